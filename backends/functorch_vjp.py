@@ -1,0 +1,70 @@
+"""torch.func: the pull-back of each step map, kept from the forward pass (Horace He, Richard Zou 2021)."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from l2t_bench.adjoint import PhiAdjoint
+from l2t_bench.backend import Backend, Derivative, Run
+from l2t_bench.gradient import Capabilities, Exactness
+from l2t_bench.modules import map_tensors, tensor_leaves
+from l2t_bench.optimizers import TensorDict
+from l2t_bench.problem import Step, StudentState, TeachingProblem
+
+
+@dataclass(frozen=True)
+class FunctorchVJP(Backend):
+    """The step map (omega_t, b_t, phi_t) -> (omega_{t+1}, b_{t+1}) under ``torch.func.vjp``, gradient and update inside.
+
+    Exact. Memory T*(G + several P): the pull-backs hold each step's graph. No step is replayed, and no optimiser's
+    recursion is written by hand: what the student's update is, its pull-back is.
+    """
+
+    name = "functorch"
+    capabilities = Capabilities(Exactness.EXACT, optimizers=("SGD",), memory_law="T*(G + P)")
+
+    def kept_steps(self, horizon: int) -> tuple[int, int]:
+        return 4 * horizon, horizon
+
+    def differentiate(self, run: Run) -> Derivative:
+        phi_adjoint = PhiAdjoint(run.problem, run.theta)
+        pull_backs: list[tuple[Step, Callable[..., Any]]] = []
+        state = run.rollout.initial()
+        with run.forward():
+            for index in range(run.horizon):
+                step = run.rollout.step(index, state)
+                state, loss, pull_back = _step_with_pull_back(run.problem, state, run.rollout.phi(step), step)
+                run.rollout.observe(loss)
+                pull_backs.append((step, pull_back))
+        value, w_bar = run.dev_gradient(state)
+        b_bar = {name: torch.zeros_like(b) for name, b in (state.momentum or {}).items()}
+        with run.reverse():
+            for step, pull_back in reversed(pull_backs):
+                phi_adjoint.leaf(step)
+                w_bar, b_bar, d_phi = pull_back((w_bar, b_bar))
+                phi_adjoint.add(tensor_leaves(d_phi))
+            phi_adjoint.flush()
+        return Derivative(phi_adjoint.d_theta, value, state, w_bar)
+
+
+def _step_with_pull_back(
+    problem: TeachingProblem, state: StudentState, phi: Any, step: Step
+) -> tuple[StudentState, Tensor, Callable[..., Any]]:
+    def loss_of(params: TensorDict, phi: Any) -> tuple[Tensor, tuple[Tensor, TensorDict]]:
+        loss, buffers = problem.train_loss(params, state.buffers, phi, step)
+        return loss, (loss.detach(), buffers)
+
+    def step_map(params: TensorDict, momentum: TensorDict, phi: Any) -> tuple[tuple[TensorDict, TensorDict], Any]:
+        gradients, aux = torch.func.grad(loss_of, has_aux=True)(params, phi)
+        updated, after = problem.optimizer.step(params, gradients, momentum or None, step.lr)
+        return (updated, after or {}), aux
+
+    momentum = state.momentum or {}  # torch.func takes no None: no buffers yet is an empty dict
+    constant_phi = map_tensors(Tensor.detach, phi)
+    (params, after), pull_back, (loss, buffers) = torch.func.vjp(
+        step_map, state.params, momentum, constant_phi, has_aux=True
+    )
+    return StudentState(params, buffers, after or None), loss, pull_back

@@ -1,0 +1,127 @@
+"""The rollout unrolled through TorchOpt's differentiable optimisers (Ren et al. 2023)."""
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+import torchopt
+from torch import Tensor
+
+from l2t_bench.backend import Backend, Derivative, Run
+from l2t_bench.gradient import Capabilities, Exactness
+from l2t_bench.modules import module_at
+from l2t_bench.optimizers import SGD, TensorDict
+from l2t_bench.problem import StudentState
+from l2t_bench.rollout import loss_gradients
+
+
+@dataclass(frozen=True)
+class TorchOptUnroll(Backend):
+    """The whole run is one graph; ``autograd.grad`` goes back through it.
+
+    Exact. Memory T*(G + several P). ``api``: ``functional`` carries parameters and optimiser state by hand
+    (``torchopt.sgd``); ``meta`` steps a module through ``torchopt.MetaSGD``.
+
+    TorchOpt remembers the first call of an optimiser in a closure and not in its state, so one transform serves one
+    rollout; and a parameter that once gets no gradient is frozen for good, so missing gradients are made zeros.
+    """
+
+    api: Literal["functional", "meta"] = "functional"
+
+    name = "torchopt"
+    capabilities = Capabilities(Exactness.EXACT, optimizers=("SGD",), memory_law="T*(G + P)")
+
+    def kept_steps(self, horizon: int) -> tuple[int, int]:
+        return 4 * horizon, horizon
+
+    def differentiate(self, run: Run) -> Derivative:
+        unroll = _unroll_functional if self.api == "functional" else _unroll_meta
+        with run.forward():
+            first, last, final = unroll(run)
+        value, w_bar = run.dev_gradient(final)
+        with run.reverse():
+            wanted = {**run.theta, **first}
+            found = torch.autograd.grad(
+                list(last.values()),
+                list(wanted.values()),
+                [w_bar[name] for name in last],
+                allow_unused=True,
+                materialize_grads=True,
+            )
+        d_theta = dict(zip(run.theta, found, strict=False))
+        return Derivative(d_theta, value, final, dict(zip(first, found[len(d_theta) :], strict=True)))
+
+
+def _unroll_functional(run: Run) -> tuple[TensorDict, TensorDict, StudentState]:
+    """The first and the last parameters, joined by the run's graph, and omega_T without it."""
+    start = run.rollout.initial()
+    first = {name: param.requires_grad_() for name, param in start.params.items()}
+    params, buffers = first, start.buffers
+    rates: list[float] = []
+    transform = torchopt.sgd(**_options(run, rates))
+    state = transform.init(params)
+    for index in range(run.horizon):
+        step = run.rollout.step(index, StudentState(_detached(params), buffers))
+        rates.append(step.lr)
+        loss, buffers = run.problem.train_loss(params, buffers, run.rollout.phi(step), step)
+        run.rollout.observe(loss)
+        gradients = loss_gradients(loss, params, create_graph=True)
+        updates, state = transform.update(gradients, state, params=params, inplace=False)
+        params = torchopt.apply_updates(params, updates, inplace=False)
+    return first, params, StudentState(_detached(params), buffers)
+
+
+def _unroll_meta(run: Run) -> tuple[TensorDict, TensorDict, StudentState]:
+    """The same through a module whose parameters ``MetaSGD`` replaces at every step."""
+    problem = run.problem
+    start = run.rollout.initial()
+    student = module_at(problem.student, {**start.params, **start.buffers})
+    first = _tensors(student)
+    rates: list[float] = []
+    optimizer = torchopt.MetaSGD(student, **_options(run, rates))
+    for index in range(run.horizon):
+        step = run.rollout.step(index, _module_state(student))
+        rates.append(step.lr)
+        loss = problem.module_loss(student, run.rollout.phi(step), step)
+        run.rollout.observe(loss)
+        # A gradient of zeros for parameters that this step's loss does not reach.
+        reach_all = sum((tensor.sum() * 0 for tensor in _tensors(student).values()), start=loss.new_zeros(()))
+        optimizer.step(loss + reach_all)
+    return first, _tensors(student), _module_state(student)
+
+
+def _options(run: Run, rates: list[float]) -> dict[str, Any]:
+    """TorchOpt's arguments; ``rates`` grows by the lr of each step as the run comes to it."""
+    own = run.problem.optimizer
+    assert isinstance(own, SGD)  # `supports` has seen to it
+
+    def lr_now(count: Any) -> float:
+        return rates[-1]
+
+    return {
+        "lr": lr_now,
+        "momentum": own.momentum,
+        "weight_decay": own.weight_decay,
+        "nesterov": own.nesterov,
+        "dampening": own.dampening,
+        "moment_requires_grad": True,
+    }
+
+
+def _detached(tensors: TensorDict) -> TensorDict:
+    return {name: tensor.detach() for name, tensor in tensors.items()}
+
+
+def _tensors(student: torch.nn.Module) -> TensorDict:
+    """What stands in the place of the module's parameters now: after a step these are not ``nn.Parameter`` any more."""
+    return {
+        f"{prefix}.{name}" if prefix else name: tensor
+        for prefix, layer in student.named_modules()
+        for name, tensor in layer._parameters.items()
+        if isinstance(tensor, Tensor)
+    }
+
+
+def _module_state(student: torch.nn.Module) -> StudentState:
+    buffers = {name: buffer.detach().clone() for name, buffer in student.named_buffers()}
+    return StudentState(_detached(_tensors(student)), buffers)

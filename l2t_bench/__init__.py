@@ -1,0 +1,97 @@
+"""Teacher gradients of "Learning to Teach with Dynamic Loss Functions" by interchangeable backends, proved and measured."""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from l2t_bench import features, losses, optimizers, teachers
+    from l2t_bench.backend import Backend
+    from l2t_bench.batches import Examples, IndexedBatches
+    from l2t_bench.errors import Diverged, L2TError, Refused, UserError
+    from l2t_bench.gradient import (
+        Capabilities,
+        Cost,
+        Exactness,
+        Prediction,
+        Supported,
+        TeacherGradient,
+        TeacherGradientBackend,
+    )
+    from l2t_bench.objectives import ExpectedAccuracy
+    from l2t_bench.optimizers import SGD, linear_decay, multistep
+    from l2t_bench.problem import Step, StudentState, StudentView, TeachingProblem
+    from l2t_bench.registry import build_problem, list_backends, list_problems, list_suites, load_backend
+    from l2t_bench.rollout import record
+    from l2t_bench.teachers import AttentionTeacher
+
+_SUBMODULES = ("features", "losses", "optimizers", "teachers")
+_HOMES = {
+    "backend": ("Backend",),
+    "batches": ("Examples", "IndexedBatches"),
+    "errors": ("Diverged", "L2TError", "Refused", "UserError"),
+    "gradient": (
+        "Capabilities",
+        "Cost",
+        "Exactness",
+        "Prediction",
+        "Supported",
+        "TeacherGradient",
+        "TeacherGradientBackend",
+    ),
+    "objectives": ("ExpectedAccuracy",),
+    "optimizers": ("SGD", "linear_decay", "multistep"),
+    "problem": ("Step", "StudentState", "StudentView", "TeachingProblem"),
+    "registry": ("build_problem", "list_backends", "list_problems", "list_suites", "load_backend"),
+    "rollout": ("record",),
+    "teachers": ("AttentionTeacher",),
+}
+
+__all__ = [
+    "SGD",
+    "AttentionTeacher",
+    "Backend",
+    "Capabilities",
+    "Cost",
+    "Diverged",
+    "Examples",
+    "Exactness",
+    "ExpectedAccuracy",
+    "IndexedBatches",
+    "L2TError",
+    "Prediction",
+    "Refused",
+    "Step",
+    "StudentState",
+    "StudentView",
+    "Supported",
+    "TeacherGradient",
+    "TeacherGradientBackend",
+    "TeachingProblem",
+    "UserError",
+    "build_problem",
+    "features",
+    "linear_decay",
+    "list_backends",
+    "list_problems",
+    "list_suites",
+    "load_backend",
+    "losses",
+    "multistep",
+    "optimizers",
+    "record",
+    "teachers",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name when it is first used: ``import l2t_bench`` alone imports no torch."""
+    if name in _SUBMODULES:
+        return import_module(f"l2t_bench.{name}")
+    for module, names in _HOMES.items():
+        if name in names:
+            return getattr(import_module(f"l2t_bench.{module}"), name)
+    raise AttributeError(f"module 'l2t_bench' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

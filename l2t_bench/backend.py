@@ -1,0 +1,170 @@
+"""The base of every backend: it starts the run, measures it, checks it, and leaves the differentiation to the method."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, fields
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from l2t_bench.adjoint import dev_gradient
+from l2t_bench.errors import Diverged
+from l2t_bench.gradient import Capabilities, Cost, Exactness, Prediction, Refused, Supported, TeacherGradient
+from l2t_bench.measure import Meter
+from l2t_bench.optimizers import TensorDict, Tensors
+from l2t_bench.problem import Step, StudentState, TeachingProblem
+from l2t_bench.rollout import Rollout
+
+
+@dataclass(frozen=True)
+class Derivative:
+    """What a method found: the derivative by theta (and by omega_0), M~, and omega_T."""
+
+    d_theta: TensorDict
+    value: float
+    final: StudentState
+    d_omega0: TensorDict | None = None
+    exactness: Exactness | None = None  # where it differs from the method's usual one
+    diagnostics: Mapping[str, float] = field(default_factory=dict)
+
+
+class Run:
+    """What a method is given: the rollout to walk along, and phases and counts to tell the core where it is."""
+
+    def __init__(self, rollout: Rollout, meter: Meter) -> None:
+        self.rollout = rollout
+        self.meter = meter
+        self.problem = rollout.problem
+        self.theta = rollout.theta
+        self.horizon = rollout.horizon
+
+    @contextmanager
+    def forward(self) -> Iterator[None]:
+        """The phase of the student's training."""
+        with self.meter.phase("forward"):
+            yield
+        self.meter.count(gradients=self.horizon)
+
+    @contextmanager
+    def reverse(self) -> Iterator[None]:
+        """The phase from w_bar back to theta."""
+        with self.meter.phase("reverse"):
+            yield
+
+    def dev_gradient(self, final: StudentState) -> tuple[float, TensorDict]:
+        """M~ and w_bar at omega_T, in a phase of their own; raises ``Diverged`` where they are not finite."""
+        with self.meter.phase("dev"):
+            value, w_bar = dev_gradient(self.rollout, final)
+        if not _finite({"value": torch.tensor(value), **w_bar}):
+            raise Diverged("the dev objective or its gradient is not finite at omega_T", self.horizon)
+        return value, w_bar
+
+
+class Backend(ABC):
+    """A frozen dataclass whose fields are the method's options, ``name``, ``capabilities`` and ``differentiate``.
+
+    Everything else of the contract is here. A subclass that needs to refuse more overrides ``refusal``.
+    """
+
+    name: ClassVar[str]
+    capabilities: ClassVar[Capabilities]
+
+    @abstractmethod
+    def differentiate(self, run: Run) -> Derivative:
+        """Walk along ``run.rollout`` and return the derivative. Must leave nothing behind in ``self``."""
+
+    def refusal(self, problem: TeachingProblem, horizon: int) -> Refused | None:
+        """Why this method cannot do this problem, beyond what its capabilities say; ``None`` if it can."""
+        return None
+
+    def kept_steps(self, horizon: int) -> tuple[int, int]:
+        """How many states (parameters each) and how many step graphs are alive at the peak."""
+        return horizon, 1
+
+    def supports(self, problem: TeachingProblem, horizon: int) -> Supported | Refused:
+        optimizer = problem.optimizer
+        own = self.capabilities
+        if type(optimizer).__name__ not in own.optimizers:
+            return Refused(
+                f"{self} does not differentiate {type(optimizer).__name__}",
+                f"it can do {', '.join(own.optimizers)}",
+            )
+        layers = {type(layer) for layer in problem.student.modules()}
+        if not own.batch_norm and any(issubclass(kind, torch.nn.modules.batchnorm._BatchNorm) for kind in layers):
+            return Refused(f"{self} cannot replay train-mode BatchNorm", "rmd and functorch can")
+        if not own.dropout and any(issubclass(kind, torch.nn.modules.dropout._DropoutNd) for kind in layers):
+            return Refused(f"{self} draws dropout masks anew in its reverse pass", "rmd and functorch replay them")
+        return self.refusal(problem, horizon) or Supported()
+
+    def teacher_gradient(
+        self,
+        problem: TeachingProblem,
+        theta: Tensors,
+        *,
+        horizon: int | None = None,
+        steps: Sequence[Step] | None = None,
+        seed: int = 0,
+    ) -> TeacherGradient:
+        """The contract's; see ``TeacherGradientBackend``.
+
+        Raises ``Refused`` before the run, ``UserError`` for a problem's mistakes, ``Diverged`` for numbers that are not
+        finite.
+        """
+        meter = Meter(problem.device)
+        rollout = Rollout(problem, theta, horizon=horizon, steps=steps, seed=seed)
+        verdict = self.supports(problem, rollout.horizon)
+        if isinstance(verdict, Refused):
+            raise verdict
+        with torch.enable_grad():
+            derivative = self.differentiate(Run(rollout, meter))
+        if not _finite(derivative.d_theta):
+            raise Diverged(
+                f"{self}: the student trained, but its adjoint is not finite: let the student's lr decay to zero "
+                "(l2t.linear_decay), lower it, or shorten the horizon"
+            )
+        return TeacherGradient(
+            d_theta={name: tensor.detach() for name, tensor in derivative.d_theta.items()},
+            value=derivative.value,
+            d_omega0=derivative.d_omega0,
+            final=derivative.final,
+            steps=rollout.steps,
+            exactness=derivative.exactness or self.capabilities.exactness,
+            cost=_cost(meter),
+            diagnostics=derivative.diagnostics,
+        )
+
+    def predict(self, problem: TeachingProblem, horizon: int) -> Prediction:
+        from l2t_bench.prediction import predict
+
+        return predict(self, problem, horizon)
+
+    def __str__(self) -> str:
+        """The name with the options that differ from their defaults: ``truncated[window=5]``."""
+        changed = [
+            f"{option.name}={getattr(self, option.name)}"
+            for option in fields(self)  # type: ignore[arg-type]
+            if getattr(self, option.name) != option.default
+        ]
+        return f"{self.name}[{','.join(changed)}]" if changed else self.name
+
+
+def _finite(tensors: Mapping[str, Tensor]) -> bool:
+    return all(bool(torch.isfinite(tensor).all()) for tensor in tensors.values())
+
+
+def _cost(meter: Meter) -> Cost:
+    host, device = meter.host(), meter.device()
+    return Cost(
+        seconds_forward=meter.seconds.get("forward", 0.0),
+        seconds_reverse=meter.seconds.get("reverse", 0.0),
+        seconds_dev=meter.seconds.get("dev", 0.0),
+        host_start_bytes=host.start,
+        host_peak_bytes=host.peak,
+        device_start_bytes=device.start,
+        device_peak_bytes=device.peak,
+        gradients=meter.counts.get("gradients", 0),
+        vector_products=meter.counts.get("vector_products", 0),
+        recomputed_steps=meter.counts.get("recomputed_steps", 0),
+    )

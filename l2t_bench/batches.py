@@ -1,0 +1,71 @@
+"""Replayable batches: the same (index, seed) gives the same batch, bit for bit."""
+
+from collections.abc import Callable, Iterator
+from functools import cached_property, lru_cache
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from l2t_bench.errors import UserError
+from l2t_bench.modules import mix_seeds
+
+Batch = Any
+"""Anything that unpacks into (inputs, targets): a tuple, or an ``IndexedBatch``."""
+
+
+class Examples(NamedTuple):
+    """A data set held in two tensors, first dimension the examples."""
+
+    inputs: Tensor
+    targets: Tensor
+
+
+class IndexedBatch:
+    """A batch kept as rows of a data set: unpacks into (inputs, targets), holds only the indices.
+
+    A recorded run of T steps then costs T index vectors and not T copies of the images.
+    """
+
+    def __init__(self, examples: Examples, rows: Tensor) -> None:
+        self._examples = examples
+        self.rows = rows
+
+    def __iter__(self) -> Iterator[Tensor]:
+        yield self._examples.inputs[self.rows]
+        yield self._examples.targets[self.rows]
+
+    def __len__(self) -> int:
+        return 2
+
+
+class IndexedBatches:
+    """A batch source over a data set in memory: epochs of batches in an order shuffled by (seed, epoch).
+
+    ``examples`` is an ``Examples`` or a function that loads one when the first batch is drawn. The examples that do not
+    fill a batch are left out of their epoch. Raises ``UserError`` when the data set is smaller than a batch.
+    """
+
+    def __init__(self, examples: Examples | Callable[[], Examples], batch_size: int) -> None:
+        if batch_size < 1:
+            raise UserError(f"the batch size must be at least 1, not {batch_size}")
+        self._source = examples
+        self.batch_size = batch_size
+        self._order = lru_cache(maxsize=2)(self._draw_order)  # a pure function of (seed, epoch): kept for speed alone
+
+    @cached_property
+    def examples(self) -> Examples:
+        examples = self._source() if callable(self._source) else self._source
+        if len(examples.inputs) < self.batch_size:
+            raise UserError(f"{len(examples.inputs)} training examples are fewer than a batch of {self.batch_size}")
+        return examples
+
+    def __call__(self, index: int, seed: int) -> IndexedBatch:
+        per_epoch = len(self.examples.inputs) // self.batch_size
+        epoch, position = divmod(index, per_epoch)
+        start = position * self.batch_size
+        return IndexedBatch(self.examples, self._order(seed, epoch)[start : start + self.batch_size])
+
+    def _draw_order(self, seed: int, epoch: int) -> Tensor:
+        generator = torch.Generator().manual_seed(mix_seeds(seed, epoch))
+        return torch.randperm(len(self.examples.inputs), generator=generator).to(self.examples.inputs.device)

@@ -1,0 +1,42 @@
+"""What can go wrong, each with a message that says what to do about it."""
+
+
+class L2TError(Exception):
+    """The base of every error that this package raises on purpose."""
+
+
+class UserError(L2TError, ValueError):
+    """A mistake in what was asked for: a name, an option, a problem's parts, data that is missing.
+
+    The command line prints the message and exits with code 2.
+    """
+
+
+class UnknownNameError(UserError, LookupError):
+    """A name that no registry entry has; the message carries the nearest known one."""
+
+
+class Diverged(L2TError, ArithmeticError):
+    """The student, the teacher, the dev objective or the adjoint left the finite numbers.
+
+    ``step`` is the training step where it began, or ``None`` where no single step can be named.
+    """
+
+    def __init__(self, message: str, step: int | None = None) -> None:
+        super().__init__(message)
+        self.step = step
+
+
+class Refused(L2TError):
+    """A method that cannot do a problem, said before it starts.
+
+    ``TeacherGradientBackend.supports`` returns it and ``teacher_gradient`` raises it. It is false in a condition.
+    """
+
+    def __init__(self, reason: str, instead: str = "") -> None:
+        super().__init__(f"{reason}; {instead}" if instead else reason)
+        self.reason = reason
+        self.instead = instead
+
+    def __bool__(self) -> bool:
+        return False

@@ -1,0 +1,64 @@
+"""The student's status s_t that the teacher sees (paper, section 4.1). Constants of the differentiation."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from l2t_bench.errors import UserError
+from l2t_bench.problem import StudentView
+
+
+@dataclass(frozen=True)
+class PaperFeatures:
+    """t/T, training accuracy, dev accuracy, dev precision of each class: 3 + C numbers in [0, 1].
+
+    A pass over all data at every step is not affordable, so a stated rule takes its place:
+
+    - s_t is measured anew at steps 0, ``every``, 2 ``every`` ... and is the same tensor in between;
+    - the training accuracy is that of the last ``train_batches`` batches up to this step, under omega_t;
+    - dev accuracy and precisions are measured on the first ``dev_examples`` dev examples (0 means all);
+    - the precision of a class that is never predicted is 0.
+
+    Takes any student whose output is a tensor of logits, shape (B, C). Raises ``UserError`` for another.
+    """
+
+    every: int = 20
+    train_batches: int = 10
+    dev_examples: int = 256
+
+    def __post_init__(self) -> None:
+        if self.every < 1 or self.train_batches < 1 or self.dev_examples < 0:
+            raise UserError("features: every and train_batches must be at least 1, dev_examples not negative")
+
+    def __call__(self, view: StudentView) -> Tensor:
+        if view.previous is not None and view.index % self.every:
+            return view.previous
+        recent = range(max(0, view.index - self.train_batches + 1), view.index + 1)
+        trained, truth = _predictions(view, [view.train(index) for index in recent], 0)
+        train_accuracy = (trained.argmax(-1) == truth).to(trained.dtype).mean()
+        logits, target = _predictions(view, view.dev, self.dev_examples)
+        predicted = logits.argmax(-1)
+        right = (predicted == target).to(logits.dtype)
+        classes = logits.shape[-1]
+        hits = torch.zeros(classes, dtype=logits.dtype, device=logits.device).index_add_(0, predicted, right)
+        calls = torch.bincount(predicted, minlength=classes).to(logits.dtype)
+        time = torch.full((), view.index / view.horizon, dtype=logits.dtype, device=logits.device)
+        return torch.cat([torch.stack([time, train_accuracy, right.mean()]), hits / calls.clamp(min=1)])
+
+
+paper = PaperFeatures()
+"""The paper's features by the default rule."""
+
+
+def _predictions(view: StudentView, batches: object, limit: int) -> tuple[Tensor, Tensor]:
+    """Logits and targets of ``batches``, in one pass, of the first ``limit`` examples (0: all)."""
+    pairs = [tuple(batch) for batch in batches]  # type: ignore[attr-defined]
+    if not all(isinstance(part, Tensor) for pair in pairs for part in pair):
+        raise UserError("l2t.features.paper needs batches of two tensors; write your own features(view) for others")
+    inputs, targets = (torch.cat(parts) for parts in zip(*pairs, strict=True))
+    inputs, targets = (inputs[:limit], targets[:limit]) if limit else (inputs, targets)
+    logits = view.predict(inputs)
+    if not isinstance(logits, Tensor) or logits.ndim != 2:
+        raise UserError("l2t.features.paper needs a student that outputs logits (B, C); write your own features(view)")
+    return logits, targets

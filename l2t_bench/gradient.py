@@ -1,0 +1,139 @@
+"""The contract: what a teacher gradient is, and what a backend that computes it must offer."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Protocol, runtime_checkable
+
+from l2t_bench.errors import Refused
+from l2t_bench.optimizers import TensorDict, Tensors
+from l2t_bench.problem import Step, StudentState, TeachingProblem
+
+__all__ = [
+    "Capabilities",
+    "Cost",
+    "Exactness",
+    "Prediction",
+    "Refused",
+    "Supported",
+    "TeacherGradient",
+    "TeacherGradientBackend",
+]
+
+
+class Exactness(StrEnum):
+    """How a method's result relates to the derivative of M~(omega_T) by theta on the recorded run."""
+
+    EXACT = "exact"  # the derivative, up to rounding
+    TRUNCATED = "truncated"  # the derivative through the last steps only
+    STATIONARY = "stationary"  # as if omega_T were a stationary point of the training loss: another quantity
+    FINITE_DIFFERENCE = "finite-difference"
+    STOCHASTIC = "stochastic"
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What one teacher gradient took. Bytes are of the whole process; ``None`` where the platform does not tell."""
+
+    seconds_forward: float  # the rollout
+    seconds_reverse: float  # from omega_T back to theta
+    seconds_dev: float  # the dev objective and its gradient at omega_T
+    host_start_bytes: int | None  # resident when the call began
+    host_peak_bytes: int | None  # largest resident size during the call
+    device_start_bytes: int | None
+    device_peak_bytes: int | None
+    gradients: int  # student gradients taken going forward
+    vector_products: int  # (Hessian, mixed-derivative) vector products
+    recomputed_steps: int  # student gradients taken once more in the reverse pass
+
+    @property
+    def seconds(self) -> float:
+        """The whole outer step's derivative, features included."""
+        return self.seconds_forward + self.seconds_reverse + self.seconds_dev
+
+    @property
+    def host_bytes(self) -> int | None:
+        """Peak above the start on the host."""
+        return _above(self.host_start_bytes, self.host_peak_bytes)
+
+    @property
+    def device_bytes(self) -> int | None:
+        """Peak above the start on the device."""
+        return _above(self.device_start_bytes, self.device_peak_bytes)
+
+
+def _above(start: int | None, peak: int | None) -> int | None:
+    return None if start is None or peak is None else max(0, peak - start)
+
+
+@dataclass(frozen=True)
+class TeacherGradient:
+    """The derivative of the teacher's objective through a student's whole training run."""
+
+    d_theta: TensorDict  # of the objective to be MAXIMISED; keys and shapes of theta
+    value: float  # M~ on the dev set at omega_T
+    d_omega0: TensorDict | None  # by the student's first parameters, where the method gives it
+    final: StudentState  # omega_T
+    steps: Sequence[Step]  # the recorded run: hand it to another backend and it differentiates the very same
+    exactness: Exactness
+    cost: Cost
+    diagnostics: Mapping[str, float] = field(default_factory=dict)  # what the method can say about itself
+
+
+@dataclass(frozen=True)
+class Capabilities:
+    """What a method can differentiate, and by which law its memory grows."""
+
+    exactness: Exactness
+    optimizers: tuple[str, ...]  # names of the optimiser classes
+    memory_law: str  # in T (horizon), P (parameters), G (one step's graph), K (window)
+    batch_norm: bool = True  # train-mode BatchNorm, running statistics as constants
+    dropout: bool = True
+    attention: bool = True
+    recurrent: bool = True
+
+
+@dataclass(frozen=True)
+class Supported:
+    """A method can do a problem. True in a condition."""
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a teacher gradient will take, before it is run: peak bytes above the start, and seconds."""
+
+    bytes: int
+    seconds: float
+
+
+@runtime_checkable
+class TeacherGradientBackend(Protocol):
+    """One way to compute a teacher gradient: an object without state; options are its constructor's arguments.
+
+    A backend never prints, seeds, reads a clock, moves a module to another device, or changes what it was handed. A
+    method that cannot do a problem refuses before it starts; it never returns a wrong number.
+    ``l2t_bench.backend.Backend`` offers all but the differentiation itself.
+    """
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def capabilities(self) -> Capabilities: ...
+
+    def supports(self, problem: TeachingProblem, horizon: int) -> Supported | Refused:
+        """Whether the method can do this problem; a ``Refused`` carries the reason and what would work."""
+
+    def predict(self, problem: TeachingProblem, horizon: int) -> Prediction:
+        """Bytes and seconds of a teacher gradient at this horizon, from short runs."""
+
+    def teacher_gradient(
+        self,
+        problem: TeachingProblem,
+        theta: Tensors,
+        *,
+        horizon: int | None = None,
+        steps: Sequence[Step] | None = None,
+        seed: int = 0,
+    ) -> TeacherGradient:
+        """The teacher gradient of a fresh run of ``horizon`` steps, or of the recorded ``steps``, of student ``seed``."""

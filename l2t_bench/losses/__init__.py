@@ -1,0 +1,1 @@
+"""The losses a student can be trained on."""

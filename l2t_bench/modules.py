@@ -1,0 +1,143 @@
+"""Pure functions over ``nn.Module``: fresh parameters under a seed, calls with given parameters, replayable randomness."""
+
+import copy
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+from torch.utils import _pytree as pytree
+
+from l2t_bench.errors import UserError
+
+_MASK = (1 << 64) - 1
+
+
+def mix_seeds(*parts: int) -> int:
+    """One 63-bit seed out of several integers (splitmix64 over the parts): equal parts, equal seed."""
+    state = 0
+    for part in parts:
+        state = (state + (part & _MASK) + 0x9E3779B97F4A7C15) & _MASK
+        state = ((state ^ (state >> 30)) * 0xBF58476D1CE4E5B9) & _MASK
+        state = ((state ^ (state >> 27)) * 0x94D049BB133111EB) & _MASK
+        state ^= state >> 31
+    return state >> 1
+
+
+@contextmanager
+def seeded(seed: int, device: torch.device) -> Iterator[None]:
+    """torch's global generators of the CPU and of ``device`` at ``seed`` inside the block, as before after it.
+
+    ``torch.random.fork_rng`` does the same at sixty times the cost, which would count at every training step.
+    """
+    generators = [torch.default_generator]
+    if device.type == "cuda":
+        torch.cuda.init()
+        index = torch.cuda.current_device() if device.index is None else device.index
+        generators.append(torch.cuda.default_generators[index])
+    states = [generator.get_state() for generator in generators]
+    for generator in generators:
+        generator.manual_seed(seed)
+    try:
+        yield
+    finally:
+        for generator, state in zip(generators, states, strict=True):
+            generator.set_state(state)
+
+
+def call(module: nn.Module, tensors: Mapping[str, Tensor], argument: Any) -> tuple[Any, dict[str, Tensor]]:
+    """``module(argument)`` with these parameters and buffers; also the tensors as the call leaves them.
+
+    Buffers that the forward pass writes into (BatchNorm's running statistics) must be cloned by the caller.
+    """
+    held = dict(tensors)
+    output = functional_call(module, held, (argument,))  # writes replaced buffers back into `held`
+    return output, held
+
+
+def module_at(module: nn.Module, tensors: Mapping[str, Tensor]) -> nn.Module:
+    """A copy of ``module`` that holds these parameters and buffers, for libraries that step a module in place."""
+    own = copy.deepcopy(module)
+    with torch.no_grad():
+        for name, tensor in (*own.named_parameters(), *own.named_buffers()):
+            tensor.copy_(tensors[name])
+    return own
+
+
+class _Decoder(nn.Module):
+    """A student's ``decode`` in the place of its ``forward``, so that it can be called with given parameters."""
+
+    def __init__(self, student: nn.Module) -> None:
+        super().__init__()
+        self.student = student
+
+    def forward(self, inputs: Any) -> Any:
+        return self.student.decode(inputs)  # type: ignore[operator]
+
+
+def call_decode(module: nn.Module, tensors: Mapping[str, Tensor], inputs: Any) -> Any:
+    """``module.decode(inputs)`` with these parameters and buffers."""
+    return call(_Decoder(module), {f"student.{name}": tensor for name, tensor in tensors.items()}, inputs)[0]
+
+
+def fresh_parameters(module: nn.Module, seed: int) -> tuple[nn.Module, list[str]]:
+    """A copy of ``module``, re-initialised by its layers' ``reset_parameters`` under ``seed``; what none of them covers.
+
+    Every trainable parameter is overwritten by NaN first: one that is still NaN afterwards was not covered, whatever
+    layer it sits in. Those get the values of ``module`` back and are named. Frozen parameters keep their values.
+    """
+    fresh = copy.deepcopy(module)
+    trainable = {name: param for name, param in fresh.named_parameters() if param.requires_grad}
+    device = next((param.device for param in fresh.parameters()), torch.device("cpu"))
+    with torch.no_grad(), seeded(seed, device):
+        for param in trainable.values():
+            param.fill_(torch.nan)
+        for layer in fresh.modules():
+            reset = getattr(layer, "reset_parameters", None)
+            if callable(reset):
+                reset()
+        uncovered = [name for name, param in trainable.items() if bool(torch.isnan(param).any())]
+        given = dict(module.named_parameters())
+        for name in uncovered:
+            trainable[name].copy_(given[name])
+    return fresh, uncovered
+
+
+def cast(tree: Any, device: torch.device, dtype: torch.dtype) -> Any:
+    """Every tensor of ``tree`` on ``device``, its floating-point tensors in ``dtype``; other leaves as they are."""
+
+    def move(leaf: Any) -> Any:
+        if not isinstance(leaf, Tensor):
+            return leaf
+        return leaf.to(device=device, dtype=dtype if leaf.is_floating_point() else None)
+
+    return pytree.tree_map(move, tree)
+
+
+def tensor_leaves(tree: Any) -> list[Tensor]:
+    """The tensors of a tree of tuples, lists and dicts, in order."""
+    return [leaf for leaf in pytree.tree_leaves(tree) if isinstance(leaf, Tensor)]
+
+
+def map_tensors(function: Callable[[Tensor], Tensor], tree: Any) -> Any:
+    """``tree`` with ``function`` applied to each of its tensors."""
+    return pytree.tree_map(lambda leaf: function(leaf) if isinstance(leaf, Tensor) else leaf, tree)
+
+
+def same_tensors(left: Any, right: Any) -> bool:
+    """Whether two trees hold bit-equal tensors at the same places."""
+    ours, theirs = tensor_leaves(left), tensor_leaves(right)
+    return len(ours) == len(theirs) and all(
+        a.shape == b.shape and a.dtype == b.dtype and torch.equal(a, b) for a, b in zip(ours, theirs, strict=True)
+    )
+
+
+def scalar(value: Any, what: str) -> Tensor:
+    """``value`` as a 0-dimensional tensor, or a ``UserError`` that says which function must return a scalar."""
+    if not isinstance(value, Tensor):
+        raise UserError(f"{what} must return a scalar tensor, not {type(value).__name__}")
+    if value.numel() != 1:
+        raise UserError(f"{what} must return a scalar, not shape {tuple(value.shape)}: take its .mean()")
+    return value.reshape(())

@@ -1,0 +1,106 @@
+"""One grammar for backends, problems and suites: ``name[key=value,key=value]``, checked against a dataclass of options."""
+
+import re
+import types
+import typing
+from collections.abc import Iterable
+from dataclasses import MISSING, fields
+from difflib import get_close_matches
+from typing import Any, Literal
+
+from l2t_bench.errors import UnknownNameError, UserError
+
+_SPEC = re.compile(r"(?P<name>[^\[\]]+?)\s*(?:\[(?P<options>[^\[\]]*)\])?")
+
+
+def split_spec(spec: str) -> tuple[str, dict[str, str]]:
+    """``"rmd[store=all]"`` -> ``("rmd", {"store": "all"})``. Raises ``UserError`` for another form."""
+    match = _SPEC.fullmatch(spec.strip())
+    if match is None:
+        raise UserError(f"{spec!r} is not of the form name[option=value,option=value]")
+    options: dict[str, str] = {}
+    for part in filter(None, (piece.strip() for piece in (match["options"] or "").split(","))):
+        key, equals, value = (piece.strip() for piece in part.partition("="))
+        if not (equals and key and value):
+            raise UserError(f"{part!r} in {spec!r} is not of the form option=value")
+        if key in options:
+            raise UserError(f"option {key!r} stands twice in {spec!r}")
+        options[key] = value
+    return match["name"].strip(), options
+
+
+def split_list(text: str) -> list[str]:
+    """Specs separated by commas, those inside brackets belonging to their spec: ``"rmd,truncated[window=5]"``."""
+    return [part.strip() for part in re.split(r",(?![^\[]*\])", text) if part.strip()]
+
+
+def make(cls: type, name: str, options: dict[str, str]) -> Any:
+    """``cls(**options)`` for a dataclass whose fields are the options, each converted to its annotated type.
+
+    Raises ``UserError`` naming the known options for one that does not exist, and the choices for a wrong value.
+    """
+    hints = typing.get_type_hints(cls)
+    known = [option.name for option in fields(cls) if option.init]
+    for key in options:
+        if key not in known:
+            listed = f"its options are {', '.join(known)}" if known else "it has no options"
+            raise UserError(f"{name} has no option {key!r}{did_you_mean(key, known)}; {listed}")
+    values = {key: _convert(text, hints[key], f"{name}: {key}") for key, text in options.items()}
+    return cls(**values)
+
+
+def describe_options(cls: type) -> dict[str, Any]:
+    """Option name -> default, in order."""
+    return {option.name: None if option.default is MISSING else option.default for option in fields(cls) if option.init}
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """``": did you mean 'rmd'?"`` when something known is near, else nothing."""
+    near = get_close_matches(name, list(known), n=1, cutoff=0.5)
+    return f": did you mean {near[0]!r}?" if near else ""
+
+
+def unknown(kind: str, name: str, known: Iterable[str]) -> UnknownNameError:
+    """The error for a name that no entry has."""
+    names = sorted(known)
+    hint = did_you_mean(name, names) or f"; there are {', '.join(names)}"
+    return UnknownNameError(f"no {kind} {name!r}{hint}")
+
+
+def _convert(text: str, hint: Any, what: str) -> Any:
+    origin = typing.get_origin(hint)
+    if origin is Literal:
+        choices = typing.get_args(hint)
+        for choice in choices:
+            if text == str(choice):
+                return choice
+        raise UserError(
+            f"{what} must be one of {', '.join(map(str, choices))}, not {text!r}{did_you_mean(text, map(str, choices))}"
+        )
+    if origin in (typing.Union, types.UnionType):
+        return _convert_union(text, typing.get_args(hint), what)
+    if hint is bool:
+        if text.lower() in ("true", "false"):
+            return text.lower() == "true"
+        raise UserError(f"{what} must be true or false, not {text!r}")
+    if hint in (int, float):
+        try:
+            return hint(text)
+        except ValueError:
+            kind = "a whole number" if hint is int else "a number"
+            raise UserError(f"{what} must be {kind}, not {text!r}") from None
+    return text
+
+
+def _convert_union(text: str, hints: tuple[Any, ...], what: str) -> Any:
+    if types.NoneType in hints and text.lower() == "none":
+        return None
+    failures = []
+    for hint in hints:
+        if hint is types.NoneType:
+            continue
+        try:
+            return _convert(text, hint, what)
+        except UserError as error:
+            failures.append(error)
+    raise failures[-1]

@@ -1,0 +1,297 @@
+"""A teaching problem: the mathematics to differentiate, pure and replayable.
+
+A student omega is trained for T steps on L_phi_t with phi_t = teacher(s_t; theta); the teacher wants the dev objective
+M~ of omega_T to be large (paper, Eq. 1 and 2). Nothing here knows how the gradient of M~ by theta is taken.
+"""
+
+import copy
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import KW_ONLY, dataclass, field, replace
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from l2t_bench.batches import Batch
+from l2t_bench.errors import UserError
+from l2t_bench.modules import call, call_decode, cast, fresh_parameters, mix_seeds, scalar, seeded, tensor_leaves
+from l2t_bench.optimizers import Optimizer, TensorDict, Tensors
+
+Dev = Any
+"""One (inputs, targets) tuple, a list of such batches, or a function without arguments that returns either."""
+
+
+@dataclass(frozen=True)
+class StudentState:
+    """omega_t and all that training carries beside it.
+
+    ``params`` and ``buffers`` have the keys of ``named_parameters()`` and ``named_buffers()``; ``momentum`` the keys of
+    ``params``, or ``None`` where the optimiser has no buffers yet.
+    """
+
+    params: TensorDict
+    buffers: TensorDict
+    momentum: TensorDict | None = None
+
+
+@dataclass(frozen=True)
+class Step:
+    """All that is needed to replay training step t bit for bit."""
+
+    index: int
+    batch: Batch  # unpacks into (inputs, targets)
+    features: Tensor  # s_t, recorded: a constant of the differentiation
+    lr: float
+    seed: int  # of the forward pass: dropout and augmentation
+
+
+@dataclass(frozen=True, eq=False)
+class StudentView:
+    """What a ``features`` function sees of the student at step ``index`` of ``horizon`` (and ``prepare_dev`` at the end).
+
+    ``predict(inputs)`` runs the student in eval mode without gradients; ``decode(inputs)`` likewise where the student
+    has such a method. ``train(index)`` gives a training batch of this run, ``dev`` the dev batches, and ``previous`` the
+    features of the step before (``None`` at the first), so that features can be refreshed every so many steps.
+    """
+
+    index: int
+    horizon: int
+    predict: Callable[[Any], Any]
+    decode: Callable[[Any], Any]
+    train: Callable[[int], Batch]
+    dev: Sequence[Batch]
+    previous: Tensor | None
+
+
+def forward_seed(seed: int, index: int) -> int:
+    """The seed of the forward pass of step ``index`` in the run of student ``seed``."""
+    return mix_seeds(seed, index)
+
+
+@dataclass(frozen=True, eq=False)
+class TeachingProblem:
+    """A student, a teacher, and what each of them is after. Modules handed in are copied, never changed.
+
+    Args:
+        student: any module; called as ``student(inputs)``.
+        teacher: any module; called in eval mode as ``teacher(s_t)`` with the 1-D tensor s_t; what it returns is phi_t (a
+            tensor, or a tuple or dict of tensors).
+        loss: ``loss(output, target, phi)``, a scalar (a mean over the batch), minimised by the student.
+        objective: ``objective(output, target)``, a scalar (a mean over the examples), maximised by the teacher on dev.
+        optimizer: the student's, for instance ``SGD(lr=0.01, momentum=0.9)``.
+        train: ``train(index, seed)`` gives batch ``index`` of the run of student ``seed``, always the same one.
+        dev: one ``(inputs, targets)`` tuple, a **list** of such batches (the objective is their example-weighted mean,
+            differentiated batch by batch), or a function without arguments that returns either, called when needed.
+        features: ``features(view)`` gives s_t as a 1-D tensor; ``None`` means t/T, shape (1,).
+        init: ``init(seed)`` gives omega_0 as a dict of tensors; ``None`` means the layers' ``reset_parameters``.
+        prepare_dev: ``prepare_dev(view, seed)`` makes the dev batches at omega_T; constants of the differentiation.
+        test: like ``dev``; only for evaluation.
+        name: how messages and reports call the problem.
+
+    Raises ``UserError`` for parts that do not fit together.
+    """
+
+    _: KW_ONLY
+    student: nn.Module
+    teacher: nn.Module
+    loss: Callable[[Any, Any, Any], Tensor]
+    objective: Callable[[Any, Any], Tensor]
+    optimizer: Optimizer
+    train: Callable[[int, int], Batch]
+    dev: Dev
+    features: Callable[[StudentView], Tensor] | None = None
+    init: Callable[[int], Tensors] | None = None
+    prepare_dev: Callable[[StudentView, int], Dev] | None = None
+    test: Dev | None = None
+    name: str = "custom"
+    _student_eval: nn.Module = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        for part in ("student", "teacher"):
+            if not isinstance(getattr(self, part), nn.Module):
+                raise UserError(f"{part} must be a torch.nn.Module, not {type(getattr(self, part)).__name__}")
+        if not any(True for _ in self.student.parameters()):
+            raise UserError("the student has no parameters: there is nothing to train")
+        if not isinstance(self.optimizer, Optimizer):
+            raise UserError(f"optimizer must be like l2t.SGD, not {type(self.optimizer).__name__}")
+        student = copy.deepcopy(self.student).train()
+        object.__setattr__(self, "student", student)
+        object.__setattr__(self, "_student_eval", copy.deepcopy(student).eval())
+        object.__setattr__(self, "teacher", copy.deepcopy(self.teacher).eval())
+
+    # -- where it lives ------------------------------------------------------------------------------------------
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.student.parameters()).device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The dtype of the student's floating-point parameters; s_t has it too."""
+        return next(self.student.parameters()).dtype
+
+    def to(self, device: str | torch.device | None = None, dtype: torch.dtype | None = None) -> "TeachingProblem":
+        """The same problem on another device or in another precision; batches are moved and cast as they are drawn."""
+        place, kind = torch.device(device or self.device), dtype or self.dtype
+        train, init, prepare = self.train, self.init, self.prepare_dev
+        return replace(
+            self,
+            student=copy.deepcopy(self.student).to(device=place, dtype=kind),
+            teacher=copy.deepcopy(self.teacher).to(device=place, dtype=kind),
+            train=lambda index, seed: cast(tuple(train(index, seed)), place, kind),
+            dev=lambda: [cast(tuple(batch), place, kind) for batch in self.dev_batches],
+            test=None if self.test is None else lambda: [cast(tuple(b), place, kind) for b in self.test_batches],
+            init=None if init is None else lambda seed: cast(dict(init(seed)), place, kind),
+            prepare_dev=prepare and (lambda v, s: [cast(tuple(b), place, kind) for b in _as_batches(prepare(v, s))]),
+        )
+
+    # -- beginnings ----------------------------------------------------------------------------------------------
+
+    def init_teacher(self, seed: int) -> TensorDict:
+        """theta: keys of the teacher's ``named_parameters()``, re-initialised by ``reset_parameters`` under ``seed``.
+
+        A parameter that no ``reset_parameters`` covers keeps the value it was given: a teacher may be born with one.
+        """
+        fresh, _ = fresh_parameters(self.teacher, mix_seeds(seed, 1))
+        return {name: param.detach() for name, param in fresh.named_parameters()}
+
+    def init_student(self, seed: int) -> StudentState:
+        """omega_0 of student ``seed``. Raises ``UserError`` for a parameter that nothing initialises."""
+        fresh, uncovered = fresh_parameters(self.student, mix_seeds(seed, 2))
+        params = {name: param.detach() for name, param in fresh.named_parameters()}
+        if self.init is not None:
+            params = self._checked_init(self.init(seed), params)
+        elif uncovered:
+            raise UserError(
+                f"no reset_parameters covers {', '.join(uncovered)}: give TeachingProblem an init=, "
+                "a function from the seed to a dict of all parameters"
+            )
+        return StudentState(params, {name: buffer.detach() for name, buffer in fresh.named_buffers()})
+
+    def _checked_init(self, given: Tensors, like: TensorDict) -> TensorDict:
+        if set(given) != set(like):
+            odd = sorted(set(given) ^ set(like))
+            raise UserError(f"init= must return the student's parameters; it differs in {', '.join(odd)}")
+        for name, param in like.items():
+            if given[name].shape != param.shape:
+                raise UserError(
+                    f"init= gives {name} shape {tuple(given[name].shape)}, the student {tuple(param.shape)}"
+                )
+        return {name: cast(given[name].detach(), self.device, self.dtype).clone() for name in like}
+
+    def check_theta(self, theta: Tensors) -> None:
+        """Raises ``UserError`` unless ``theta`` has the teacher's keys and shapes."""
+        own = dict(self.teacher.named_parameters())
+        if set(theta) != set(own):
+            raise UserError(
+                f"theta has the keys {', '.join(sorted(theta)) or '(none)'}; the teacher's are {', '.join(sorted(own))}"
+            )
+        for name, param in own.items():
+            if theta[name].shape != param.shape:
+                raise UserError(f"theta[{name!r}] has shape {tuple(theta[name].shape)}, not {tuple(param.shape)}")
+
+    # -- the functions to differentiate --------------------------------------------------------------------------
+
+    def phi(self, theta: Tensors, features: Tensor) -> Any:
+        """phi_t = teacher(s_t; theta), the coefficients of the loss (paper, section 3.2)."""
+        return call(self.teacher, {**dict(self.teacher.named_buffers()), **theta}, features)[0]
+
+    def train_loss(self, params: Tensors, buffers: Tensors, phi: Any, step: Step) -> tuple[Tensor, TensorDict]:
+        """L_phi(f_omega, batch) of ``step`` in train mode, and the buffers after it (constants of the differentiation)."""
+        inputs, targets = step.batch
+        own = {name: buffer.detach().clone() for name, buffer in buffers.items()}  # BatchNorm writes into them
+        with seeded(step.seed, self.device):
+            output, held = call(self.student, {**own, **params}, inputs)
+            loss = scalar(self.loss(output, targets, phi), "loss(output, target, phi)")
+        return loss, {name: held[name].detach() for name in own}
+
+    def module_loss(self, module: nn.Module, phi: Any, step: Step) -> Tensor:
+        """The same on a module that holds its parameters itself, as ``higher`` and ``torchopt.MetaSGD`` want it."""
+        inputs, targets = step.batch
+        with seeded(step.seed, self.device):
+            return scalar(self.loss(module(inputs), targets, phi), "loss(output, target, phi)")
+
+    def dev_objective(self, params: Tensors, buffers: Tensors, batch: Batch) -> Tensor:
+        """M~ on one dev batch, the student in eval mode."""
+        inputs, targets = batch
+        output, _ = call(self._student_eval, {**buffers, **params}, inputs)
+        return scalar(self.objective(output, targets), "objective(output, target)")
+
+    def predict(self, state: StudentState, inputs: Any) -> Any:
+        """The student's output in eval mode, without gradients."""
+        with torch.no_grad():
+            return call(self._student_eval, {**state.buffers, **state.params}, inputs)[0]
+
+    def decode(self, state: StudentState, inputs: Any) -> Any:
+        """The student's ``decode`` in eval mode, without gradients. Raises ``UserError`` where it has none."""
+        if not callable(getattr(self._student_eval, "decode", None)):
+            raise UserError(f"the student ({type(self.student).__name__}) has no decode method")
+        with torch.no_grad():
+            return call_decode(self._student_eval, {**state.buffers, **state.params}, inputs)
+
+    # -- data ----------------------------------------------------------------------------------------------------
+
+    @cached_property
+    def dev_batches(self) -> tuple[Batch, ...]:
+        return _as_batches(self.dev)
+
+    @cached_property
+    def test_batches(self) -> tuple[Batch, ...]:
+        if self.test is None:
+            raise UserError(f"problem {self.name} has no test set")
+        return _as_batches(self.test)
+
+    def view(self, state: StudentState, index: int, horizon: int, seed: int, previous: Tensor | None) -> StudentView:
+        """What ``features`` and ``prepare_dev`` see of this state."""
+        return StudentView(
+            index=index,
+            horizon=horizon,
+            predict=lambda inputs: self.predict(state, inputs),
+            decode=lambda inputs: self.decode(state, inputs),
+            train=lambda at: self.train(at, seed),
+            dev=self.dev_batches,
+            previous=previous,
+        )
+
+    def step_features(self, view: StudentView) -> Tensor:
+        """s_t as the problem's ``features`` rule gives it, checked: 1-D, of the student's dtype and device."""
+        if self.features is None:
+            return torch.tensor([view.index / view.horizon], dtype=self.dtype, device=self.device)
+        with torch.no_grad():
+            features = self.features(view)
+        if not isinstance(features, Tensor) or features.ndim != 1:
+            shape = tuple(features.shape) if isinstance(features, Tensor) else type(features).__name__
+            raise UserError(f"features(view) must return a 1-D tensor, not {shape}")
+        return features.detach().to(device=self.device, dtype=self.dtype)
+
+    def final_dev_batches(self, state: StudentState, horizon: int, seed: int) -> tuple[Batch, ...]:
+        """The dev batches at omega_T: the fixed ones, or those that ``prepare_dev`` makes."""
+        if self.prepare_dev is None:
+            return self.dev_batches
+        with torch.no_grad():
+            return _as_batches(self.prepare_dev(self.view(state, horizon, horizon, seed, None), seed))
+
+
+def _as_batches(dev: Dev) -> tuple[Batch, ...]:
+    """A tuple of two is one batch; any other iterable is a sequence of batches; a function is called first."""
+    given = dev() if callable(dev) else dev
+    batches: Iterable[Batch] = [given] if isinstance(given, tuple) and len(given) == 2 else given
+    result = tuple(batches)
+    if not result:
+        raise UserError("dev holds no batch: give one (inputs, targets) tuple or a list of them")
+    for batch in result:
+        if isinstance(batch, Tensor | Mapping) or not hasattr(batch, "__len__") or len(batch) != 2:
+            raise UserError("dev must be one (inputs, targets) tuple or a list of such tuples")
+        if not example_count(batch):
+            raise UserError("a dev batch holds no example")
+    return result
+
+
+def example_count(batch: Batch) -> int:
+    """How many examples a batch holds: the first dimension of the first tensor of its targets, else of its inputs."""
+    inputs, targets = batch
+    leaves = tensor_leaves(targets) or tensor_leaves(inputs)
+    if not leaves or leaves[0].ndim == 0:
+        raise UserError("a batch must hold tensors whose first dimension counts the examples")
+    return int(leaves[0].shape[0])

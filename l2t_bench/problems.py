@@ -1,0 +1,161 @@
+"""The named problems, made of the public parts: each class's fields are the options of its name.
+
+Train and dev are drawn from the training images by ``split``'s shuffle; MNIST's test set is its own 10,000 images, the
+digits' is what is left. Dev is never taken from a test set.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import torch
+from torch import nn
+
+from l2t_bench.batches import IndexedBatches
+from l2t_bench.data.digits import load_digits
+from l2t_bench.data.mnist import load_mnist
+from l2t_bench.data.splits import Arrays, ImageSplits, SplitSizes
+from l2t_bench.errors import UserError
+from l2t_bench.features import PaperFeatures
+from l2t_bench.losses.dynamic import bilinear_sigmoid
+from l2t_bench.objectives import ExpectedAccuracy
+from l2t_bench.optimizers import SGD, linear_decay
+from l2t_bench.problem import TeachingProblem
+from l2t_bench.students.lenet import LeNet
+from l2t_bench.students.mlp import MLP
+from l2t_bench.teachers import AttentionTeacher
+
+_CLASSES = 10
+
+
+@dataclass(frozen=True)
+class ImageProblem:
+    """The options that all image problems share. The defaults are the paper's where it gives one."""
+
+    batch: int = 20
+    train: int = 900
+    dev: int = 400
+    split: int = 0
+    lr: float = 0.01
+    schedule: Literal["constant", "linear"] = "constant"
+    momentum: float = 0.9
+    dampening: float = 0.0
+    weight_decay: float = 0.0
+    nesterov: bool = False
+    beta: float = 1.0
+    features: Literal["paper", "none"] = "paper"
+    refresh: int = 20
+    train_batches: int = 10
+    dev_examples: int = 256
+    keys: int = 10
+    gain: float = 1.0
+    smoothing: float = 0.0
+    noise: float = 0.0
+    dev_chunk: int = 1000
+    nonlinearity: Literal["relu", "tanh"] = "relu"
+
+    size: ClassVar[int]
+
+    def student(self) -> nn.Module:
+        raise NotImplementedError
+
+    def load(self) -> tuple[Arrays, Arrays | None]:
+        raise NotImplementedError
+
+    def build(self, name: str, device: torch.device, dtype: torch.dtype) -> TeachingProblem:
+        """The problem itself, on ``device`` in ``dtype``; no data is read."""
+        if self.dev_chunk < 1:
+            raise UserError(f"dev_chunk must be at least 1, not {self.dev_chunk}")
+        splits = ImageSplits(self.load, SplitSizes(self.train, self.dev, self.split), device, dtype)
+        paper = PaperFeatures(self.refresh, self.train_batches, self.dev_examples)
+        teacher = AttentionTeacher(
+            _CLASSES,
+            features=3 + _CLASSES if self.features == "paper" else 1,
+            keys=self.keys,
+            gain=self.gain,
+            smoothing=self.smoothing,
+            noise=self.noise,
+        )
+        return TeachingProblem(
+            student=self.student().to(device=device, dtype=dtype),
+            teacher=teacher.to(device=device, dtype=dtype),
+            loss=bilinear_sigmoid,
+            objective=ExpectedAccuracy(self.beta),
+            optimizer=SGD(
+                lr=linear_decay(self.lr) if self.schedule == "linear" else self.lr,
+                momentum=self.momentum,
+                dampening=self.dampening,
+                weight_decay=self.weight_decay,
+                nesterov=self.nesterov,
+            ),
+            train=IndexedBatches(splits.train, self.batch),
+            dev=_chunks(splits.dev, self.dev_chunk),
+            test=_chunks(splits.test, self.dev_chunk),
+            features=paper if self.features == "paper" else None,
+            name=name,
+        )
+
+
+def _chunks(load: Callable[[], object], size: int) -> Callable[[], object]:
+    def batches() -> list[tuple[torch.Tensor, torch.Tensor]]:
+        inputs, targets = load()  # type: ignore[misc]
+        return list(zip(inputs.split(size), targets.split(size), strict=True))
+
+    return batches
+
+
+@dataclass(frozen=True)
+class DigitsMLP(ImageProblem):
+    """scikit-learn's 8x8 digits, an MLP 64-100-10."""
+
+    hidden: int = 100
+    size = 8
+
+    def student(self) -> nn.Module:
+        return MLP(self.size**2, self.hidden, _CLASSES, self.nonlinearity)
+
+    def load(self) -> tuple[Arrays, Arrays | None]:
+        return load_digits()
+
+
+@dataclass(frozen=True)
+class DigitsLeNet(ImageProblem):
+    """scikit-learn's 8x8 digits, LeNet with padding 2."""
+
+    hidden: int = 500
+    pool: Literal["max", "average"] = "max"
+    size = 8
+    padding: ClassVar[int] = 2
+
+    def student(self) -> nn.Module:
+        return LeNet(self.size, self.padding, self.hidden, _CLASSES, self.nonlinearity, self.pool)
+
+    def load(self) -> tuple[Arrays, Arrays | None]:
+        return load_digits()
+
+
+@dataclass(frozen=True)
+class MnistMLP(DigitsMLP):
+    """MNIST from the data root, the paper's MLP 784-500-10, batch 20: 50,000 to train, 10,000 for dev."""
+
+    hidden: int = 500
+    train: int = 50_000
+    dev: int = 10_000
+    size = 28
+
+    def load(self) -> tuple[Arrays, Arrays | None]:
+        return load_mnist()
+
+
+@dataclass(frozen=True)
+class MnistLeNet(DigitsLeNet):
+    """MNIST from the data root, the paper's LeNet, batch 500: 50,000 to train, 10,000 for dev."""
+
+    batch: int = 500
+    train: int = 50_000
+    dev: int = 10_000
+    size = 28
+    padding = 0
+
+    def load(self) -> tuple[Arrays, Arrays | None]:
+        return load_mnist()

@@ -1,0 +1,171 @@
+"""A student's training run: begun, recorded step by step as it goes, or replayed from its record."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from l2t_bench.errors import Diverged, UserError
+from l2t_bench.modules import map_tensors, same_tensors, tensor_leaves
+from l2t_bench.optimizers import TensorDict, Tensors
+from l2t_bench.problem import Step, StudentState, TeachingProblem, forward_seed
+
+_FINITE_CHECK_EVERY = 50  # steps between two looks at the losses: each look waits for the device
+
+
+class Rollout:
+    """One run of student ``seed`` under ``theta``: fresh over ``horizon`` steps, or along recorded ``steps``.
+
+    A backend asks for ``step(t, state)`` in order and for ``phi(step)``; whether the step is made now or comes from the
+    record is no concern of its own. After the loop ``steps`` is the record of the run.
+
+    Raises ``UserError`` for a horizon that is not positive, for steps of another student, for a theta that is not the
+    teacher's, and for a batch source that gives another batch for the same arguments.
+    """
+
+    def __init__(
+        self,
+        problem: TeachingProblem,
+        theta: Tensors,
+        *,
+        horizon: int | None = None,
+        steps: Sequence[Step] | None = None,
+        seed: int = 0,
+    ) -> None:
+        self.problem = problem
+        self.seed = seed
+        self.horizon = _checked_horizon(horizon, steps, seed)
+        problem.check_theta(theta)
+        self.theta: TensorDict = {
+            name: tensor.detach().to(problem.device).requires_grad_() for name, tensor in theta.items()
+        }
+        self._recorded = steps
+        self._steps: list[Step] = []
+        self._losses: list[Tensor] = []
+        self._phi_of: Tensor | None = None
+        self._phi: Any = None
+
+    @property
+    def steps(self) -> tuple[Step, ...]:
+        """The steps taken so far."""
+        return tuple(self._steps)
+
+    def initial(self) -> StudentState:
+        return self.problem.init_student(self.seed)
+
+    def step(self, index: int, state: StudentState) -> Step:
+        """Step ``index``, the student being at ``state``."""
+        step = self._recorded[index] if self._recorded is not None else self._fresh_step(index, state)
+        self._steps.append(step)
+        return step
+
+    def phi(self, step: Step) -> Any:
+        """phi_t with its graph to ``theta``; made once for all steps that share one s_t tensor."""
+        if self._phi_of is not step.features:
+            with torch.enable_grad():
+                self._phi = self.problem.phi(self.theta, step.features)
+            self._phi_of = step.features
+        return self._phi
+
+    def observe(self, loss: Tensor) -> None:
+        """Take note of a step's loss; raises ``Diverged`` with the first step whose loss is not finite."""
+        self._losses.append(loss.detach())
+        if len(self._losses) % _FINITE_CHECK_EVERY == 0 or len(self._losses) == self.horizon:
+            self._check_losses()
+
+    def _check_losses(self) -> None:
+        start = (len(self._losses) - 1) // _FINITE_CHECK_EVERY * _FINITE_CHECK_EVERY
+        finite = torch.isfinite(torch.stack(self._losses[start:])).tolist()
+        if not all(finite):
+            index = start + finite.index(False)
+            raise Diverged(self._culprit(self._steps[index]), index)
+
+    def _culprit(self, step: Step) -> str:
+        with torch.no_grad():
+            phi = tensor_leaves(self.problem.phi(self.theta, step.features))
+        if not all(bool(torch.isfinite(leaf).all()) for leaf in phi):
+            return f"the teacher's phi is not finite at step {step.index}: look at theta and at the features s_t"
+        return (
+            f"the student's loss is not finite at step {step.index}: lower the student's lr, let it decay "
+            "(l2t.linear_decay), or look at the loss"
+        )
+
+    def _fresh_step(self, index: int, state: StudentState) -> Step:
+        batch = self.problem.train(index, self.seed)
+        if index == 0:
+            self._check_replayable(batch)
+        previous = self._steps[-1].features if self._steps else None
+        view = self.problem.view(state, index, self.horizon, self.seed, previous)
+        return Step(
+            index=index,
+            batch=batch,
+            features=self.problem.step_features(view),
+            lr=self.problem.optimizer.lr_at(index, self.horizon),
+            seed=forward_seed(self.seed, index),
+        )
+
+    def _check_replayable(self, batch: Any) -> None:
+        if not isinstance(batch, Tensor) and hasattr(batch, "__len__") and len(batch) == 2:
+            if same_tensors(tuple(batch), tuple(self.problem.train(0, self.seed))):
+                return
+            raise UserError(
+                "train(0, seed) gave two different batches for the same arguments: it must be a pure function of "
+                "(index, seed); draw with torch.Generator().manual_seed(...), not from a running iterator"
+            )
+        raise UserError(f"train(index, seed) must return (inputs, targets), not {type(batch).__name__}")
+
+
+def _checked_horizon(horizon: int | None, steps: Sequence[Step] | None, seed: int) -> int:
+    if (horizon is None) == (steps is None):
+        raise UserError("give either horizon= (a number of steps) or steps= (a recorded run)")
+    if steps is None:
+        if not isinstance(horizon, int) or isinstance(horizon, bool) or horizon < 1:
+            raise UserError(f"horizon must be a positive number of steps, not {horizon!r}")
+        return horizon
+    if not steps:
+        raise UserError("steps holds no step")
+    if steps[0].index != 0 or steps[0].seed != forward_seed(seed, 0):
+        raise UserError(f"these steps were not recorded from step 0 of student seed={seed}: pass the seed of that run")
+    return len(steps)
+
+
+def plain_step(rollout: Rollout, state: StudentState, step: Step, phi: Any) -> StudentState:
+    """One student step without a graph (paper, Eq. 1): omega_{t+1} and the buffers after it."""
+    problem = rollout.problem
+    params = {name: param.detach().requires_grad_() for name, param in state.params.items()}
+    loss, buffers = problem.train_loss(params, state.buffers, map_tensors(Tensor.detach, phi), step)
+    gradients = loss_gradients(loss, params)
+    rollout.observe(loss)
+    with torch.no_grad():
+        updated, momentum = problem.optimizer.step(state.params, gradients, state.momentum, step.lr)
+    return StudentState(updated, buffers, momentum)
+
+
+def loss_gradients(loss: Tensor, params: Tensors, *, create_graph: bool = False) -> TensorDict:
+    """dL/domega by name; zeros for a parameter that the loss does not reach. Raises ``UserError`` for a constant loss."""
+    if not loss.requires_grad:
+        raise UserError("the loss does not depend on the student's parameters")
+    gradients = torch.autograd.grad(
+        loss, list(params.values()), create_graph=create_graph, allow_unused=True, materialize_grads=True
+    )
+    return dict(zip(params, gradients, strict=True))
+
+
+def train_student(
+    rollout: Rollout, visit: Callable[[Step, StudentState], None] = lambda step, state: None
+) -> StudentState:
+    """Run the student to omega_T without a graph; ``visit`` sees each step with the state it starts from."""
+    state = rollout.initial()
+    for index in range(rollout.horizon):
+        step = rollout.step(index, state)
+        visit(step, state)
+        state = plain_step(rollout, state, step, rollout.phi(step))
+    return state
+
+
+def record(problem: TeachingProblem, theta: Tensors, *, horizon: int, seed: int = 0) -> tuple[Step, ...]:
+    """The steps of a run of student ``seed`` under ``theta``, for any number of backends to differentiate."""
+    rollout = Rollout(problem, theta, horizon=horizon, seed=seed)
+    train_student(rollout)
+    return rollout.steps

@@ -1,0 +1,37 @@
+"""The paper's LeNet (appendix B.1): two convolutions with pooling, one hidden layer of 500."""
+
+from torch import Tensor, nn
+
+from l2t_bench.students.activations import activation
+
+
+class LeNet(nn.Module):
+    """Images (B, 1, S, S) -> logits (B, classes). 5x5 convolutions of 20 and 50 filters, each with 2x2 pooling.
+
+    ``padding`` is 0 for 28x28 images (28 -> 24 -> 12 -> 8 -> 4, 800 inputs to the hidden layer) and 2 for 8x8 ones
+    (8 -> 4 -> 2, 200 inputs). ``pool``: ``max`` as in the paper, or ``average`` for a smooth student.
+    """
+
+    def __init__(
+        self,
+        size: int,
+        padding: int = 0,
+        hidden: int = 500,
+        classes: int = 10,
+        nonlinearity: str = "relu",
+        pool: str = "max",
+    ) -> None:
+        super().__init__()
+        after = ((size - 4 + 2 * padding) // 2 - 4 + 2 * padding) // 2
+        self.first = nn.Conv2d(1, 20, 5, padding=padding)
+        self.second = nn.Conv2d(20, 50, 5, padding=padding)
+        self.hidden = nn.Linear(50 * after * after, hidden)
+        self.output = nn.Linear(hidden, classes)
+        self.nonlinearity = activation(nonlinearity)
+        self.pool: nn.Module = nn.MaxPool2d(2) if pool == "max" else nn.AvgPool2d(2)
+
+    def forward(self, images: Tensor) -> Tensor:
+        maps = self.pool(self.nonlinearity(self.first(images)))
+        maps = self.pool(self.nonlinearity(self.second(maps)))
+        logits: Tensor = self.output(self.nonlinearity(self.hidden(maps.flatten(1))))
+        return logits

@@ -1,0 +1,34 @@
+"""Teachers: modules that turn the student's status s_t into the coefficients phi_t of its loss."""
+
+import torch
+from torch import Tensor, nn
+
+
+class AttentionTeacher(nn.Module):
+    """Phi_t = W softmax(V s_t) (paper, section 4.1): W of shape (C, C, N), V of shape (N, |s_t|); Phi_t is (C, C).
+
+    Every key of W starts at ``gain * ((1 - smoothing) I + smoothing / C)`` plus ``noise`` times a standard normal, V at
+    a standard normal. A Phi near the identity gives a loss that a student can learn from; from a random one it learns
+    nothing. The paper does not say how W and V start.
+    """
+
+    def __init__(
+        self, classes: int, features: int, keys: int = 10, gain: float = 1.0, smoothing: float = 0.0, noise: float = 0.0
+    ) -> None:
+        super().__init__()
+        self.gain, self.smoothing, self.noise = gain, smoothing, noise
+        self.W = nn.Parameter(torch.empty(classes, classes, keys))
+        self.V = nn.Parameter(torch.empty(keys, features))
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        classes = self.W.shape[0]
+        start = torch.eye(classes, dtype=self.W.dtype, device=self.W.device) * (1 - self.smoothing)
+        start = self.gain * (start + self.smoothing / classes)
+        with torch.no_grad():
+            self.V.normal_()
+            self.W.normal_(std=self.noise) if self.noise else self.W.zero_()
+            self.W += start[:, :, None]
+
+    def forward(self, features: Tensor) -> Tensor:
+        return self.W @ torch.softmax(self.V @ features, dim=0)
