@@ -1,0 +1,268 @@
+"""The proof ladder's checks (docs: "What proves a backend right"), each one question with a figure and a bound."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+import torch
+from torch import Tensor
+
+from l2t_bench.gradient import Exactness, TeacherGradient, TeacherGradientBackend
+from l2t_bench.modules import mix_seeds, same_tensors
+from l2t_bench.optimizers import TensorDict, Tensors
+from l2t_bench.problem import Step, TeachingProblem
+from l2t_bench.verification import numeric
+from l2t_bench.verification.samples import Quadratic
+
+_STEP_SIZES = (1e-3, 1e-4, 1e-5, 1e-6)
+"""Central differences are taken at several step sizes and the nearest counts: a kink of a ReLU spoils the large ones,
+rounding the small ones, and a wrong derivative is wrong at all of them."""
+
+
+class Outcome(StrEnum):
+    PASSED = "pass"
+    FAILED = "FAIL"
+    REPORTED = "info"  # a figure that has no bound
+    SKIPPED = "skip"
+
+
+@dataclass(frozen=True)
+class Check:
+    """One rung of the ladder: what was asked, what was found, and the bound it is held to."""
+
+    name: str
+    figure: float
+    bound: float
+    outcome: Outcome
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A backend's gradient of one recorded run, and all that is needed to take it again by other ways."""
+
+    backend: TeacherGradientBackend
+    problem: TeachingProblem
+    theta: TensorDict
+    seed: int
+    result: TeacherGradient
+
+    @property
+    def steps(self) -> Sequence[Step]:
+        return self.result.steps
+
+    def again(self) -> TeacherGradient:
+        """The backend once more, on the recorded steps."""
+        return self.backend.teacher_gradient(self.problem, self.theta, steps=self.steps, seed=self.seed)
+
+
+def held_to(name: str, figure: float, bound: float, note: str = "") -> Check:
+    """A check that passes when ``figure`` is at most ``bound``; a figure that is not a number fails."""
+    return Check(name, figure, bound, Outcome.PASSED if figure <= bound else Outcome.FAILED, note)
+
+
+def skipped(name: str, why: str) -> Check:
+    return Check(name, math.nan, math.nan, Outcome.SKIPPED, why)
+
+
+def flat(tensors: Mapping[str, Tensor]) -> Tensor:
+    """All entries in one vector, in the order of the keys."""
+    return torch.cat([tensors[name].reshape(-1) for name in sorted(tensors)])
+
+
+def relative_error(found: Tensors, true: Tensors) -> float:
+    """|found - true| / |true| over all entries together."""
+    return float(torch.linalg.vector_norm(flat(found) - flat(true)) / torch.linalg.vector_norm(flat(true)))
+
+
+def cosine(left: Tensors, right: Tensors) -> float:
+    return float(torch.nn.functional.cosine_similarity(flat(left), flat(right), dim=0))
+
+
+def norm_ratio(found: Tensors, true: Tensors) -> float:
+    return float(torch.linalg.vector_norm(flat(found)) / torch.linalg.vector_norm(flat(true)))
+
+
+def inner(left: Tensors, right: Tensors) -> float:
+    return float(flat(left) @ flat(right))
+
+
+def random_directions(theta: Tensors, count: int) -> list[TensorDict]:
+    """Standard normal directions in theta's space, always the same ones."""
+    generator = torch.Generator().manual_seed(mix_seeds(count, 31))
+    return [
+        {
+            name: torch.randn(tensor.shape, generator=generator, dtype=torch.float64).to(tensor)
+            for name, tensor in theta.items()
+        }
+        for _ in range(count)
+    ]
+
+
+# -- the rungs -----------------------------------------------------------------------------------------------------
+
+
+def check_forward_parity(subject: Subject) -> Check:
+    """1: the student of the rollout is the student that torch.optim trains."""
+    name = "forward parity with torch.optim"
+    params, buffers = numeric.torch_optim_replay(subject.problem, subject.theta, subject.steps, subject.seed)
+    ours = {**subject.result.final.params, **subject.result.final.buffers}
+    theirs = {**params, **buffers}
+    scale = max(1.0, max(float(tensor.abs().max()) for tensor in theirs.values()))
+    worst = max(float((ours[key] - theirs[key]).abs().max()) for key in theirs)
+    return held_to(name, worst / scale, 1e-14, f"{len(subject.steps)} steps")
+
+
+def check_all_entries(subject: Subject, start: int = 0, bound: float = 1e-7) -> Check:
+    """2: every entry of d_theta against central differences (theta moved from step ``start`` on)."""
+    basis = [
+        {name: _unit(tensor, position if name == own else None) for name, tensor in subject.theta.items()}
+        for own in subject.theta
+        for position in range(subject.theta[own].numel())
+    ]
+    found = flat_in_order(subject.result.d_theta, subject.theta)
+    errors = []
+    for size in (1e-2, 1e-3):  # smooth students: the five-point rule errs by h^4
+        true = torch.tensor([_difference(subject, direction, size, start) for direction in basis]).to(found)
+        errors.append(float(torch.linalg.vector_norm(found - true) / torch.linalg.vector_norm(true)))
+    return held_to("central differences, every entry", min(errors), bound, f"{len(basis)} entries")
+
+
+def check_directions(subject: Subject, count: int = 8, start: int = 0, bound: float = 1e-7) -> Check:
+    """2, where theta is large: d_theta along random directions against central differences."""
+    length = float(torch.linalg.vector_norm(flat(subject.result.d_theta)))
+    worst = 0.0
+    for direction in random_directions(subject.theta, count):
+        expected = inner(subject.result.d_theta, direction)
+        errors = [abs(_difference(subject, direction, size, start) - expected) for size in _STEP_SIZES]
+        worst = max(worst, _ratio(min(errors), length))
+    return held_to("central differences, random directions", worst, bound, f"{count} directions")
+
+
+def check_forward_probe(subject: Subject, count: int = 2, bound: float = 1e-10) -> Check:
+    """3: <d_theta, v> against one forward-mode pass through the whole run."""
+    name = "forward-mode probe"
+    length = float(torch.linalg.vector_norm(flat(subject.result.d_theta)))
+    worst = 0.0
+    for direction in random_directions(subject.theta, count):
+        try:
+            probed = numeric.forward_probe(subject.problem, subject.theta, subject.steps, subject.seed, direction)
+        except (NotImplementedError, RuntimeError) as error:
+            return skipped(name, f"no forward mode for this student: {str(error).splitlines()[0][:80]}")
+        worst = max(worst, _ratio(abs(probed - inner(subject.result.d_theta, direction)), length))
+    return held_to(name, worst, bound, f"{len(subject.steps)} steps, {count} directions")
+
+
+def check_agreement(subject: Subject, other: TeacherGradientBackend, bound: float = 1e-12) -> Check:
+    """4: another exact method on the very same run."""
+    theirs = other.teacher_gradient(subject.problem, subject.theta, steps=subject.steps, seed=subject.seed)
+    error = relative_error(subject.result.d_theta, theirs.d_theta)
+    return held_to(f"agreement with {other.name}", error, bound, f"{len(subject.steps)} steps")
+
+
+def check_replay(subject: Subject) -> Check:
+    """5: the recorded steps give the same omega_T, M~ and d_theta again, bit for bit."""
+    again = subject.again()
+    differing = sum(
+        not same_tensors(left, right)
+        for left, right in (
+            (subject.result.final.params, again.final.params),
+            (subject.result.final.buffers, again.final.buffers),
+            (subject.result.d_theta, again.d_theta),
+        )
+    ) + (again.value != subject.result.value)
+    return held_to("replay of the recorded steps, bit for bit", float(differing), 0.0, "of 4 parts differ")
+
+
+def check_repeatable(subject: Subject) -> Check:
+    """10: three fresh calls in a row give the same; theta, the global random state and the modules stay as they were."""
+    theta = {name: tensor.clone() for name, tensor in subject.theta.items()}
+    modules = [subject.problem.student, subject.problem.teacher]
+    before = [{**dict(module.named_parameters()), **dict(module.named_buffers())} for module in modules]
+    before = [{name: tensor.detach().clone() for name, tensor in tensors.items()} for tensors in before]
+    random_state = torch.get_rng_state()
+    results = [
+        subject.backend.teacher_gradient(
+            subject.problem, subject.theta, horizon=len(subject.steps), seed=subject.seed
+        ).d_theta
+        for _ in range(3)
+    ]
+    after = [{**dict(module.named_parameters()), **dict(module.named_buffers())} for module in modules]
+    broken = [
+        *(not same_tensors(result, subject.result.d_theta) for result in results),
+        not same_tensors(theta, subject.theta),
+        not same_tensors(before, [{name: tensor.detach() for name, tensor in held.items()} for held in after]),
+        not torch.equal(random_state, torch.get_rng_state()),
+    ]
+    return held_to("three calls in a row, nothing left behind", float(sum(broken)), 0.0, "of 6 parts differ")
+
+
+def check_ascent(subject: Subject, bound: float = 0.05) -> Check:
+    """11: a small step along d_theta raises M~ on the recorded run by what the gradient predicts."""
+    name = "a step along d_theta raises M~ as predicted"
+    length = float(torch.linalg.vector_norm(flat(subject.result.d_theta)))
+    if length == 0:
+        return Check(name, math.nan, bound, Outcome.FAILED, "d_theta is zero")
+    shortfalls = []
+    for reach in (1e-2, 1e-3, 1e-4):
+        moved = {name: t + (reach / length) * subject.result.d_theta[name] for name, t in subject.theta.items()}
+        state = numeric.replay(subject.problem, lambda index, moved=moved: moved, subject.steps, subject.seed)  # type: ignore[misc]
+        risen = numeric.objective(subject.problem, state, len(subject.steps), subject.seed) - subject.result.value
+        shortfalls.append(abs(risen / (reach * length) - 1))
+    return held_to(name, min(shortfalls), bound)
+
+
+def check_whole_window(subject: Subject, exact: TeacherGradientBackend, whole: TeacherGradientBackend) -> Check:
+    """6: truncated to a window as long as the run, the method equals its exact sibling bit for bit."""
+    theirs = exact.teacher_gradient(subject.problem, subject.theta, steps=subject.steps, seed=subject.seed)
+    ours = whole.teacher_gradient(subject.problem, subject.theta, steps=subject.steps, seed=subject.seed)
+    differing = sum(not same_tensors(ours.d_theta[name], theirs.d_theta[name]) for name in subject.theta)
+    differing += ours.exactness is not Exactness.EXACT
+    return held_to(f"{whole} equals {exact}, bit for bit", float(differing), 0.0)
+
+
+def check_closed_form(backend: TeacherGradientBackend, bound: float = 1e-8) -> Check:
+    """7: a strongly convex quadratic in two coupled parameter tensors, trained to rest, against its closed form."""
+    quadratic = Quadratic()
+    problem = quadratic.problem()
+    result = backend.teacher_gradient(problem, problem.init_teacher(0), horizon=200)
+    return held_to("closed form of a quadratic", relative_error(result.d_theta, {"weight": quadratic.d_theta()}), bound)
+
+
+def report_quality(subject: Subject, exact: TeacherGradientBackend) -> list[Check]:
+    """6: how far an approximation is from the exact gradient: cosine and norm ratio, without a bound."""
+    true = exact.teacher_gradient(subject.problem, subject.theta, steps=subject.steps, seed=subject.seed).d_theta
+    note = f"{subject.result.exactness}, {len(subject.steps)} steps"
+    return [
+        Check("cosine to the exact gradient", cosine(subject.result.d_theta, true), math.nan, Outcome.REPORTED, note),
+        Check(
+            "norm ratio to the exact gradient",
+            norm_ratio(subject.result.d_theta, true),
+            math.nan,
+            Outcome.REPORTED,
+            note,
+        ),
+    ]
+
+
+def flat_in_order(tensors: Tensors, like: Tensors) -> Tensor:
+    """All entries in one vector, in the order of ``like``."""
+    return torch.cat([tensors[name].reshape(-1) for name in like])
+
+
+def _unit(tensor: Tensor, position: int | None) -> Tensor:
+    unit = torch.zeros_like(tensor)
+    if position is not None:
+        unit.view(-1)[position] = 1
+    return unit
+
+
+def _difference(subject: Subject, direction: Tensors, size: float, start: int) -> float:
+    return numeric.directional_difference(
+        subject.problem, subject.theta, subject.steps, subject.seed, direction, size, start
+    )
+
+
+def _ratio(error: float, length: float) -> float:
+    return error / length if length > 0 else math.nan

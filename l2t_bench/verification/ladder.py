@@ -1,0 +1,193 @@
+"""The ladder: which checks a backend must pass on a problem, in an order from the forward pass up.
+
+In float64, on a theta in general position (jittered: a teacher whose keys are all alike has derivatives that are zero
+for no good reason).
+"""
+
+import dataclasses
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from l2t_bench.errors import L2TError, Refused, UserError
+from l2t_bench.gradient import Exactness, TeacherGradientBackend
+from l2t_bench.modules import mix_seeds
+from l2t_bench.optimizers import SGD, TensorDict, linear_decay
+from l2t_bench.problem import TeachingProblem
+from l2t_bench.registry import build_problem, list_backends, load_backend
+from l2t_bench.verification import checks
+from l2t_bench.verification.checks import Check, Outcome, Subject
+from l2t_bench.verification.reference import check_reference
+from l2t_bench.verification.samples import random_problem
+
+SHORT, LONG = 12, 50
+"""Horizons: central differences replay the run many times and go over the short one; all else goes over the long."""
+
+_EVERY_ENTRY = 250  # a theta with at most so many entries is checked entry by entry
+_DIGITS = "digits/mlp[hidden=16,nonlinearity=tanh,lr=0.1,refresh=5]"
+
+OPTIMIZERS = {
+    "plain": SGD(lr=0.3),
+    "momentum": SGD(lr=0.3, momentum=0.9),
+    "dampening": SGD(lr=0.3, momentum=0.9, dampening=0.4),
+    "weight decay": SGD(lr=0.3, momentum=0.9, weight_decay=0.05),
+    "Nesterov": SGD(lr=0.1, momentum=0.9, weight_decay=0.05, nesterov=True),
+    "lr schedule": SGD(lr=linear_decay(0.3), momentum=0.9),
+}
+
+
+@dataclass(frozen=True)
+class Section:
+    """The checks of one backend on one problem, or why it refused."""
+
+    backend: str
+    problem: str
+    checks: tuple[Check, ...]
+    refused: str = ""
+
+    @property
+    def failed(self) -> bool:
+        return any(check.outcome is Outcome.FAILED for check in self.checks)
+
+
+def verify(
+    backend: TeacherGradientBackend, problem: TeachingProblem | None = None, *, seed: int = 0
+) -> Iterator[Section]:
+    """The sections of a backend's ladder as they come.
+
+    With a problem: that problem alone, cast to float64. Without: the reference set, random problems under every
+    optimiser option, and real digits.
+    """
+    if problem is not None:
+        yield section(backend, problem, seed)
+        return
+    if backend.capabilities.exactness is Exactness.EXACT:
+        yield Section(str(backend), "reference set", tuple(check_reference(backend)))
+    if backend.capabilities.exactness is Exactness.STATIONARY:
+        yield Section(str(backend), "quadratic", (checks.check_closed_form(converged(backend)),))
+    for name, optimizer in OPTIMIZERS.items():
+        yield section(backend, dataclasses.replace(random_problem(optimizer=optimizer), name=f"random, {name}"), seed)
+    yield section(backend, build_problem(_DIGITS, dtype="float64"), seed)
+
+
+def section(backend: TeacherGradientBackend, problem: TeachingProblem, seed: int = 0) -> Section:
+    """All checks that this backend's kind of exactness can be held to, on this problem."""
+    problem = problem if problem.dtype == torch.float64 else problem.to(dtype=torch.float64)
+    theta = general_theta(problem, seed)
+    try:
+        short, long = (_subject(backend, problem, theta, seed, horizon) for horizon in (SHORT, LONG))
+    except Refused as refusal:
+        return Section(str(backend), problem.name, (), refused=str(refusal))
+    found = [checks.check_forward_parity(long)] if isinstance(problem.optimizer, SGD) else []
+    found += [checks.check_replay(long), checks.check_repeatable(short)]
+    found += _BY_KIND[backend.capabilities.exactness](short, long)
+    return Section(str(backend), problem.name, tuple(found))
+
+
+def general_theta(problem: TeachingProblem, seed: int = 0) -> TensorDict:
+    """``init_teacher`` plus a tenth of a standard normal."""
+    generator = torch.Generator().manual_seed(mix_seeds(seed, 41))
+    return {
+        name: tensor + 0.1 * torch.randn(tensor.shape, generator=generator, dtype=torch.float64).to(tensor)
+        for name, tensor in problem.init_teacher(seed).items()
+    }
+
+
+def exact_peers(
+    backend: TeacherGradientBackend, problem: TeachingProblem, horizon: int
+) -> list[TeacherGradientBackend]:
+    """The registered exact backends beside this one that can do the problem and are installed."""
+    peers = []
+    for name in list_backends():
+        if name == backend.name:
+            continue
+        try:
+            peer = load_backend(name)
+        except UserError:
+            continue  # its library is not installed
+        if peer.capabilities.exactness is Exactness.EXACT and peer.supports(problem, horizon):
+            peers.append(peer)
+    return peers
+
+
+def converged(backend: TeacherGradientBackend) -> TeacherGradientBackend:
+    """A stationary method without damping and with iterations enough to solve its linear system to rounding."""
+    return _with(backend, damping=0.0, iterations=200, batches=1)
+
+
+def _subject(
+    backend: TeacherGradientBackend, problem: TeachingProblem, theta: TensorDict, seed: int, horizon: int
+) -> Subject:
+    result = backend.teacher_gradient(problem, theta, horizon=horizon, seed=seed)
+    return Subject(backend, problem, theta, seed, result)
+
+
+def _exact_checks(short: Subject, long: Subject) -> list[Check]:
+    peers = exact_peers(long.backend, long.problem, LONG)
+    return [
+        _central_differences(short),
+        checks.check_forward_probe(long),
+        *(checks.check_agreement(long, peer) for peer in peers),
+        checks.check_ascent(short),
+    ]
+
+
+def _truncated_checks(short: Subject, long: Subject) -> list[Check]:
+    window = getattr(long.backend, "window", None)
+    found: list[Check] = []
+    if isinstance(window, int):
+        narrow = _subject(_with(short.backend, window=5), short.problem, short.theta, short.seed, SHORT)
+        found.append(_central_differences(narrow, start=SHORT - 5))
+        whole = _subject(_with(long.backend, window=LONG), long.problem, long.theta, long.seed, LONG)
+        found.append(checks.check_forward_probe(whole))
+    peers = exact_peers(long.backend, long.problem, LONG)
+    if isinstance(window, int) and peers:
+        found.append(checks.check_whole_window(long, peers[0], _with(long.backend, window=LONG)))
+    return found + (checks.report_quality(long, peers[0]) if peers else [])
+
+
+def _reported_checks(short: Subject, long: Subject) -> list[Check]:
+    del short
+    peers = exact_peers(long.backend, long.problem, LONG)
+    own = [
+        Check(f"its own {name}", figure, float("nan"), Outcome.REPORTED)
+        for name, figure in long.result.diagnostics.items()
+    ]
+    return own + (checks.report_quality(long, peers[0]) if peers else [])
+
+
+_BY_KIND: dict[Exactness, Callable[[Subject, Subject], list[Check]]] = {
+    Exactness.EXACT: _exact_checks,
+    Exactness.TRUNCATED: _truncated_checks,
+    Exactness.STATIONARY: _reported_checks,
+    Exactness.FINITE_DIFFERENCE: _reported_checks,
+    Exactness.STOCHASTIC: _reported_checks,
+}
+
+
+def _central_differences(subject: Subject, start: int = 0) -> Check:
+    entries = sum(tensor.numel() for tensor in subject.theta.values())
+    if entries <= _EVERY_ENTRY:
+        return checks.check_all_entries(subject, start=start)
+    return checks.check_directions(subject, start=start)
+
+
+def _with(backend: TeacherGradientBackend, **options: Any) -> TeacherGradientBackend:
+    """The backend with other options, those that it has."""
+    known = {option.name for option in dataclasses.fields(backend)}  # type: ignore[arg-type]
+    return dataclasses.replace(backend, **{key: value for key, value in options.items() if key in known})  # type: ignore[type-var]
+
+
+def verify_problem(problem: TeachingProblem, backends: Sequence[str], *, seed: int = 0) -> Iterator[Section]:
+    """Which of ``backends`` are right on a problem, and which refuse it and why."""
+    for spec in backends:
+        try:
+            yield section(load_backend(spec), problem, seed)
+        except Refused as refusal:
+            yield Section(spec, problem.name, (), refused=str(refusal))
+        except UserError:
+            raise
+        except L2TError as error:
+            yield Section(spec, problem.name, (Check("runs", float("nan"), 0.0, Outcome.FAILED, str(error)),))
