@@ -13,14 +13,13 @@ import torch
 
 from l2t_bench.errors import L2TError, Refused, UserError
 from l2t_bench.gradient import Exactness, TeacherGradientBackend
-from l2t_bench.modules import mix_seeds
 from l2t_bench.optimizers import SGD, TensorDict, linear_decay
 from l2t_bench.problem import TeachingProblem
 from l2t_bench.registry import build_problem, list_backends, load_backend
 from l2t_bench.verification import checks
 from l2t_bench.verification.checks import Check, Outcome, Subject
 from l2t_bench.verification.reference import check_reference
-from l2t_bench.verification.samples import random_problem
+from l2t_bench.verification.samples import general_theta, random_problem
 
 SHORT, LONG = 12, 50
 """Horizons: central differences replay the run many times and go over the short one; all else goes over the long."""
@@ -84,15 +83,6 @@ def section(backend: TeacherGradientBackend, problem: TeachingProblem, seed: int
     found += [checks.check_replay(long), checks.check_repeatable(short)]
     found += _BY_KIND[backend.capabilities.exactness](short, long)
     return Section(str(backend), problem.name, tuple(found))
-
-
-def general_theta(problem: TeachingProblem, seed: int = 0) -> TensorDict:
-    """``init_teacher`` plus a tenth of a standard normal."""
-    generator = torch.Generator().manual_seed(mix_seeds(seed, 41))
-    return {
-        name: tensor + 0.1 * torch.randn(tensor.shape, generator=generator, dtype=torch.float64).to(tensor)
-        for name, tensor in problem.init_teacher(seed).items()
-    }
 
 
 def exact_peers(

@@ -30,7 +30,7 @@ from l2t_bench.students.lenet import LeNet
 from l2t_bench.students.mlp import MLP
 from l2t_bench.teachers import AttentionTeacher
 from l2t_bench.verification.checks import Check, held_to, relative_error
-from l2t_bench.verification.samples import random_problem
+from l2t_bench.verification.samples import general_theta, random_problem
 
 VERSION = 1
 BOUND = 1e-11
@@ -123,11 +123,7 @@ def write_reference(path: Path) -> None:
 def _made(case: Case) -> tuple[TensorDict, float]:
     base = random_problem() if case.problem == "random" else build_problem(case.problem, dtype="float64")
     problem = replace(base, student=_student(case.student), optimizer=case.optimizer)
-    generator = torch.Generator().manual_seed(7)
-    theta = {
-        name: tensor + 0.1 * torch.randn(tensor.shape, generator=generator, dtype=torch.float64)
-        for name, tensor in problem.init_teacher(0).items()
-    }
+    theta = general_theta(problem)
     result = load_backend("rmd").teacher_gradient(problem, theta, horizon=case.horizon)
     for peer in ("higher", "torchopt", "functorch"):
         theirs = load_backend(peer).teacher_gradient(problem, theta, steps=result.steps)

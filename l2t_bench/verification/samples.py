@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from l2t_bench.losses.dynamic import bilinear_sigmoid
 from l2t_bench.modules import mix_seeds
 from l2t_bench.objectives import ExpectedAccuracy
-from l2t_bench.optimizers import SGD, Optimizer
+from l2t_bench.optimizers import SGD, Optimizer, TensorDict
 from l2t_bench.problem import TeachingProblem
 from l2t_bench.teachers import AttentionTeacher
 
@@ -85,3 +85,12 @@ class Quadratic:
     def d_theta(self) -> Tensor:
         """dM/dtheta of the stationary student, shape (4, 1) as the teacher's weight."""
         return (self.B.T @ torch.linalg.solve(self.A, self.c))[:, None]
+
+
+def general_theta(problem: TeachingProblem, seed: int = 0) -> TensorDict:
+    """``init_teacher`` plus a tenth of a standard normal."""
+    generator = torch.Generator().manual_seed(mix_seeds(seed, 41))
+    return {
+        name: tensor + 0.1 * torch.randn(tensor.shape, generator=generator, dtype=torch.float64).to(tensor)
+        for name, tensor in problem.init_teacher(seed).items()
+    }

@@ -1,0 +1,42 @@
+"""The command line: ``l2t-bench VERB``. A mistake is answered in a line and with exit code 2, never with a traceback."""
+
+import sys
+
+import typer
+
+from l2t_bench.cli import listing, prepare, report, run, verify
+from l2t_bench.cli.console import error_line
+from l2t_bench.errors import L2TError, UserError
+
+app = typer.Typer(
+    name="l2t-bench",
+    help="Teacher gradients through a student's whole training run: compute, prove, measure, compare.",
+    no_args_is_help=True,
+    add_completion=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+app.command("list")(listing.list_names)
+app.command("run")(run.run)
+app.command("report")(report.report)
+app.command("verify")(verify.verify)
+app.command("prepare")(prepare.prepare)
+
+
+def main() -> None:
+    """The entry point. Exit codes: 0 all well, 1 something failed, 2 a mistake in what was asked, 130 interrupted."""
+    try:
+        app()
+    except UserError as error:
+        error_line(str(error))
+        sys.exit(2)
+    except L2TError as error:
+        error_line(str(error))
+        sys.exit(1)
+    except KeyboardInterrupt:
+        error_line("interrupted; what is finished is kept")
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

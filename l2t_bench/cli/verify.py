@@ -1,0 +1,104 @@
+"""``l2t-bench verify``: run the proof ladder of a backend, or of a user's own problem."""
+
+import math
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from rich.console import Console
+
+    from l2t_bench.problem import TeachingProblem
+    from l2t_bench.verification.ladder import Section
+
+
+def verify(
+    backend: Annotated[
+        str | None, typer.Argument(help="A backend with options, or FILE.py:CLASS; all of them if left out.")
+    ] = None,
+    problem: Annotated[
+        str | None, typer.Argument(help="A problem with options; samples and digits if left out.")
+    ] = None,
+    problem_file: Annotated[
+        Path | None, typer.Option(help="A Python file that holds a TeachingProblem named `problem`.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="The student's seed.")] = 0,
+) -> None:
+    """Hold a backend to the proof ladder, in float64: each check with its figure and its bound.
+
+    With --problem-file: which backends are right on your own problem, and which refuse it and why.
+    """
+    from l2t_bench.cli.console import console
+    from l2t_bench.registry import list_backends
+
+    own = _problem(problem, problem_file)
+    failed = False
+    for name in [backend] if backend else list_backends():
+        for section in _sections(name, own, seed):
+            _print_section(console(), section)
+            failed = failed or section.failed
+    if failed:
+        raise typer.Exit(1)
+
+
+def _problem(name: str | None, file: Path | None) -> "TeachingProblem | None":
+    from l2t_bench.errors import UserError
+    from l2t_bench.registry import build_problem, import_file
+
+    if name and file:
+        raise UserError("give a problem's name or --problem-file, not both")
+    if name:
+        return build_problem(name, dtype="float64")
+    if file is None:
+        return None
+    from l2t_bench.problem import TeachingProblem
+
+    found = getattr(import_file(str(file)), "problem", None)
+    if callable(found) and not isinstance(found, TeachingProblem):
+        found = found()
+    if not isinstance(found, TeachingProblem):
+        raise UserError(f"{file} holds no `problem`: an l2t.TeachingProblem, or a function that returns one")
+    return found
+
+
+def _sections(backend: str, problem: "TeachingProblem | None", seed: int) -> "Iterator[Section]":
+    from l2t_bench.registry import load_backend
+    from l2t_bench.verification.ladder import verify as climb
+    from l2t_bench.verification.ladder import verify_problem
+
+    if problem is None:
+        return climb(load_backend(backend), seed=seed)
+    return verify_problem(problem, [backend], seed=seed)
+
+
+def _print_section(out: "Console", section: "Section") -> None:
+    from rich.markup import escape
+    from rich.table import Table
+
+    title = f"{section.backend} on {section.problem}"
+    if section.refused:
+        out.print(f"[bold]{escape(title)}[/bold]: [yellow]refused[/yellow]: {escape(section.refused)}\n")
+        return
+    table = Table(title=escape(title), title_justify="left", title_style="bold", header_style="dim")
+    for column, justify in (("", "left"), ("check", "left"), ("figure", "right"), ("bound", "right"), ("", "left")):
+        table.add_column(column, justify=justify)  # type: ignore[arg-type]
+    styles = {"pass": "green", "FAIL": "bold red", "info": "cyan", "skip": "yellow"}
+    for check in section.checks:
+        style = styles[check.outcome]
+        table.add_row(
+            f"[{style}]{check.outcome}[/{style}]",
+            escape(check.name),
+            _number(check.figure),
+            _number(check.bound),
+            f"[dim]{escape(check.note)}[/dim]",
+        )
+    out.print(table)
+    sys.stdout.flush()
+
+
+def _number(value: float) -> str:
+    return "" if math.isnan(value) else "0" if value == 0 else f"{value:.2g}"
