@@ -4,6 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -51,6 +52,10 @@ class Subject:
     @property
     def steps(self) -> Sequence[Step]:
         return self.result.steps
+
+    @cached_property
+    def run(self) -> numeric.RecordedRun:
+        return numeric.RecordedRun(self.problem, self.theta, self.steps, self.seed)
 
     def again(self) -> TeacherGradient:
         """The backend once more, on the recorded steps."""
@@ -106,27 +111,28 @@ def random_directions(theta: Tensors, count: int) -> list[TensorDict]:
 def check_forward_parity(subject: Subject) -> Check:
     """1: the student of the rollout is the student that torch.optim trains."""
     name = "forward parity with torch.optim"
-    params, buffers = numeric.torch_optim_replay(subject.problem, subject.theta, subject.steps, subject.seed)
+    theirs = numeric.torch_optim_replay(subject.run)
     ours = {**subject.result.final.params, **subject.result.final.buffers}
-    theirs = {**params, **buffers}
-    scale = max(1.0, max(float(tensor.abs().max()) for tensor in theirs.values()))
+    scale = max(1.0, *(float(tensor.abs().max()) for tensor in theirs.values()))
     worst = max(float((ours[key] - theirs[key]).abs().max()) for key in theirs)
     return held_to(name, worst / scale, 1e-14, f"{len(subject.steps)} steps")
 
 
 def check_all_entries(subject: Subject, start: int = 0, bound: float = 1e-7) -> Check:
     """2: every entry of d_theta against central differences (theta moved from step ``start`` on)."""
-    basis = [
-        {name: _unit(tensor, position if name == own else None) for name, tensor in subject.theta.items()}
-        for own in subject.theta
-        for position in range(subject.theta[own].numel())
-    ]
-    found = flat_in_order(subject.result.d_theta, subject.theta)
-    errors = []
-    for size in (1e-2, 1e-3):  # smooth students: the five-point rule errs by h^4
-        true = torch.tensor([_difference(subject, direction, size, start) for direction in basis]).to(found)
-        errors.append(float(torch.linalg.vector_norm(found - true) / torch.linalg.vector_norm(true)))
-    return held_to("central differences, every entry", min(errors), bound, f"{len(basis)} entries")
+    return check_entries(subject, entry_differences(subject, start), bound)
+
+
+def entry_differences(subject: Subject, start: int = 0) -> list[TensorDict]:
+    """Central differences of every entry at two step sizes; smooth students: the five-point rule errs by h^4."""
+    return [numeric.central_differences(subject.run, size, start) for size in (1e-2, 1e-3)]
+
+
+def check_entries(subject: Subject, differences: Sequence[TensorDict], bound: float = 1e-7) -> Check:
+    """2, the differences having been taken: the nearest of them counts."""
+    error = min(relative_error(subject.result.d_theta, true) for true in differences)
+    entries = sum(tensor.numel() for tensor in subject.theta.values())
+    return held_to("central differences, every entry", error, bound, f"{entries} entries")
 
 
 def check_directions(subject: Subject, count: int = 8, start: int = 0, bound: float = 1e-7) -> Check:
@@ -135,7 +141,9 @@ def check_directions(subject: Subject, count: int = 8, start: int = 0, bound: fl
     worst = 0.0
     for direction in random_directions(subject.theta, count):
         expected = inner(subject.result.d_theta, direction)
-        errors = [abs(_difference(subject, direction, size, start) - expected) for size in _STEP_SIZES]
+        errors = [
+            abs(numeric.directional_difference(subject.run, direction, size, start) - expected) for size in _STEP_SIZES
+        ]
         worst = max(worst, _ratio(min(errors), length))
     return held_to("central differences, random directions", worst, bound, f"{count} directions")
 
@@ -147,7 +155,7 @@ def check_forward_probe(subject: Subject, count: int = 2, bound: float = 1e-10) 
     worst = 0.0
     for direction in random_directions(subject.theta, count):
         try:
-            probed = numeric.forward_probe(subject.problem, subject.theta, subject.steps, subject.seed, direction)
+            probed = numeric.forward_probe(subject.run, direction)
         except (NotImplementedError, RuntimeError) as error:
             return skipped(name, f"no forward mode for this student: {str(error).splitlines()[0][:80]}")
         worst = max(worst, _ratio(abs(probed - inner(subject.result.d_theta, direction)), length))
@@ -207,8 +215,8 @@ def check_ascent(subject: Subject, bound: float = 0.05) -> Check:
     shortfalls = []
     for reach in (1e-2, 1e-3, 1e-4):
         moved = {name: t + (reach / length) * subject.result.d_theta[name] for name, t in subject.theta.items()}
-        state = numeric.replay(subject.problem, lambda index, moved=moved: moved, subject.steps, subject.seed)  # type: ignore[misc]
-        risen = numeric.objective(subject.problem, state, len(subject.steps), subject.seed) - subject.result.value
+        state = numeric.replay(subject.run, lambda index, moved=moved: moved)  # type: ignore[misc]
+        risen = numeric.objective(subject.run, state) - subject.result.value
         shortfalls.append(abs(risen / (reach * length) - 1))
     return held_to(name, min(shortfalls), bound)
 
@@ -244,24 +252,6 @@ def report_quality(subject: Subject, exact: TeacherGradientBackend) -> list[Chec
             note,
         ),
     ]
-
-
-def flat_in_order(tensors: Tensors, like: Tensors) -> Tensor:
-    """All entries in one vector, in the order of ``like``."""
-    return torch.cat([tensors[name].reshape(-1) for name in like])
-
-
-def _unit(tensor: Tensor, position: int | None) -> Tensor:
-    unit = torch.zeros_like(tensor)
-    if position is not None:
-        unit.view(-1)[position] = 1
-    return unit
-
-
-def _difference(subject: Subject, direction: Tensors, size: float, start: int) -> float:
-    return numeric.directional_difference(
-        subject.problem, subject.theta, subject.steps, subject.seed, direction, size, start
-    )
 
 
 def _ratio(error: float, length: float) -> float:

@@ -3,11 +3,16 @@
 None of them shares code with a backend's reverse pass.
 """
 
+import warnings
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from l2t_bench.errors import UserError
 from l2t_bench.modules import module_at
 from l2t_bench.optimizers import SGD, TensorDict, Tensors
 from l2t_bench.problem import Step, StudentState, TeachingProblem, example_count
@@ -19,40 +24,69 @@ ThetaAt = Callable[[int], Tensors]
 _OFFSETS = ((-2, 1 / 12), (-1, -8 / 12), (1, 8 / 12), (2, -1 / 12))  # five points: an error of order h^4
 
 
-def replay(problem: TeachingProblem, theta_at: ThetaAt, steps: Sequence[Step], seed: int) -> StudentState:
-    """omega_T of the recorded steps under ``theta_at``; batches, s_t and lr as recorded."""
-    state = problem.init_student(seed)
-    for step in steps:
-        params = {name: param.detach().requires_grad_() for name, param in state.params.items()}
-        with torch.no_grad():
-            phi = problem.phi(theta_at(step.index), step.features)
-        loss, buffers = problem.train_loss(params, state.buffers, phi, step)
-        gradients = loss_gradients(loss, params)
-        with torch.no_grad():
-            updated, momentum = problem.optimizer.step(state.params, gradients, state.momentum, step.lr)
-        state = StudentState(updated, buffers, momentum)
-    return state
+@dataclass(frozen=True)
+class RecordedRun:
+    """A recorded run of student ``seed`` under ``theta``: what all the ways here start from."""
+
+    problem: TeachingProblem
+    theta: Tensors
+    steps: Sequence[Step]
+    seed: int
+
+    @cached_property
+    def buffers(self) -> tuple[TensorDict, ...]:
+        """The student's buffers before each step and after the last: constants of the differentiation."""
+        state = self.problem.init_student(self.seed)
+        history = [state.buffers]
+        for step in self.steps:
+            state = _student_step(self.problem, state, self.theta, step)
+            history.append(state.buffers)
+        return tuple(history)
 
 
-def objective(problem: TeachingProblem, state: StudentState, horizon: int, seed: int) -> float:
+def replay(run: RecordedRun, theta_at: ThetaAt) -> StudentState:
+    """omega_T of the recorded steps under ``theta_at``; batches, s_t, lr and buffers as they were recorded.
+
+    BatchNorm's running statistics enter the dev pass, and move with theta: no known system differentiates them, so they
+    are frozen here as s_t is.
+    """
+    state = run.problem.init_student(run.seed)
+    for step, buffers in zip(run.steps, run.buffers, strict=False):
+        state = _student_step(run.problem, replace(state, buffers=buffers), theta_at(step.index), step)
+    return replace(state, buffers=run.buffers[-1])
+
+
+def _student_step(problem: TeachingProblem, state: StudentState, theta: Tensors, step: Step) -> StudentState:
+    params = {name: param.detach().requires_grad_() for name, param in state.params.items()}
+    with torch.no_grad():
+        phi = problem.phi(theta, step.features)
+    loss, buffers = problem.train_loss(params, state.buffers, phi, step)
+    gradients = loss_gradients(loss, params)
+    with torch.no_grad():
+        updated, momentum = problem.optimizer.step(state.params, gradients, state.momentum, step.lr)
+    return StudentState(updated, buffers, momentum)
+
+
+def objective(run: RecordedRun, state: StudentState) -> float:
     """M~ of a trained student."""
-    batches = problem.final_dev_batches(state, horizon, seed)
+    batches = run.problem.final_dev_batches(state, len(run.steps), run.seed)
     total = sum(example_count(batch) for batch in batches)
     with torch.no_grad():
         return sum(
-            problem.dev_objective(state.params, state.buffers, batch).item() * example_count(batch) / total
+            run.problem.dev_objective(state.params, state.buffers, batch).item() * example_count(batch) / total
             for batch in batches
         )
 
 
-def torch_optim_replay(
-    problem: TeachingProblem, theta: Tensors, steps: Sequence[Step], seed: int
-) -> tuple[TensorDict, TensorDict]:
-    """Parameters and buffers after the same run as anybody would write it: a module, ``torch.optim.SGD``, ``backward``."""
-    own = problem.optimizer
+def torch_optim_replay(run: RecordedRun) -> TensorDict:
+    """Parameters and buffers after the same run as anybody would write it: a module, ``torch.optim.SGD``, ``backward``.
+
+    Raises ``UserError`` for an optimiser that is not ``SGD``.
+    """
+    problem, own = run.problem, run.problem.optimizer
     if not isinstance(own, SGD):
-        raise NotImplementedError(f"no torch.optim counterpart of {type(own).__name__} is known here")
-    start = problem.init_student(seed)
+        raise UserError(f"no torch.optim counterpart of {type(own).__name__} is known here")
+    start = problem.init_student(run.seed)
     student = module_at(problem.student, {**start.params, **start.buffers})
     optimizer = torch.optim.SGD(
         student.parameters(),
@@ -62,90 +96,87 @@ def torch_optim_replay(
         weight_decay=own.weight_decay,
         nesterov=own.nesterov,
     )
-    for step in steps:
+    for step in run.steps:
         for param in student.parameters():  # zero_grad(set_to_none=False)
             param.grad = torch.zeros_like(param)
         with torch.no_grad():
-            phi = problem.phi(theta, step.features)
+            phi = problem.phi(run.theta, step.features)
         problem.module_loss(student, phi, step).backward()  # type: ignore[no-untyped-call]
         optimizer.param_groups[0]["lr"] = step.lr
         optimizer.step()
-    params = {name: param.detach() for name, param in student.named_parameters()}
-    return params, {name: buffer.detach() for name, buffer in student.named_buffers()}
+    return {name: tensor.detach() for name, tensor in (*student.named_parameters(), *student.named_buffers())}
 
 
-def directional_difference(
-    problem: TeachingProblem,
-    theta: Tensors,
-    steps: Sequence[Step],
-    seed: int,
-    direction: Tensors,
-    step_size: float,
-    start: int = 0,
-) -> float:
+def directional_difference(run: RecordedRun, direction: Tensors, step_size: float, start: int = 0) -> float:
     """dM~ along ``direction`` by five-point central differences, theta moved in steps ``start`` ... T-1 only.
 
     s_t stays as recorded: it is a constant of the differentiation.
     """
     total = 0.0
     for offset, weight in _OFFSETS:
-        moved = {name: theta[name] + (offset * step_size) * direction[name] for name in theta}
-        state = replay(problem, lambda index, moved=moved: moved if index >= start else theta, steps, seed)  # type: ignore[misc]
-        total += weight * objective(problem, state, len(steps), seed)
+        moved = {name: run.theta[name] + (offset * step_size) * direction[name] for name in run.theta}
+        total += weight * objective(run, replay(run, _from_step(start, run.theta, moved)))
     return total / step_size
 
 
-def forward_probe(
-    problem: TeachingProblem, theta: Tensors, steps: Sequence[Step], seed: int, direction: Tensors
-) -> float:
+def _from_step(start: int, before: Tensors, after: Tensors) -> ThetaAt:
+    return lambda index: after if index >= start else before
+
+
+def central_differences(run: RecordedRun, step_size: float, start: int = 0) -> TensorDict:
+    """dM~/dtheta entry by entry: 4 runs of the student for each entry of theta."""
+    found = {name: torch.zeros_like(tensor) for name, tensor in run.theta.items()}
+    for name, tensor in run.theta.items():
+        for position in range(tensor.numel()):
+            unit = {key: torch.zeros_like(other) for key, other in run.theta.items()}
+            unit[name].view(-1)[position] = 1
+            found[name].view(-1)[position] = directional_difference(run, unit, step_size, start)
+    return found
+
+
+def forward_probe(run: RecordedRun, direction: Tensors) -> float:
     """dM~ along ``direction`` by one forward-mode pass through the whole run: forward-over-reverse, O(1) memory."""
-    state = problem.init_student(seed)
-    params, momentum, buffers = state.params, {}, state.buffers
-    d_params = {name: torch.zeros_like(param) for name, param in params.items()}
-    d_momentum: TensorDict = {}
+    problem = run.problem
+    primal = _Carried(problem.init_student(run.seed).params, {})
+    tangent = _Carried({name: torch.zeros_like(param) for name, param in primal.params.items()}, {})
+    with warnings.catch_warnings():  # torch makes its own forward-mode rules by its own deprecated torch.jit.script
+        warnings.simplefilter("ignore", FutureWarning)
+        for step, buffers in zip(run.steps, run.buffers, strict=False):
+            primal, tangent = _tangent_step(run, direction, (step, buffers), primal, tangent)
+        buffers = run.buffers[-1]
+        batches = problem.final_dev_batches(StudentState(primal.params, buffers), len(run.steps), run.seed)
+        total = sum(example_count(batch) for batch in batches)
+        slope = 0.0
+        for batch in batches:
+            _, derivative = torch.func.jvp(
+                lambda at, batch=batch: problem.dev_objective(at, buffers, batch),  # type: ignore[misc]
+                (primal.params,),
+                (tangent.params,),
+            )
+            slope += float(derivative) * example_count(batch) / total
+    return slope
 
-    for step in steps:
-        params, momentum, d_params, d_momentum, buffers = _tangent_step(
-            problem, theta, direction, step, (params, momentum, buffers), (d_params, d_momentum)
-        )
-    final = StudentState(params, buffers)
-    batches = problem.final_dev_batches(final, len(steps), seed)
-    total = sum(example_count(batch) for batch in batches)
-    return sum(
-        _jvp_scalar(lambda at, batch=batch: problem.dev_objective(at, buffers, batch), params, d_params)  # type: ignore[misc]
-        * example_count(batch)
-        / total
-        for batch in batches
-    )
 
+class _Carried(NamedTuple):
+    """What a student's step takes from the one before, or its tangent."""
 
-def _jvp_scalar(function: Callable[[TensorDict], Tensor], at: TensorDict, tangent: TensorDict) -> float:
-    _, derivative = torch.func.jvp(function, (at,), (tangent,))
-    return float(derivative)
+    params: TensorDict
+    momentum: TensorDict
 
 
 def _tangent_step(
-    problem: TeachingProblem,
-    theta: Tensors,
-    direction: Tensors,
-    step: Step,
-    primal: tuple[TensorDict, TensorDict, TensorDict],
-    tangent: tuple[TensorDict, TensorDict],
-) -> tuple[TensorDict, TensorDict, TensorDict, TensorDict, TensorDict]:
-    """One student step with its tangent: params, momentum, their tangents, and the buffers after it."""
-    params, momentum, buffers = primal
+    run: RecordedRun, direction: Tensors, at: tuple[Step, TensorDict], primal: _Carried, tangent: _Carried
+) -> tuple[_Carried, _Carried]:
+    """One student step with its tangent."""
+    problem, (step, buffers) = run.problem, at
 
-    def loss_of(at: TensorDict, weights: TensorDict) -> tuple[Tensor, TensorDict]:
-        return problem.train_loss(at, buffers, problem.phi(weights, step.features), step)
+    def loss_of(params: TensorDict, theta: TensorDict) -> Tensor:
+        return problem.train_loss(params, buffers, problem.phi(theta, step.features), step)[0]
 
-    def step_map(at: TensorDict, carried: TensorDict, weights: TensorDict) -> tuple[TensorDict, TensorDict]:
-        gradients, _ = torch.func.grad(loss_of, has_aux=True)(at, weights)
-        updated, after = problem.optimizer.step(at, gradients, carried or None, step.lr)
+    def step_map(params: TensorDict, momentum: TensorDict, theta: TensorDict) -> tuple[TensorDict, TensorDict]:
+        gradients = torch.func.grad(loss_of)(params, theta)
+        updated, after = problem.optimizer.step(params, gradients, momentum or None, step.lr)
         return updated, after or {}
 
-    (after, carried), (d_after, d_carried) = torch.func.jvp(
-        step_map, (params, momentum, dict(theta)), (*tangent, dict(direction))
-    )
-    with torch.no_grad():
-        _, buffers_after = loss_of(params, dict(theta))
-    return after, carried, d_after, d_carried, buffers_after
+    after, slopes = torch.func.jvp(step_map, (*primal, dict(run.theta)), (*tangent, dict(direction)))
+    return _Carried(*after), _Carried(*slopes)

@@ -1,0 +1,390 @@
+"""What proves the backends right: the ladder of checks, in float64, on random data and on real digits."""
+
+import dataclasses
+from functools import cache
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import l2t_bench as l2t
+from l2t_bench.gradient import Exactness
+from l2t_bench.modules import mix_seeds, same_tensors, seeded
+from l2t_bench.optimizers import SGD, linear_decay
+from l2t_bench.problem import StudentState, TeachingProblem
+from l2t_bench.verification import checks
+from l2t_bench.verification.checks import Check, Outcome, Subject
+from l2t_bench.verification.ladder import OPTIMIZERS, converged, section
+from l2t_bench.verification.reference import check_reference, load_reference, reference_path
+from l2t_bench.verification.samples import Quadratic, general_theta, random_batch, random_problem
+
+EXACT = ("rmd", "higher", "torchopt", "torchopt[api=meta]", "functorch")
+ALL = (*EXACT, "truncated[window=7]", "torchopt-implicit")
+DIGITS = ("digits/mlp[lr=0.05,refresh=5]", "digits/lenet[lr=0.05,refresh=5]")
+SMOOTH_MLP = "digits/mlp[hidden=8,nonlinearity=tanh,keys=2,features=none,dev=100,lr=0.1]"
+SMOOTH_LENET = "digits/lenet[hidden=8,nonlinearity=tanh,pool=average,keys=1,features=none,dev=40,lr=0.1]"
+
+
+def subject(backend: str, problem: TeachingProblem, horizon: int, seed: int = 0) -> Subject:
+    theta = general_theta(problem, seed)
+    loaded = l2t.load_backend(backend)
+    return Subject(loaded, problem, theta, seed, loaded.teacher_gradient(problem, theta, horizon=horizon, seed=seed))
+
+
+def assert_passed(check: Check) -> None:
+    assert check.outcome is Outcome.PASSED, f"{check.name}: {check.figure:.3g} > {check.bound:.3g} ({check.note})"
+
+
+# -- 1: the student is the one that torch.optim trains -----------------------------------------------------------------
+
+
+class SometimesDeaf(nn.Module):
+    """A student whose second head is reached only by batches whose first input is positive."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = nn.Linear(6, 7)
+        self.always = nn.Linear(7, 4)
+        self.sometimes = nn.Linear(7, 4)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        hidden = torch.tanh(self.body(inputs))
+        logits = self.always(hidden)
+        return logits + self.sometimes(hidden) if inputs[0, 0] > 0 else logits
+
+
+@pytest.mark.parametrize("mode", OPTIMIZERS)
+@pytest.mark.parametrize("backend", ALL)
+def test_the_rollout_trains_the_student_that_torch_optim_trains(backend: str, mode: str) -> None:
+    problem = random_problem(optimizer=OPTIMIZERS[mode])
+    assert_passed(checks.check_forward_parity(subject(backend, problem, 50)))
+
+
+@pytest.mark.parametrize("mode", OPTIMIZERS)
+@pytest.mark.parametrize("backend", EXACT)
+def test_a_parameter_unused_in_some_steps_moves_and_differentiates_as_one_with_zero_gradients(
+    backend: str, mode: str
+) -> None:
+    problem = random_problem(student=SometimesDeaf(), optimizer=OPTIMIZERS[mode])
+    flags = [float(problem.train(index, 0)[0][0, 0]) > 0 for index in range(12)]
+    assert True in flags and False in flags, "the sample must have steps of both kinds"
+    found = subject(backend, problem, 12)
+    assert_passed(checks.check_forward_parity(found))
+    assert_passed(checks.check_directions(found))
+
+
+@pytest.mark.parametrize("mode", OPTIMIZERS)
+def test_a_step_function_restarted_in_the_middle_goes_on_as_torch_optim_does(mode: str) -> None:
+    own = OPTIMIZERS[mode]
+    generator = torch.Generator().manual_seed(0)
+    start = {name: torch.randn(5, generator=generator, dtype=torch.float64) for name in ("a", "b")}
+    gradients = [{name: torch.randn(5, generator=generator, dtype=torch.float64) for name in start} for _ in range(50)]
+    params, momentum = start, None
+    theirs = {name: nn.Parameter(tensor.clone()) for name, tensor in start.items()}
+    torch_sgd = _torch_sgd(own, theirs)
+    for index, gradient in enumerate(gradients):
+        if index == 25:  # fresh objects on both sides: all state is in what is passed on
+            own = dataclasses.replace(own)
+            state, torch_sgd = torch_sgd.state_dict(), _torch_sgd(own, theirs)
+            torch_sgd.load_state_dict(state)
+        lr = own.lr_at(index, 50)
+        params, momentum = own.step(params, gradient, momentum, lr)
+        torch_sgd.param_groups[0]["lr"] = lr
+        for name, param in theirs.items():
+            param.grad = gradient[name].clone()
+        torch_sgd.step()
+        for name, param in theirs.items():
+            torch.testing.assert_close(params[name], param.detach(), rtol=1e-14, atol=1e-14)
+
+
+def _torch_sgd(own: SGD, params: dict[str, nn.Parameter]) -> torch.optim.SGD:
+    return torch.optim.SGD(
+        list(params.values()),
+        lr=1.0,
+        momentum=own.momentum,
+        dampening=own.dampening,
+        weight_decay=own.weight_decay,
+        nesterov=own.nesterov,
+    )
+
+
+@pytest.mark.parametrize("backend", ALL)
+def test_a_second_rollout_with_the_same_object_is_as_good_as_the_first(backend: str) -> None:
+    problem = random_problem(optimizer=OPTIMIZERS["Nesterov"])
+    first = subject(backend, problem, 20, seed=0)
+    second = dataclasses.replace(
+        first, seed=1, result=first.backend.teacher_gradient(problem, first.theta, horizon=20, seed=1)
+    )
+    assert_passed(checks.check_forward_parity(second))
+    fresh = l2t.load_backend(backend).teacher_gradient(problem, first.theta, horizon=20, seed=1)
+    assert same_tensors(second.result.d_theta, fresh.d_theta)
+
+
+# -- 2: central differences --------------------------------------------------------------------------------------------
+
+
+@cache
+def differences_of(problem: str, horizon: int) -> tuple[TeachingProblem, list[dict[str, Tensor]]]:
+    """The central differences of a problem's run: they know no backend, so one set serves all."""
+    built = (
+        random_problem(optimizer=OPTIMIZERS[problem])
+        if problem in OPTIMIZERS
+        else l2t.build_problem(problem, dtype="float64")
+    )
+    return built, checks.entry_differences(subject("rmd", built, horizon))
+
+
+@pytest.mark.parametrize("problem", [*OPTIMIZERS, SMOOTH_MLP])
+@pytest.mark.parametrize("backend", EXACT)
+def test_every_entry_of_d_theta_is_its_central_difference(backend: str, problem: str) -> None:
+    built, differences = differences_of(problem, 12)
+    assert_passed(checks.check_entries(subject(backend, built, 12), differences))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("backend", EXACT)
+def test_every_entry_of_d_theta_is_its_central_difference_on_a_smooth_lenet(backend: str) -> None:
+    built, differences = differences_of(SMOOTH_LENET, 6)
+    assert_passed(checks.check_entries(subject(backend, built, 6), differences))
+
+
+def test_d_omega0_is_its_central_difference() -> None:
+    problem = random_problem()
+    theta = general_theta(problem)
+    start = problem.init_student(0).params
+    directions = checks.random_directions(start, 4)
+    for backend in EXACT:
+        result = l2t.load_backend(backend).teacher_gradient(problem, theta, horizon=12)
+        assert result.d_omega0 is not None
+        for direction in directions:
+            size = 1e-4
+            values = [
+                l2t.load_backend(backend)
+                .teacher_gradient(
+                    dataclasses.replace(
+                        problem, init=lambda seed, s=sign: {n: p + s * size * direction[n] for n, p in start.items()}
+                    ),
+                    theta,
+                    steps=result.steps,
+                )
+                .value
+                for sign in (1, -1)
+            ]
+            measured = (values[0] - values[1]) / (2 * size)
+            assert measured == pytest.approx(checks.inner(result.d_omega0, direction), rel=1e-6, abs=1e-9)
+
+
+# -- 3, 11: forward mode, and a step uphill ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("problem", DIGITS)
+@pytest.mark.parametrize("backend", EXACT)
+def test_d_theta_along_a_direction_is_one_forward_mode_pass_on_real_architectures(backend: str, problem: str) -> None:
+    built = l2t.build_problem(problem, dtype="float64")
+    assert_passed(checks.check_forward_probe(subject(backend, built, 20), count=1))
+
+
+@pytest.mark.parametrize("backend", EXACT)
+def test_a_small_step_along_d_theta_raises_the_objective_as_predicted(backend: str) -> None:
+    assert_passed(checks.check_ascent(subject(backend, l2t.build_problem(DIGITS[0], dtype="float64"), 20)))
+
+
+# -- 4: exact backends agree -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("peer", [name for name in EXACT if name != "rmd"])
+@pytest.mark.parametrize("problem", DIGITS)
+def test_exact_backends_agree_in_float64_on_digits_with_momentum(problem: str, peer: str) -> None:
+    ours = subject("rmd", l2t.build_problem(problem, dtype="float64"), 50)
+    assert_passed(checks.check_agreement(ours, l2t.load_backend(peer), bound=1e-12))
+
+
+@pytest.mark.parametrize("peer", [name for name in EXACT if name != "rmd"])
+@pytest.mark.parametrize("problem", DIGITS)
+def test_exact_backends_agree_in_float32(problem: str, peer: str) -> None:
+    ours = subject("rmd", l2t.build_problem(problem, dtype="float32"), 20)
+    assert_passed(checks.check_agreement(ours, l2t.load_backend(peer), bound=1e-5))
+
+
+@pytest.mark.parametrize("mode", OPTIMIZERS)
+@pytest.mark.parametrize("peer", [name for name in EXACT if name != "rmd"])
+def test_exact_backends_agree_under_every_optimiser_option(peer: str, mode: str) -> None:
+    ours = subject("rmd", random_problem(optimizer=OPTIMIZERS[mode]), 60)
+    assert_passed(checks.check_agreement(ours, l2t.load_backend(peer), bound=1e-12))
+
+
+# -- 5: replay ---------------------------------------------------------------------------------------------------------
+
+
+def restless_problem() -> TeachingProblem:
+    """Dropout, train-mode BatchNorm, and an augmentation that is drawn inside the student's forward pass."""
+
+    class Jitter(nn.Module):
+        def forward(self, inputs: Tensor) -> Tensor:
+            return inputs + 0.1 * torch.randn_like(inputs) if self.training else inputs
+
+    student = nn.Sequential(Jitter(), nn.Linear(6, 9), nn.BatchNorm1d(9), nn.Tanh(), nn.Dropout(0.3), nn.Linear(9, 4))
+    return random_problem(student=student)
+
+
+@pytest.mark.parametrize("backend", ALL)
+def test_recorded_steps_replay_bit_for_bit_with_dropout_batch_norm_and_augmentation(backend: str) -> None:
+    assert_passed(checks.check_replay(subject(backend, restless_problem(), 15)))
+
+
+@pytest.mark.parametrize("backend", EXACT)
+def test_exact_backends_differentiate_dropout_batch_norm_and_augmentation(backend: str) -> None:
+    found = subject(backend, restless_problem(), 12)
+    assert_passed(checks.check_directions(found))
+    assert_passed(checks.check_forward_parity(found))
+
+
+def test_a_recorded_run_is_the_same_run_for_every_backend() -> None:
+    problem = restless_problem()
+    theta = general_theta(problem)
+    steps = l2t.record(problem, theta, horizon=15, seed=4)
+    finals: list[StudentState] = [
+        l2t.load_backend(name).teacher_gradient(problem, theta, steps=steps, seed=4).final for name in ALL
+    ]
+    for final in finals[1:]:
+        for name, tensor in finals[0].params.items():
+            torch.testing.assert_close(final.params[name], tensor, rtol=0, atol=1e-14)
+        for name, tensor in finals[0].buffers.items():
+            torch.testing.assert_close(final.buffers[name], tensor, rtol=0, atol=1e-14)
+
+
+# -- 6: truncation -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("problem", ["random", DIGITS[0]])
+def test_truncated_to_the_whole_run_equals_rmd_bit_for_bit(problem: str) -> None:
+    built = random_problem() if problem == "random" else l2t.build_problem(problem, dtype="float64")
+    whole, exact = l2t.load_backend("truncated[window=30]"), l2t.load_backend("rmd")
+    assert_passed(checks.check_whole_window(subject("truncated[window=30]", built, 30), exact, whole))
+
+
+@pytest.mark.parametrize("window", [1, 4, 11])
+def test_truncated_is_the_derivative_of_the_last_steps_alone(window: int) -> None:
+    found = subject(f"truncated[window={window}]", random_problem(optimizer=OPTIMIZERS["Nesterov"]), 12)
+    assert found.result.exactness is Exactness.TRUNCATED
+    assert_passed(checks.check_all_entries(found, start=12 - window))
+
+
+def test_truncation_loses_something_and_the_ladder_says_how_much() -> None:
+    reported = {check.name: check.figure for check in section(l2t.load_backend("truncated"), random_problem()).checks}
+    assert reported["cosine to the exact gradient"] < 0.99
+
+
+# -- 7: the implicit gradient ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("backend", ["torchopt-implicit", "torchopt-implicit[solver=normal-cg]"])
+def test_the_implicit_gradient_of_a_quadratic_is_its_closed_form(backend: str) -> None:
+    assert_passed(checks.check_closed_form(converged(l2t.load_backend(backend))))
+
+
+def test_an_exact_backend_finds_the_same_closed_form_by_the_whole_run() -> None:
+    quadratic = Quadratic()
+    result = l2t.load_backend("rmd").teacher_gradient(
+        quadratic.problem(), {"weight": torch.ones(4, 1).double()}, horizon=200
+    )
+    assert checks.relative_error(result.d_theta, {"weight": quadratic.d_theta()}) < 1e-8
+
+
+# -- 10: nothing is left behind ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("backend", ALL)
+def test_three_calls_in_a_row_give_the_same_and_leave_nothing_behind(backend: str) -> None:
+    assert_passed(checks.check_repeatable(subject(backend, restless_problem(), 8)))
+
+
+# -- the reference set -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("backend", EXACT)
+def test_exact_backends_give_the_reference_gradients(backend: str) -> None:
+    for check in check_reference(l2t.load_backend(backend)):
+        assert_passed(check)
+
+
+def test_the_reference_set_is_small_and_its_gradients_are_not_trivial() -> None:
+    assert reference_path().stat().st_size < 1_000_000
+    cases = load_reference()
+    assert len(cases) >= 4
+    for case in cases:
+        assert all(float(torch.linalg.vector_norm(part)) > 1e-8 for part in case.d_theta.values()), case.name
+
+
+def test_the_reference_set_holds_against_forward_mode_too() -> None:
+    for case in load_reference():
+        result = l2t.load_backend("rmd").teacher_gradient(case.problem, case.theta, steps=case.steps)
+        known = dataclasses.replace(result, d_theta=case.d_theta)
+        assert_passed(
+            checks.check_forward_probe(Subject(l2t.load_backend("rmd"), case.problem, case.theta, 0, known), 1)
+        )
+
+
+# -- chunks, outputs, schedules: the contract's promises ---------------------------------------------------------------
+
+
+@pytest.mark.parametrize("backend", ALL)
+def test_a_dev_set_in_unequal_chunks_gives_the_gradient_of_the_whole(backend: str) -> None:
+    whole = dataclasses.replace(random_problem(), dev=random_batch(9, 31))
+    inputs, targets = random_batch(9, 31)
+    chunks = list(zip(inputs.split(8), targets.split(8), strict=True))
+    theta = general_theta(whole)
+    one = l2t.load_backend(backend).teacher_gradient(whole, theta, horizon=10)
+    many = l2t.load_backend(backend).teacher_gradient(dataclasses.replace(whole, dev=chunks), theta, steps=one.steps)
+    assert many.value == pytest.approx(one.value, rel=1e-14)
+    assert checks.relative_error(many.d_theta, one.d_theta) < 1e-12
+
+
+@pytest.mark.parametrize("backend", EXACT)
+def test_a_dictionary_of_outputs_and_a_tuple_of_coefficients_differentiate(backend: str) -> None:
+    class Student(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.body, self.head = nn.Linear(6, 5), nn.Linear(5, 4)
+
+        def forward(self, inputs: Tensor) -> dict[str, Tensor]:
+            hidden = torch.tanh(self.body(inputs))
+            return {"logits": self.head(hidden), "hidden": hidden, "weight": self.head.weight}
+
+    class Teacher(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.Linear(1, 5)
+
+        def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
+            raw = self.layer(features)
+            return torch.nn.functional.softplus(raw[:4]), raw[4]
+
+    def loss(output: dict[str, Tensor], target: Tensor, phi: tuple[Tensor, Tensor]) -> Tensor:
+        log_p = torch.log_softmax(output["logits"], -1)
+        weighted = -(phi[0][target] * log_p.gather(-1, target[:, None])[:, 0]).mean()
+        return weighted + phi[1] * (output["hidden"].square().mean() + output["weight"].square().mean())
+
+    problem = TeachingProblem(
+        student=Student().double(),
+        teacher=Teacher().double(),
+        loss=loss,
+        objective=lambda output, target: torch.softmax(output["logits"], -1).gather(-1, target[:, None]).mean(),
+        optimizer=SGD(lr=linear_decay(0.2), momentum=0.9, weight_decay=0.01),
+        train=lambda index, seed: random_batch(mix_seeds(seed, index)),
+        dev=random_batch(3, 25),
+    )
+    assert_passed(checks.check_all_entries(subject(backend, problem, 10)))
+
+
+@pytest.mark.parametrize("backend", ALL)
+def test_the_callers_random_state_and_theta_stay_as_they_were(backend: str) -> None:
+    problem = restless_problem()
+    theta = general_theta(problem)
+    before = {name: tensor.clone() for name, tensor in theta.items()}
+    with seeded(5, torch.device("cpu")):
+        untouched = torch.rand(3)
+    with seeded(5, torch.device("cpu")):
+        l2t.load_backend(backend).teacher_gradient(problem, theta, horizon=5)
+        assert torch.equal(torch.rand(3), untouched)
+    assert same_tensors(theta, before) and not any(tensor.requires_grad for tensor in theta.values())
