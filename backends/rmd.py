@@ -29,7 +29,7 @@ class ManualRMD(Backend):
     def differentiate(self, run: Run) -> Derivative:
         trajectory: list[tuple[Step, StudentState]] = []
         with run.forward():
-            final = train_student(run.rollout, lambda step, state: trajectory.append((step, state)))
+            final = train_student(run.rollout, lambda step, state: trajectory.append((step, state.to_replay())))
         value, w_bar = run.dev_gradient(final)
         with run.reverse():
             d_theta, d_omega0 = reverse_sweep(run.rollout, reversed(trajectory), w_bar, run.meter)

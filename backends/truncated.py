@@ -34,7 +34,7 @@ class TruncatedRMD(Backend):
     def differentiate(self, run: Run) -> Derivative:
         tail: deque[tuple[Step, StudentState]] = deque(maxlen=self.window)
         with run.forward():
-            final = train_student(run.rollout, lambda step, state: tail.append((step, state)))
+            final = train_student(run.rollout, lambda step, state: tail.append((step, state.to_replay())))
         value, w_bar = run.dev_gradient(final)
         with run.reverse():
             d_theta, d_earliest = reverse_sweep(run.rollout, reversed(tail), w_bar, run.meter)

@@ -34,6 +34,10 @@ class StudentState:
     buffers: TensorDict
     momentum: TensorDict | None = None
 
+    def to_replay(self) -> "StudentState":
+        """What a reverse pass needs of it when every omega_t is kept: the SGD family's adjoint reads no momentum."""
+        return replace(self, momentum=None)
+
 
 @dataclass(frozen=True)
 class Step:

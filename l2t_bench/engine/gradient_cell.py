@@ -1,6 +1,5 @@
 """The task of a gradient cell: one backend's teacher gradient on one problem and seed, at each horizon, measured."""
 
-from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -8,8 +7,10 @@ from typing import Any
 from safetensors.torch import save_file
 
 from l2t_bench.engine.cell import Cell
-from l2t_bench.gradient import Refused, TeacherGradient
-from l2t_bench.measure import release_free_memory
+from l2t_bench.gradient import Refused, TeacherGradient, TeacherGradientBackend
+from l2t_bench.measure import release_free_memory, whole_pages
+from l2t_bench.optimizers import Tensors
+from l2t_bench.problem import TeachingProblem
 from l2t_bench.registry import build_problem, load_backend
 from l2t_bench.verification.samples import general_theta
 
@@ -29,33 +30,45 @@ def measure(cell: Cell, folder: Path) -> dict[str, Any]:
         raise verdict
     theta = general_theta(problem, cell.seed)
     backend.teacher_gradient(problem, theta, horizon=_WARM_UP, seed=cell.seed)
+    timed = [
+        [backend.teacher_gradient(problem, theta, horizon=horizon, seed=cell.seed) for _ in range(repeats)]
+        for horizon, repeats in zip(horizons, cell.settings["repeats"], strict=True)
+    ]
     runs = []
-    for horizon, repeats in zip(horizons, cell.settings["repeats"], strict=True):
-        results = []
-        for _ in range(repeats):
-            release_free_memory()
-            results.append(backend.teacher_gradient(problem, theta, horizon=horizon, seed=cell.seed))
+    for horizon, results in zip(horizons, timed, strict=True):
         name = f"gradient-{horizon}.safetensors"
         save_file({key: tensor.cpu().contiguous() for key, tensor in results[0].d_theta.items()}, folder / name)
-        runs.append({"horizon": horizon, "gradient_file": name, **_figures(results)})
+        figures = {**_times(results), **_peaks(backend, problem, theta, horizon, cell.seed)}
+        runs.append({"horizon": horizon, "gradient_file": name, **figures})
     return {
-        "exactness": str(results[0].exactness if len(horizons) == 1 else backend.capabilities.exactness),
+        "exactness": str(backend.capabilities.exactness),
         "memory_law": backend.capabilities.memory_law,
         "parameters": sum(param.numel() for param in problem.student.parameters()),
         "runs": runs,
     }
 
 
-def _figures(results: list[TeacherGradient]) -> Mapping[str, Any]:
-    """Times of every repeat; bytes of the repeat with the largest peak; counts, which are the same in all."""
+def _times(results: list[TeacherGradient]) -> dict[str, Any]:
+    """Seconds of every repeat, whole and by phase; what is the same in all, once."""
     costs = [result.cost for result in results]
-    largest = max(costs, key=lambda cost: (cost.device_bytes or 0, cost.host_bytes or 0))
-    own = asdict(largest)
+    phases = [key for key in asdict(costs[0]) if key.startswith("seconds_")]
     return {
         "exactness": str(results[0].exactness),
         "value": results[0].value,
         "diagnostics": dict(results[0].diagnostics),
+        "gradients": costs[0].gradients,
+        "vector_products": costs[0].vector_products,
+        "recomputed_steps": costs[0].recomputed_steps,
         "seconds": [cost.seconds for cost in costs],
-        **{key: [getattr(cost, key) for cost in costs] for key in own if key.startswith("seconds_")},
-        **{key: value for key, value in own.items() if not key.startswith("seconds_")},
+        **{phase: [getattr(cost, phase) for cost in costs] for phase in phases},
     }
+
+
+def _peaks(
+    backend: TeacherGradientBackend, problem: TeachingProblem, theta: Tensors, horizon: int, seed: int
+) -> dict[str, Any]:
+    """Start and peak, host and device, of one more run that no clock looks at."""
+    release_free_memory()
+    with whole_pages():
+        cost = asdict(backend.teacher_gradient(problem, theta, horizon=horizon, seed=seed).cost)
+    return {key: value for key, value in cost.items() if key.endswith("_bytes")}
