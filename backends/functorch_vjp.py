@@ -26,9 +26,6 @@ class FunctorchVJP(Backend):
     name = "functorch"
     capabilities = Capabilities(Exactness.EXACT, optimizers=("SGD",), memory_law="T*(G + P)")
 
-    def kept_steps(self, horizon: int) -> tuple[int, int]:
-        return 4 * horizon, horizon
-
     def differentiate(self, run: Run) -> Derivative:
         phi_adjoint = PhiAdjoint(run.problem, run.theta)
         pull_backs: list[tuple[Step, Callable[..., Any]]] = []

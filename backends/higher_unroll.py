@@ -27,9 +27,6 @@ class HigherUnroll(Backend):
     name = "higher"
     capabilities = Capabilities(Exactness.EXACT, optimizers=("SGD",), memory_law="T*(G + P)")
 
-    def kept_steps(self, horizon: int) -> tuple[int, int]:
-        return 4 * horizon, horizon
-
     def differentiate(self, run: Run) -> Derivative:
         problem = run.problem
         start = run.rollout.initial()

@@ -44,8 +44,8 @@ class TorchOptImplicit(Backend):
         if self.iterations < 1 or self.batches < 1 or self.damping < 0:
             raise UserError("torchopt-implicit: iterations and batches must be at least 1, damping not negative")
 
-    def kept_steps(self, horizon: int) -> tuple[int, int]:
-        return 6, min(self.batches, horizon)
+    def kept_steps(self, horizon: int) -> int:
+        return min(self.batches, horizon)
 
     def differentiate(self, run: Run) -> Derivative:
         with run.forward():

@@ -29,10 +29,7 @@ class TorchOptUnroll(Backend):
     api: Literal["functional", "meta"] = "functional"
 
     name = "torchopt"
-    capabilities = Capabilities(Exactness.EXACT, optimizers=("SGD",), memory_law="T*(G + P)")
-
-    def kept_steps(self, horizon: int) -> tuple[int, int]:
-        return 4 * horizon, horizon
+    capabilities = Capabilities(Exactness.EXACT, optimizers=("SGD",), memory_law="T*G")
 
     def differentiate(self, run: Run) -> Derivative:
         unroll = _unroll_functional if self.api == "functional" else _unroll_meta

@@ -28,8 +28,8 @@ class TruncatedRMD(Backend):
         if self.window < 1:
             raise UserError(f"truncated: window must be at least 1 step, not {self.window}")
 
-    def kept_steps(self, horizon: int) -> tuple[int, int]:
-        return min(self.window, horizon), 1
+    def kept_steps(self, horizon: int) -> int:
+        return min(self.window, horizon)
 
     def differentiate(self, run: Run) -> Derivative:
         tail: deque[tuple[Step, StudentState]] = deque(maxlen=self.window)

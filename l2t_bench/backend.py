@@ -79,9 +79,9 @@ class Backend(ABC):
         """Why this method cannot do this problem, beyond what its capabilities say; ``None`` if it can."""
         return None
 
-    def kept_steps(self, horizon: int) -> tuple[int, int]:
-        """How many states (parameters each) and how many step graphs are alive at the peak."""
-        return horizon, 1
+    def kept_steps(self, horizon: int) -> int:
+        """How many steps the reverse pass goes through: memory and its time grow with them (see ``prediction``)."""
+        return horizon
 
     def supports(self, problem: TeachingProblem, horizon: int) -> Supported | Refused:
         optimizer = problem.optimizer

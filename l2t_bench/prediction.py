@@ -1,65 +1,59 @@
-"""What a teacher gradient will take at a horizon, from a short run and the method's memory law."""
+"""What a teacher gradient will take at a horizon, extrapolated from two short runs on this machine."""
 
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor
-
-from l2t_bench.gradient import Prediction, Refused
+from l2t_bench.gradient import Cost, Prediction, Refused
+from l2t_bench.measure import release_free_memory, whole_pages
 from l2t_bench.optimizers import Tensors
 from l2t_bench.problem import TeachingProblem
-from l2t_bench.rollout import Rollout, loss_gradients
 
 if TYPE_CHECKING:
     from l2t_bench.backend import Backend
 
-_SHORT, _LONG = 3, 9  # horizons of the two timed runs: their difference is six steps without what a run costs once
+_SHORT, _LONG = 5, 25  # steps of the two runs: their difference is twenty steps without what a run costs once
 
 
 def predict(backend: "Backend", problem: TeachingProblem, horizon: int) -> Prediction:
-    """Peak bytes above the start by ``backend.kept_steps``, and seconds by a line through two short runs.
+    """Peak bytes above the start, and seconds.
 
-    Raises ``Refused`` for a problem that the backend does not do.
+    The forward pass grows with the horizon; the reverse pass and the memory with the number of steps that the method
+    goes back through or keeps (``backend.kept_steps``). Raises ``Refused`` for a problem that the backend does not do.
     """
     verdict = backend.supports(problem, horizon)
     if isinstance(verdict, Refused):
         raise verdict
     theta = problem.init_teacher(0)
-    states, graphs = backend.kept_steps(horizon)
-    size = parameter_bytes(problem) * states + graph_bytes(problem, theta) * graphs
+    short, long = (_cost(backend, problem, theta, min(steps, horizon)) for steps in (_SHORT, _LONG))
     if horizon <= _LONG:
-        return Prediction(size, _seconds(backend, problem, theta, horizon))
-    short, long = (_seconds(backend, problem, theta, at) for at in (_SHORT, _LONG))
-    per_step = max(0.0, long - short) / (_LONG - _SHORT)
-    return Prediction(size, long + per_step * (horizon - _LONG))
+        return Prediction(_bytes(long), long.seconds)
+    kept = tuple(backend.kept_steps(steps) for steps in (_SHORT, _LONG, horizon))
+    forward = _line((_SHORT, _LONG, horizon), short.seconds_forward, long.seconds_forward)
+    reverse = _line(kept, short.seconds_reverse, long.seconds_reverse)
+    return Prediction(round(_line(kept, _bytes(short), _bytes(long))), forward + reverse + long.seconds_dev)
 
 
-def _seconds(backend: "Backend", problem: TeachingProblem, theta: Tensors, horizon: int) -> float:
-    """The smaller of two runs: the first also warms up."""
-    return min(backend.teacher_gradient(problem, theta, horizon=horizon).cost.seconds for _ in range(2))
+def _cost(backend: "Backend", problem: TeachingProblem, theta: Tensors, horizon: int) -> Cost:
+    """Times of a second run (the first warms up), memory of a third."""
+    backend.teacher_gradient(problem, theta, horizon=horizon)
+    timed = backend.teacher_gradient(problem, theta, horizon=horizon).cost
+    release_free_memory()
+    with whole_pages():
+        sized = backend.teacher_gradient(problem, theta, horizon=horizon).cost
+    return _with_memory(timed, sized)
 
 
-def parameter_bytes(problem: TeachingProblem) -> int:
-    """P, the student's parameters in bytes."""
-    return sum(param.numel() * param.element_size() for param in problem.student.parameters())
+def _with_memory(timed: Cost, sized: Cost) -> Cost:
+    return replace(timed, **{key: value for key, value in asdict(sized).items() if key.endswith("_bytes")})
 
 
-def graph_bytes(problem: TeachingProblem, theta: Tensors) -> int:
-    """G, what autograd keeps of one step's loss and its gradient in order to differentiate it again, in bytes."""
-    rollout = Rollout(problem, theta, horizon=1)
-    state = rollout.initial()
-    step = rollout.step(0, state)
-    params = {name: param.detach().requires_grad_() for name, param in state.params.items()}
-    kept: dict[int, int] = {}
+def _bytes(cost: Cost) -> int:
+    """Of the device where there is one, else of the host."""
+    return cost.device_bytes if cost.device_bytes is not None else cost.host_bytes or 0
 
-    def pack(tensor: Tensor) -> Tensor:
-        storage = tensor.untyped_storage()
-        kept[storage.data_ptr()] = storage.nbytes()
-        return tensor
 
-    with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-        loss, _ = problem.train_loss(params, state.buffers, rollout.phi(step), step)
-        gradients = loss_gradients(loss, params, create_graph=True)
-    own = {param.untyped_storage().data_ptr() for param in params.values()}
-    new = sum(size for pointer, size in kept.items() if pointer not in own)
-    return new + sum(gradient.numel() * gradient.element_size() for gradient in gradients.values())
+def _line(at: tuple[int, ...], first: float, second: float) -> float:
+    """The line through (at[0], first) and (at[1], second), taken at at[2]; flat where the two stand at one place."""
+    low, high, wanted = at
+    slope = max(0.0, second - first) / (high - low) if high > low else 0.0
+    return second + slope * (wanted - high)
