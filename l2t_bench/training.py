@@ -1,0 +1,276 @@
+"""Algorithm 1: train a teacher by teacher gradients; and teach a student under a teacher or a fixed loss.
+
+Student seeds come from disjoint ranges, so that no student that judges has been trained on: see ``SeedRange``.
+"""
+
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from enum import IntEnum
+from statistics import fmean, pstdev
+from typing import Any, Literal, TypeVar
+
+import torch
+from torch import Tensor
+
+from l2t_bench.errors import Diverged, UserError
+from l2t_bench.gradient import TeacherGradientBackend
+from l2t_bench.objectives import accuracy
+from l2t_bench.optimizers import SGD, TensorDict, Tensors
+from l2t_bench.problem import StudentState, TeachingProblem, example_count
+from l2t_bench.rollout import Rollout, train_student
+
+
+K = TypeVar("K", bound=Hashable)
+
+
+class SeedRange(IntEnum):
+    """Where the student seeds of each purpose begin; a range holds a million of them."""
+
+    TRAINING = 0  # students that teacher gradients are taken of
+    SELECTION = 1_000_000  # students that choose among teachers, on dev
+    TUNING = 2_000_000  # students that choose a learning rate, on dev
+    FRESH = 3_000_000  # students that a result is reported on
+
+    def seeds(self, count: int, first: int = 0) -> range:
+        """``count`` seeds of this range, from its ``first``-th on."""
+        if not 0 <= first <= first + count <= 1_000_000:
+            raise UserError(f"a seed range holds a million seeds, not {first} ... {first + count}")
+        return range(self + first, self + first + count)
+
+
+@dataclass(frozen=True)
+class TeacherOptimizer:
+    """How theta climbs: torch's Adam, its lr constant or falling linearly to zero over the outer steps.
+
+    The paper's is Adam(1e-4, 0.9, 0.999), constant (appendix B.4); the default is the one that was found to teach.
+    """
+
+    lr: float = 0.003
+    betas: tuple[float, float] = (0.9, 0.99)
+    schedule: Literal["linear", "constant"] = "linear"
+    clip: float | None = 1.0  # bound on each student's |d_theta|, before averaging
+
+    def __post_init__(self) -> None:
+        if not self.lr > 0 or (self.clip is not None and not self.clip > 0):
+            raise UserError("the teacher's lr and clip must be positive")
+
+    def lr_at(self, outer_step: int, outer_steps: int) -> float:
+        return self.lr * (1 - outer_step / outer_steps) if self.schedule == "linear" else self.lr
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Held-out students that judge the teacher on dev every ``every`` outer steps, the untrained one included."""
+
+    every: int = 20
+    students: int = 16
+
+
+@dataclass(frozen=True)
+class OuterStep:
+    """One teacher optimisation step: the mean M~ of its students before the step, and the gradient it climbed."""
+
+    outer_step: int
+    value: float
+    gradient_norm: float  # of the mean over students, before clipping
+    diverged: int  # students left out because they, or their adjoints, were not finite
+    seconds: float  # of the teacher gradients
+
+
+@dataclass(frozen=True)
+class Judged:
+    """Dev accuracy of held-out students under the teacher as it stood before ``outer_step``."""
+
+    outer_step: int
+    dev_accuracy_mean: float
+    dev_accuracy_std: float
+
+    @property
+    def score(self) -> float:
+        """Mean minus standard deviation: a teacher that fails some students is not the better one."""
+        return self.dev_accuracy_mean - self.dev_accuracy_std
+
+
+@dataclass(frozen=True)
+class TeacherTraining:
+    """What came of Algorithm 1."""
+
+    theta: TensorDict  # the best by held-out students; the last where none judged
+    last_theta: TensorDict
+    curve: tuple[OuterStep, ...]
+    selection: tuple[Judged, ...] = ()
+    selected_outer_step: int = 0
+
+
+@dataclass
+class _Climb:
+    """theta on its way, with the optimiser that moves it: the only state of a training."""
+
+    theta: TensorDict
+    settings: TeacherOptimizer
+    optimizer: torch.optim.Adam = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.theta = {name: tensor.detach().clone().requires_grad_() for name, tensor in self.theta.items()}
+        self.optimizer = torch.optim.Adam(
+            list(self.theta.values()), lr=self.settings.lr, betas=self.settings.betas, maximize=True
+        )
+
+    def step(self, d_theta: Tensors, lr: float) -> None:
+        for name, tensor in self.theta.items():
+            tensor.grad = d_theta[name].to(tensor).clone()
+        self.optimizer.param_groups[0]["lr"] = lr
+        self.optimizer.step()
+
+    def snapshot(self) -> TensorDict:
+        return {name: tensor.detach().clone() for name, tensor in self.theta.items()}
+
+
+def train_teacher(
+    problem: TeachingProblem,
+    backend: TeacherGradientBackend,
+    *,
+    outer_steps: int,
+    horizon: int,
+    students: int = 1,
+    optimizer: TeacherOptimizer | None = None,
+    selection: Selection | None = None,
+    theta: Tensors | None = None,
+    seed: int = 0,
+    on_outer_step: Callable[[OuterStep], None] | None = None,
+) -> TeacherTraining:
+    """Algorithm 1: each outer step teaches ``students`` fresh students and climbs the mean of their teacher gradients.
+
+    Each student's d_theta is clipped to norm ``optimizer.clip`` before averaging: on some rollouts it explodes. A student
+    that diverges is left out and counted; a step that loses all its students leaves theta where it is. ``theta`` is the
+    start (``init_teacher(seed)`` if left out) and is not changed.
+
+    Raises ``UserError`` for numbers that are not positive, ``Diverged`` when every student of every step diverged.
+    """
+    if outer_steps < 1 or students < 1:
+        raise UserError(f"outer_steps and students must be at least 1, not {outer_steps} and {students}")
+    settings = optimizer or TeacherOptimizer()
+    climb = _Climb(dict(theta) if theta is not None else problem.init_teacher(seed), settings)
+    candidates: list[tuple[Judged, TensorDict]] = []
+    curve: list[OuterStep] = []
+    for index in range(outer_steps):
+        if selection and index % selection.every == 0:
+            candidates.append((judge(problem, climb.snapshot(), index, horizon, selection.students), climb.snapshot()))
+        seeds = SeedRange.TRAINING.seeds(students, first=(seed * outer_steps + index) * students)
+        d_theta, record = _mean_gradient(problem, backend, climb.snapshot(), horizon, seeds, settings.clip, index)
+        if d_theta is not None:
+            climb.step(d_theta, settings.lr_at(index, outer_steps))
+        curve.append(record)
+        if on_outer_step:
+            on_outer_step(record)
+    if all(record.diverged == students for record in curve):
+        raise Diverged("every student of every outer step diverged: lower the student's lr, or let it decay to zero")
+    last = climb.snapshot()
+    if not selection:
+        return TeacherTraining(last, last, tuple(curve), selected_outer_step=outer_steps)
+    candidates.append((judge(problem, last, outer_steps, horizon, selection.students), last))
+    best, best_theta = max(candidates, key=lambda candidate: candidate[0].score)
+    return TeacherTraining(best_theta, last, tuple(curve), tuple(judged for judged, _ in candidates), best.outer_step)
+
+
+def _mean_gradient(
+    problem: TeachingProblem,
+    backend: TeacherGradientBackend,
+    theta: TensorDict,
+    horizon: int,
+    seeds: Sequence[int],
+    clip: float | None,
+    outer_step: int,
+) -> tuple[TensorDict | None, OuterStep]:
+    """The mean over students of their clipped teacher gradients; ``None`` where all of them diverged."""
+    raw: list[TensorDict] = []
+    values, seconds = [], 0.0
+    for seed in seeds:
+        try:
+            result = backend.teacher_gradient(problem, theta, horizon=horizon, seed=seed)
+        except Diverged:
+            continue
+        raw.append(result.d_theta)
+        values.append(result.value)
+        seconds += result.cost.seconds
+    if not raw:
+        return None, OuterStep(outer_step, 0.0, 0.0, len(seeds), seconds)
+    norm = global_norm(mean_of(raw))
+    record = OuterStep(outer_step, fmean(values), norm, len(seeds) - len(raw), seconds)
+    return mean_of([clipped(gradient, clip) for gradient in raw]), record
+
+
+def global_norm(tensors: Tensors) -> float:
+    """The Euclidean norm of all entries together."""
+    return float(torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(t) for t in tensors.values()])))
+
+
+def clipped(tensors: TensorDict, bound: float | None) -> TensorDict:
+    """``tensors`` scaled to norm ``bound`` where they are longer."""
+    norm = global_norm(tensors)
+    if bound is None or norm <= bound:
+        return tensors
+    return {name: tensor * (bound / norm) for name, tensor in tensors.items()}
+
+
+def mean_of(gradients: Sequence[Tensors]) -> TensorDict:
+    return {name: torch.stack([each[name] for each in gradients]).mean(0) for name in gradients[0]}
+
+
+# -- teaching students -------------------------------------------------------------------------------------------------
+
+
+def teach(problem: TeachingProblem, theta: Tensors, *, horizon: int, seed: int) -> StudentState:
+    """omega_T of a student under the teacher; no teacher gradient is taken. Raises ``Diverged``."""
+    return train_student(Rollout(problem, theta, horizon=horizon, seed=seed))
+
+
+def with_fixed_loss(problem: TeachingProblem, loss: Callable[[Any, Any, Any], Tensor]) -> TeachingProblem:
+    """The problem under a loss that takes no notice of phi; no features are measured."""
+
+    class NoTeacher(torch.nn.Module):
+        def forward(self, features: Tensor) -> Tensor:
+            return features
+
+    return replace(problem, loss=loss, features=None, teacher=NoTeacher())
+
+
+def teach_fixed_loss(
+    problem: TeachingProblem, loss: Callable[[Any, Any, Any], Tensor], *, horizon: int, seed: int
+) -> StudentState:
+    """omega_T of a student under ``loss(output, target, phi)``, phi being of no meaning. Raises ``Diverged``."""
+    return teach(with_fixed_loss(problem, loss), {}, horizon=horizon, seed=seed)
+
+
+def accuracy_on(problem: TeachingProblem, state: StudentState, part: Literal["dev", "test"] = "dev") -> float:
+    """The 0-1 accuracy of a classifier on the problem's dev or test set."""
+    batches = problem.dev_batches if part == "dev" else problem.test_batches
+    right = sum(
+        accuracy(problem.predict(state, inputs), targets) * example_count((inputs, targets))
+        for inputs, targets in batches
+    )
+    return right / sum(example_count(batch) for batch in batches)
+
+
+def judge(problem: TeachingProblem, theta: Tensors, outer_step: int, horizon: int, students: int) -> Judged:
+    """Dev accuracy of the held-out students under ``theta``; one that diverges counts as 0."""
+    scores = []
+    for seed in SeedRange.SELECTION.seeds(students):
+        try:
+            scores.append(accuracy_on(problem, teach(problem, theta, horizon=horizon, seed=seed)))
+        except Diverged:
+            scores.append(0.0)
+    return Judged(outer_step, fmean(scores), pstdev(scores))
+
+
+def with_lr(problem: TeachingProblem, lr: float | Callable[[int, int], float]) -> TeachingProblem:
+    """The problem with another student learning rate or schedule. Raises ``UserError`` for another optimiser than SGD."""
+    if not isinstance(problem.optimizer, SGD):
+        raise UserError(f"with_lr changes the lr of SGD, not of {type(problem.optimizer).__name__}")
+    return replace(problem, optimizer=replace(problem.optimizer, lr=lr))
+
+
+def choose(candidates: Iterable[K], score: Callable[[K], float]) -> tuple[K, dict[K, float]]:
+    """The candidate with the highest score (the first of equals), and every candidate's score."""
+    table = {candidate: score(candidate) for candidate in candidates}
+    return max(table, key=lambda candidate: table[candidate]), table

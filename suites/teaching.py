@@ -1,0 +1,173 @@
+"""One teaching cell: a loss, its own learning rate chosen on dev, and fresh students judged on test.
+
+The loss is learned by Algorithm 1 with a backend, or it is a control: the untrained teacher, or cross entropy. The
+recipe is that of the clean digits, shortened to what a quick run has time for; every setting was chosen on dev, on other
+splits than the one reported.
+"""
+
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from statistics import fmean
+from typing import Any, Literal
+
+from l2t_bench.batches import IndexedBatches
+from l2t_bench.engine.cell import Cell
+from l2t_bench.errors import Diverged
+from l2t_bench.losses.image import cross_entropy
+from l2t_bench.optimizers import Schedule, linear_decay
+from l2t_bench.problem import TeachingProblem
+from l2t_bench.registry import build_problem, load_backend
+from l2t_bench.training import (
+    SeedRange,
+    Selection,
+    TeacherOptimizer,
+    TeacherTraining,
+    accuracy_on,
+    choose,
+    teach,
+    train_teacher,
+    with_fixed_loss,
+    with_lr,
+)
+
+UNTRAINED, CROSS_ENTROPY = "untrained-teacher", "cross-entropy"
+Part = Literal["dev", "test"]
+
+
+@dataclass(frozen=True)
+class TeachingSettings:
+    """The experiment. Grids hold student learning rates; each loss is judged at the one that is best on dev."""
+
+    problem: str = "digits/mlp[train=300,dev=700,split=3,lr=1.2,schedule=linear,beta=4,gain=0.3,refresh=20]"
+    lr: float = 1.2  # of the students that the teacher is trained on
+    horizon: int = 300
+    outer_steps: int = 25
+    students: int = 1
+    teacher_lr: float = 0.01
+    selection: Selection = Selection(every=25, students=6)
+    learned_grid: tuple[float, ...] = (0.6, 1.2, 2.4)
+    untrained_grid: tuple[float, ...] = (0.6, 1.2, 2.4, 4.8)
+    cross_entropy_grid: tuple[float, ...] = (0.025, 0.05, 0.1, 0.2, 0.4)
+    tuning_students: int = 4
+    fresh_students: int = 12
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """How a student is taught: under which loss, and at which learning rate."""
+
+    problem: TeachingProblem
+    theta: dict[str, Any]
+    horizon: int
+
+    def accuracies(self, seed: int, lr: Schedule | float, parts: Sequence[Part]) -> dict[str, float]:
+        """Accuracy of student ``seed`` on dev, test or both; 0 if it diverges."""
+        problem = with_lr(self.problem, lr)
+        try:
+            student = teach(problem, self.theta, horizon=self.horizon, seed=seed)
+        except Diverged:
+            return dict.fromkeys(parts, 0.0)
+        return {part: accuracy_on(problem, student, part) for part in parts}
+
+
+def measure(cell: Cell, folder: Path) -> dict[str, Any]:
+    """The task of a teaching cell; ``folder`` is not used: all it has to say fits in ``cell.json``."""
+    del folder
+    return teaching_cell(cell.method, TeachingSettings(**cell.settings), cell.device, cell.seed)
+
+
+def teaching_cell(method: str, settings: TeachingSettings, device: str, seed: int) -> dict[str, Any]:
+    """The measurements of one loss: ``method`` is a backend's name, ``untrained-teacher`` or ``cross-entropy``.
+
+    The test set is looked at once, by the fresh students at the end.
+    """
+    problem = build_problem(settings.problem, device=device)
+    begun = time.perf_counter()
+    training = None if method in (UNTRAINED, CROSS_ENTROPY) else _learn(problem, method, settings, seed)
+    trained = time.perf_counter()
+    lesson = _lesson(problem, method, settings, training, seed)
+    candidates = _candidates(method, settings)
+    chosen, table = choose(candidates, partial(_tuning_score, lesson, candidates, settings))
+    students = [
+        _student_row(seed, lesson.accuracies(seed, candidates[chosen], ("dev", "test")))
+        for seed in SeedRange.FRESH.seeds(settings.fresh_students)
+    ]
+    sizes = {part: sum(len(targets) for _, targets in batches) for part, batches in _parts(problem).items()}
+    return {
+        "loss": {UNTRAINED: "untrained", CROSS_ENTROPY: "cross-entropy"}.get(method, "learned"),
+        "lr": chosen[1],
+        "schedule": chosen[0],
+        "lr_grid": [{"schedule": schedule, "lr": lr, "dev_accuracy": score} for (schedule, lr), score in table.items()],
+        "students": students,
+        "horizon": settings.horizon,
+        **sizes,
+        **_training_record(training),
+        "seconds_training": trained - begun,
+        "seconds_students": time.perf_counter() - trained,
+    }
+
+
+def _learn(problem: TeachingProblem, method: str, settings: TeachingSettings, seed: int) -> TeacherTraining:
+    return train_teacher(
+        problem,
+        load_backend(method),
+        outer_steps=settings.outer_steps,
+        horizon=settings.horizon,
+        students=settings.students,
+        optimizer=TeacherOptimizer(lr=settings.teacher_lr),
+        selection=settings.selection,
+        seed=seed,
+        on_outer_step=lambda record: print(f"outer step {record.outer_step}: M~ {record.value:.4f}", flush=True),
+    )
+
+
+def _lesson(
+    problem: TeachingProblem, method: str, settings: TeachingSettings, training: TeacherTraining | None, seed: int
+) -> Lesson:
+    if method == CROSS_ENTROPY:
+        return Lesson(with_fixed_loss(problem, cross_entropy), {}, settings.horizon)
+    theta = training.theta if training else problem.init_teacher(seed)
+    return Lesson(problem, theta, settings.horizon)
+
+
+def _candidates(method: str, settings: TeachingSettings) -> dict[tuple[str, float], Schedule | float]:
+    """Schedules by (kind, lr): decaying for all, and constant too for cross entropy."""
+    if method == CROSS_ENTROPY:
+        grid = settings.cross_entropy_grid
+        constant: dict[tuple[str, float], Schedule | float] = {("constant", lr): lr for lr in grid}
+        return {**constant, **{("linear", lr): linear_decay(lr) for lr in grid}}
+    grid = settings.untrained_grid if method == UNTRAINED else settings.learned_grid
+    return {("linear", lr): linear_decay(lr) for lr in grid}
+
+
+def _tuning_score(
+    lesson: Lesson,
+    candidates: dict[tuple[str, float], Schedule | float],
+    settings: TeachingSettings,
+    candidate: tuple[str, float],
+) -> float:
+    seeds = SeedRange.TUNING.seeds(settings.tuning_students)
+    return fmean(lesson.accuracies(seed, candidates[candidate], ("dev",))["dev"] for seed in seeds)
+
+
+def _student_row(seed: int, accuracies: dict[str, float]) -> dict[str, Any]:
+    return {"seed": seed, "dev_accuracy": accuracies["dev"], "test_accuracy": accuracies["test"]}
+
+
+def _parts(problem: TeachingProblem) -> dict[str, Any]:
+    assert isinstance(problem.train, IndexedBatches)  # as in all named problems
+    return {"train": [problem.train.examples], "dev": problem.dev_batches, "test": problem.test_batches}
+
+
+def _training_record(training: TeacherTraining | None) -> dict[str, Any]:
+    if training is None:
+        return {"outer_steps": 0, "curve": [], "selection": [], "selected_outer_step": 0}
+    return {
+        "outer_steps": len(training.curve),
+        "curve": [asdict(record) for record in training.curve],
+        "selection": [asdict(judged) for judged in training.selection],
+        "selected_outer_step": training.selected_outer_step,
+    }
