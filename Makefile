@@ -1,35 +1,53 @@
-# Two commands: `make bench` compares the backends on real digits, `make test` passes the tests. The rest is for contributors.
+# Two commands: `make bench` compares the backends on real digits, `make test` passes the tests.
+# Both make .venv and install what constraints.txt pins, once; the rest is for contributors.
+
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+INSTALLED_COPY := build/typing
 
-.PHONY: bench test test-all check benchmark clean
+.PHONY: help bench test test-all check lint types wheel benchmark clean
+.DEFAULT_GOAL := help
 
-bench: $(STAMP)
+help:  ## what there is to make
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+
+bench: $(STAMP)  ## compare the backends on handwritten digits: a table, and the page runs/quick/report.html
 	$(BIN)/l2t-bench run quick
 
-test: $(STAMP)
+test: $(STAMP)  ## the tests, without the longer proofs
 	$(BIN)/python -m pytest -m "not slow"
 
-test-all: $(STAMP)
+test-all: $(STAMP)  ## every test
 	$(BIN)/python -m pytest
 
-check: $(STAMP)
+check: lint types wheel  ## ruff, mypy --strict, and what the wheel holds
+
+lint: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	rm -rf build/typing
-	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --target build/typing .
-	cd build && MYPYPATH=typing ../$(BIN)/python -m mypy --config-file ../pyproject.toml -p l2t_bench
+
+# mypy does not see through an editable install's mapping of folders: it reads an installed copy. build/lib is what
+# setuptools leaves behind, and would put files that are gone into the next wheel.
+types: $(STAMP)
+	rm -rf build
+	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --target $(INSTALLED_COPY) .
+	cd $(INSTALLED_COPY) && MYPYPATH="$(CURDIR)/$(INSTALLED_COPY)" "$(CURDIR)/$(BIN)/mypy" --strict \
+		--config-file "$(CURDIR)/pyproject.toml" --cache-dir "$(CURDIR)/.mypy_cache" -p l2t_bench
+
+wheel: $(STAMP)
 	$(BIN)/python -m pytest -q tests/test_packaging.py
 
-benchmark: $(STAMP)
-	$(BIN)/python -m pytest tests/benchmarks --benchmark-only --benchmark-autosave
+benchmark: $(STAMP)  ## micro-benchmarks of rollout, reverse pass and outer step; JSON goes to .benchmarks/
+	$(BIN)/python -m pytest tests/benchmarks -o addopts="--import-mode=importlib --strict-markers -ra" \
+		--benchmark-only --benchmark-autosave --benchmark-storage=.benchmarks
 
 $(STAMP): pyproject.toml constraints.txt
-	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
+	@echo "installing into $(VENV): some gigabytes, one or two minutes the first time"
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev]"
 	touch $@
 
-clean:
-	rm -rf build runs .pytest_cache .mypy_cache .ruff_cache
+clean:  ## remove build products and caches; .venv and runs stay
+	rm -rf build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -17,7 +17,7 @@ from l2t_bench.problem import Step, StudentState, TeachingProblem
 
 @dataclass(frozen=True)
 class FunctorchVJP(Backend):
-    """The step map (omega_t, b_t, phi_t) -> (omega_{t+1}, b_{t+1}) under ``torch.func.vjp``, gradient and update inside.
+    """The step map (omega_t, b_t, phi_t) -> (omega_{t+1}, b_{t+1}) under ``torch.func.vjp``, its gradient inside.
 
     Exact. Memory T*(G + several P): the pull-backs hold each step's graph. No step is replayed, and no optimiser's
     recursion is written by hand: what the student's update is, its pull-back is.
@@ -61,7 +61,7 @@ def _step_with_pull_back(
 
     momentum = state.momentum or {}  # torch.func takes no None: no buffers yet is an empty dict
     constant_phi = map_tensors(Tensor.detach, phi)
-    (params, after), pull_back, (loss, buffers) = torch.func.vjp(
+    (params, after), pull_back, (loss, buffers) = torch.func.vjp(  # type: ignore[misc]  # three with has_aux
         step_map, state.params, momentum, constant_phi, has_aux=True
     )
     return StudentState(params, buffers, after or None), loss, pull_back

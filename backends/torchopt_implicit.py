@@ -16,7 +16,6 @@ from l2t_bench.gradient import Capabilities, Exactness
 from l2t_bench.problem import Step, StudentState
 from l2t_bench.rollout import train_student
 
-
 _TOLERANCE = 1e-10  # of the residual, relative; TorchOpt's own 1e-5 stops far above what float64 can do
 
 
@@ -29,7 +28,7 @@ class TorchOptImplicit(Backend):
 
     L is the mean loss of the last ``batches`` steps of the run, each with its own phi_t, plus the weight decay.
     ``solver``: ``cg`` (H must be positive definite once damped) or ``normal-cg`` (any H, twice the products and the
-    condition squared), at most ``iterations`` of them. ``diagnostics['residual']`` is |(H + damping) u - w_bar| / |w_bar|.
+    condition squared), at most ``iterations``. ``diagnostics['residual']``: |(H + damping) u - w_bar| / |w_bar|.
     """
 
     solver: Literal["cg", "normal-cg"] = "cg"
@@ -61,7 +60,8 @@ class TorchOptImplicit(Backend):
             )
             with warnings.catch_warnings():  # TorchOpt calls torch.func.vjp by its old name
                 warnings.simplefilter("ignore", FutureWarning)
-                found = torch.autograd.grad(stationary(solution, theta), theta, tuple(w_bar.values()))
+                at_omega: Any = stationary(solution, theta)
+                found = torch.autograd.grad(at_omega, theta, tuple(w_bar.values()))
         d_theta = dict(zip(run.theta, found, strict=True))
         return Derivative(d_theta, value, final, diagnostics={"residual": residuals[-1]})
 

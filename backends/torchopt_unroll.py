@@ -93,6 +93,7 @@ def _options(run: Run, rates: list[float]) -> dict[str, Any]:
     assert isinstance(own, SGD)  # `supports` has seen to it
 
     def lr_now(count: Any) -> float:
+        del count
         return rates[-1]
 
     return {

@@ -1,4 +1,4 @@
-"""Teacher gradients of "Learning to Teach with Dynamic Loss Functions" by interchangeable backends, proved and measured."""
+"""Teacher gradients of "Learning to Teach with Dynamic Loss Functions" by interchangeable backends."""
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -53,8 +53,8 @@ __all__ = [
     "Capabilities",
     "Cost",
     "Diverged",
-    "Examples",
     "Exactness",
+    "Examples",
     "ExpectedAccuracy",
     "IndexedBatches",
     "L2TError",

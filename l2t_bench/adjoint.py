@@ -40,7 +40,7 @@ def dev_gradient(rollout: Rollout, final: StudentState) -> tuple[float, TensorDi
 def vector_products(
     problem: TeachingProblem, state: StudentState, step: Step, phi: Any, g_bar: Tensors
 ) -> tuple[TensorDict, list[Tensor]]:
-    """[d2L/domega2] g_bar by parameter name, and [d2L/dphi domega] g_bar by phi's leaves, at the state before ``step``."""
+    """[d2L/domega2] g_bar by parameter name, [d2L/dphi domega] g_bar by phi's leaves, at the state before ``step``."""
     params = {name: param.detach().requires_grad_() for name, param in state.params.items()}
     leaves = tensor_leaves(phi)
     loss, _ = problem.train_loss(params, state.buffers, phi, step)
@@ -87,7 +87,7 @@ class PhiAdjoint:
     def add(self, d_phi: list[Tensor]) -> None:
         """Add a step's derivative by phi's leaves."""
         for held, part in zip(self._d_phi, d_phi, strict=True):
-            held += part
+            held.add_(part)
 
     def flush(self) -> None:
         """Chain what has been added to ``d_theta``."""

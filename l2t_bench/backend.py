@@ -1,4 +1,4 @@
-"""The base of every backend: it starts the run, measures it, checks it, and leaves the differentiation to the method."""
+"""The base of every backend: it starts the run, measures and checks it, leaves the differentiation to the method."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
@@ -77,6 +77,7 @@ class Backend(ABC):
 
     def refusal(self, problem: TeachingProblem, horizon: int) -> Refused | None:
         """Why this method cannot do this problem, beyond what its capabilities say; ``None`` if it can."""
+        del problem, horizon
         return None
 
     def kept_steps(self, horizon: int) -> int:

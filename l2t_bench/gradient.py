@@ -136,4 +136,4 @@ class TeacherGradientBackend(Protocol):
         steps: Sequence[Step] | None = None,
         seed: int = 0,
     ) -> TeacherGradient:
-        """The teacher gradient of a fresh run of ``horizon`` steps, or of the recorded ``steps``, of student ``seed``."""
+        """The teacher gradient of student ``seed``: a fresh run of ``horizon`` steps or the recorded ``steps``."""

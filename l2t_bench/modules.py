@@ -1,4 +1,4 @@
-"""Pure functions over ``nn.Module``: fresh parameters under a seed, calls with given parameters, replayable randomness."""
+"""Pure functions over ``nn.Module``: fresh parameters under a seed, calls with given ones, replayable randomness."""
 
 import copy
 from collections.abc import Callable, Iterator, Mapping
@@ -34,7 +34,7 @@ def seeded(seed: int, device: torch.device) -> Iterator[None]:
     """
     generators = [torch.default_generator]
     if device.type == "cuda":
-        torch.cuda.init()
+        torch.cuda.init()  # type: ignore[no-untyped-call]
         index = torch.cuda.current_device() if device.index is None else device.index
         generators.append(torch.cuda.default_generators[index])
     states = [generator.get_state() for generator in generators]
@@ -83,7 +83,7 @@ def call_decode(module: nn.Module, tensors: Mapping[str, Tensor], inputs: Any) -
 
 
 def fresh_parameters(module: nn.Module, seed: int) -> tuple[nn.Module, list[str]]:
-    """A copy of ``module``, re-initialised by its layers' ``reset_parameters`` under ``seed``; what none of them covers.
+    """A copy of ``module``, re-initialised by its layers' ``reset_parameters`` under ``seed``; and what none covers.
 
     Every trainable parameter is overwritten by NaN first: one that is still NaN afterwards was not covered, whatever
     layer it sits in. Those get the values of ``module`` back and are named. Frozen parameters keep their values.

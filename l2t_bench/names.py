@@ -1,4 +1,4 @@
-"""One grammar for backends, problems and suites: ``name[key=value,key=value]``, checked against a dataclass of options."""
+"""One grammar for backends, problems and suites: ``name[key=value,key=value]``, the keys a dataclass's fields."""
 
 import re
 import types

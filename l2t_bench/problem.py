@@ -52,10 +52,10 @@ class Step:
 
 @dataclass(frozen=True, eq=False)
 class StudentView:
-    """What a ``features`` function sees of the student at step ``index`` of ``horizon`` (and ``prepare_dev`` at the end).
+    """What a ``features`` function sees of the student at step ``index`` of ``horizon``; ``prepare_dev`` at the end.
 
     ``predict(inputs)`` runs the student in eval mode without gradients; ``decode(inputs)`` likewise where the student
-    has such a method. ``train(index)`` gives a training batch of this run, ``dev`` the dev batches, and ``previous`` the
+    has such a method. ``train(index)`` gives a training batch of this run, ``dev`` the dev batches, ``previous`` the
     features of the step before (``None`` at the first), so that features can be refreshed every so many steps.
     """
 
@@ -79,8 +79,8 @@ class TeachingProblem:
 
     Args:
         student: any module; called as ``student(inputs)``.
-        teacher: any module; called in eval mode as ``teacher(s_t)`` with the 1-D tensor s_t; what it returns is phi_t (a
-            tensor, or a tuple or dict of tensors).
+        teacher: any module; called in eval mode as ``teacher(s_t)`` with the 1-D tensor s_t; what it returns is phi_t,
+            a tensor, or a tuple or dict of tensors.
         loss: ``loss(output, target, phi)``, a scalar (a mean over the batch), minimised by the student.
         objective: ``objective(output, target)``, a scalar (a mean over the examples), maximised by the teacher on dev.
         optimizer: the student's, for instance ``SGD(lr=0.01, momentum=0.9)``.
@@ -202,7 +202,7 @@ class TeachingProblem:
         return call(self.teacher, {**dict(self.teacher.named_buffers()), **theta}, features)[0]
 
     def train_loss(self, params: Tensors, buffers: Tensors, phi: Any, step: Step) -> tuple[Tensor, TensorDict]:
-        """L_phi(f_omega, batch) of ``step`` in train mode, and the buffers after it (constants of the differentiation)."""
+        """L_phi(f_omega, batch) of ``step`` in train mode; the buffers after it, constants of the differentiation."""
         inputs, targets = step.batch
         own = {name: buffer.detach().clone() for name, buffer in buffers.items()}  # BatchNorm writes into them
         with seeded(step.seed, self.device):

@@ -11,7 +11,7 @@ from typing import ClassVar, Literal
 import torch
 from torch import nn
 
-from l2t_bench.batches import IndexedBatches
+from l2t_bench.batches import Examples, IndexedBatches
 from l2t_bench.data.digits import load_digits
 from l2t_bench.data.mnist import load_mnist
 from l2t_bench.data.splits import Arrays, ImageSplits, SplitSizes
@@ -96,10 +96,10 @@ class ImageProblem:
         )
 
 
-def _chunks(load: Callable[[], object], size: int) -> Callable[[], object]:
+def _chunks(load: Callable[[], Examples], size: int) -> Callable[[], list[tuple[torch.Tensor, torch.Tensor]]]:
     def batches() -> list[tuple[torch.Tensor, torch.Tensor]]:
-        inputs, targets = load()  # type: ignore[misc]
-        return list(zip(inputs.split(size), targets.split(size), strict=True))
+        inputs, targets = load()
+        return list(zip(torch.split(inputs, size), torch.split(targets, size), strict=True))
 
     return batches
 

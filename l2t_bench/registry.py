@@ -60,8 +60,8 @@ def list_suites() -> list[str]:
 def load_backend(spec: str) -> "TeacherGradientBackend":
     """A backend by name with options, ``"truncated[window=5]"``, or ``"file.py:Class[option=value]"``.
 
-    Raises ``UserError`` for an unknown name (with the nearest known one), an option that the backend does not have (with
-    those it has), a library that is not installed, or an object that is not a backend.
+    Raises ``UserError`` for an unknown name (with the nearest known one), an option that the backend does not have
+    (with those it has), a library that is not installed, or an object that is not a backend.
     """
     from l2t_bench.gradient import TeacherGradientBackend
 

@@ -143,7 +143,10 @@ def plain_step(rollout: Rollout, state: StudentState, step: Step, phi: Any) -> S
 
 
 def loss_gradients(loss: Tensor, params: Tensors, *, create_graph: bool = False) -> TensorDict:
-    """dL/domega by name; zeros for a parameter that the loss does not reach. Raises ``UserError`` for a constant loss."""
+    """dL/domega by name; zeros for a parameter that the loss does not reach.
+
+    Raises ``UserError`` for a loss that reaches none.
+    """
     if not loss.requires_grad:
         raise UserError("the loss does not depend on the student's parameters")
     gradients = torch.autograd.grad(

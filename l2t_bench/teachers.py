@@ -28,7 +28,7 @@ class AttentionTeacher(nn.Module):
         with torch.no_grad():
             self.V.normal_()
             self.W.normal_(std=self.noise) if self.noise else self.W.zero_()
-            self.W += start[:, :, None]
+            self.W.add_(start[:, :, None])
 
     def forward(self, features: Tensor) -> Tensor:
         return self.W @ torch.softmax(self.V @ features, dim=0)

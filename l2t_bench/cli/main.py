@@ -1,4 +1,4 @@
-"""The command line: ``l2t-bench VERB``. A mistake is answered in a line and with exit code 2, never with a traceback."""
+"""The command line: ``l2t-bench VERB``. A mistake is answered in a line, with exit code 2, never with a traceback."""
 
 import sys
 

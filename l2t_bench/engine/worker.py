@@ -1,4 +1,4 @@
-"""The process of one cell: ``python -P -m l2t_bench.engine.worker CELL.JSON``. It writes ``cell.json`` when it is done."""
+"""The process of one cell: ``python -P -m l2t_bench.engine.worker CELL.JSON``. It writes ``cell.json`` when done."""
 
 import json
 import sys

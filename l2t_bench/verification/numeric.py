@@ -178,5 +178,6 @@ def _tangent_step(
         updated, after = problem.optimizer.step(params, gradients, momentum or None, step.lr)
         return updated, after or {}
 
-    after, slopes = torch.func.jvp(step_map, (*primal, dict(run.theta)), (*tangent, dict(direction)))
+    primals, tangents = (*primal, dict(run.theta)), (*tangent, dict(direction))
+    after, slopes = torch.func.jvp(step_map, primals, tangents)  # type: ignore[misc]  # three only with has_aux
     return _Carried(*after), _Carried(*slopes)

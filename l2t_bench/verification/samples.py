@@ -84,7 +84,8 @@ class Quadratic:
 
     def d_theta(self) -> Tensor:
         """dM/dtheta of the stationary student, shape (4, 1) as the teacher's weight."""
-        return (self.B.T @ torch.linalg.solve(self.A, self.c))[:, None]
+        column: Tensor = (self.B.T @ torch.linalg.solve(self.A, self.c))[:, None]
+        return column
 
 
 def general_theta(problem: TeachingProblem, seed: int = 0) -> TensorDict:
