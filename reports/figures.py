@@ -1,0 +1,419 @@
+"""The plots: one panel per problem and horizon, so that a page can lay them out for any width.
+
+Every method has one colour everywhere; the marker's shape says how exact it is. Ink and paper are stand-ins that the
+page replaces by its light or dark theme.
+"""
+
+import html
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import pandas as pd
+import plotly.graph_objects as go
+from l2t_bench.reports.derive import CROSS_ENTROPY, UNTRAINED, Results, estimate_in, in_order
+from l2t_bench.reports.text import loss_label
+from plotly.subplots import make_subplots
+
+INK, MUTED, GRID, PAPER = "#1c2126", "#5c6670", "#dfe2e4", "#fffefc"  # looked up and replaced by the page's theme
+OKABE_ITO = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#F0E442")
+NEUTRAL = {CROSS_ENTROPY: "#6E7B87", UNTRAINED: "#A2ADB7"}
+SYMBOLS = {
+    "exact": "circle",
+    "truncated": "triangle-up",
+    "stationary": "x",
+    "finite-difference": "diamond",
+    "stochastic": "square",
+}
+OTHER_SYMBOL = "star"
+MARKER_PATHS = {  # for the legend, in a square from -1 to 1
+    "circle": "M1,0A1,1 0 1,1 -1,0A1,1 0 1,1 1,0Z",
+    "triangle-up": "M0,-1L1.05,0.85L-1.05,0.85Z",
+    "x": "M0,-0.4L0.6,-1L1,-0.6L0.4,0L1,0.6L0.6,1L0,0.4L-0.6,1L-1,0.6L-0.4,0L-1,-0.6L-0.6,-1Z",
+    "diamond": "M0,-1.1L1,0L0,1.1L-1,0Z",
+    "square": "M-0.85,-0.85H0.85V0.85H-0.85Z",
+    "star": "M0,-1L0.29,-0.4L0.95,-0.31L0.48,0.15L0.59,0.81L0,0.5L-0.59,0.81L-0.48,0.15L-0.95,-0.31L-0.29,-0.4Z",
+}
+_LEAST_MIB = 0.1  # what a log axis shows for less
+_FONT = "ui-sans-serif, system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One plot with its heading, and a description for those who cannot see it."""
+
+    title: str
+    alt: str
+    figure: go.Figure
+
+
+@dataclass(frozen=True)
+class LegendEntry:
+    """A name with its colour and marker."""
+
+    label: str
+    colour: str
+    symbol: str
+
+
+@dataclass(frozen=True)
+class FigureGroup:
+    """The panels of one question, with the legend they share."""
+
+    anchor: str
+    title: str
+    caption: str
+    legend: tuple[LegendEntry, ...]
+    panels: tuple[Panel, ...]
+
+
+def draw(results: Results) -> list[FigureGroup]:
+    """All figures that the run has data for."""
+    groups = (time_against_memory(results), gradient_quality(results), test_accuracy(results), dev_curves(results))
+    return [group for group in groups if group.panels]
+
+
+def colours(methods: Sequence[str]) -> dict[str, str]:
+    """One colour per method; controls are grey. Past the palette's end the colours come again, darker."""
+    others = [method for method in in_order(methods) if method not in NEUTRAL]
+    given = {
+        method: _darker(OKABE_ITO[index % len(OKABE_ITO)], 0.62 ** (index // len(OKABE_ITO)))
+        for index, method in enumerate(others)
+    }
+    return given | {method: NEUTRAL[method] for method in methods if method in NEUTRAL}
+
+
+def _darker(colour: str, factor: float) -> str:
+    return "#" + "".join(f"{round(int(colour[i : i + 2], 16) * factor):02X}" for i in (1, 3, 5))
+
+
+def symbol(exactness: str) -> str:
+    """The marker of an exactness class."""
+    return SYMBOLS.get(exactness, OTHER_SYMBOL)
+
+
+def _legend(rows: pd.DataFrame, results: Results) -> tuple[LegendEntry, ...]:
+    palette = colours(results.methods)
+    exactness = dict(zip(rows["method"], rows["exactness"], strict=True))
+    return tuple(LegendEntry(method, palette[method], symbol(exactness[method])) for method in in_order(exactness))
+
+
+def _panel_title(problem: object, horizon: object) -> str:
+    return f"{problem}, T = {horizon}"
+
+
+def _text(text: object) -> str:
+    """Text that plotly shows as it is: its labels know a little HTML."""
+    return html.escape(str(text), quote=False)
+
+
+# -- time against memory
+
+
+def time_against_memory(results: Results) -> FigureGroup:
+    """Seconds per outer step against peak memory, log-log: a small point per seed, a large one for the median."""
+    shown = results.gradients.dropna(subset=["seconds", "peak_above_start_mib"])
+    shown = shown[shown["seconds"] > 0]
+    panels = [
+        _cost_panel(_panel_title(problem, horizon), group, colours(results.methods), _ranges(shown, problem))
+        for (problem, horizon), group in shown.groupby(["problem", "horizon"])
+    ]
+    return FigureGroup(
+        "time-memory",
+        "Time against memory",
+        "One outer step: down and to the left is better. Small markers are seeds, large ones medians; both axes are "
+        "logarithmic and the same for one problem's panels.",
+        _legend(shown, results),
+        tuple(panels),
+    )
+
+
+def _ranges(shown: pd.DataFrame, problem: object) -> tuple[list[float], list[float]]:
+    rows = shown[shown["problem"] == problem]
+    return _log_range(rows["peak_above_start_mib"].clip(lower=_LEAST_MIB)), _log_range(rows["seconds"])
+
+
+def _log_range(values: pd.Series) -> list[float]:
+    low, high = math.log10(values.min()), math.log10(values.max())
+    margin = max(0.1, 0.08 * (high - low))
+    return [low - margin, high + margin]
+
+
+def _cost_panel(
+    title: str, rows: pd.DataFrame, palette: Mapping[str, str], ranges: tuple[list[float], list[float]]
+) -> Panel:
+    figure = go.Figure()
+    for method in in_order(rows["method"]):
+        own = rows[rows["method"] == method]
+        mark = symbol(own["exactness"].iloc[0])
+        seeds = own.assign(drawn=own["peak_above_start_mib"].clip(lower=_LEAST_MIB))
+        figure.add_trace(
+            _cost_points(method, seeds, palette[method], mark, size=6, opacity=0.45, what="seed %{customdata[1]}")
+        )
+        median = seeds[["drawn", "peak_above_start_mib", "seconds"]].median().to_frame().T.assign(seed="")
+        figure.add_trace(_cost_points(method, median, palette[method], mark, size=14, opacity=1, what="median"))
+    _style(figure, height=340)
+    x, y = ranges
+    figure.update_xaxes(type="log", range=x, title="peak above start, MiB", **_LOG_TICKS)
+    figure.update_yaxes(type="log", range=y, title="seconds per outer step", **_LOG_TICKS)
+    medians = rows.groupby("method")[["seconds", "peak_above_start_mib"]].median()
+    told = "; ".join(
+        f"{method} {medians.at[method, 'seconds']:.3g} s, {medians.at[method, 'peak_above_start_mib']:.3g} MiB"
+        for method in in_order(medians.index)
+    )
+    return Panel(title, f"Time against memory on {title}. {told}.", figure)
+
+
+_LOG_TICKS = {"tickformat": "~r", "minor": {"showgrid": False}, "nticks": 6}
+
+
+def _cost_points(
+    method: str, rows: pd.DataFrame, colour: str, mark: str, *, size: int, opacity: float, what: str
+) -> go.Scatter:
+    return go.Scatter(
+        x=rows["drawn"],
+        y=rows["seconds"],
+        mode="markers",
+        customdata=rows[["peak_above_start_mib", "seed"]],
+        marker={
+            "color": colour,
+            "symbol": mark,
+            "size": size,
+            "opacity": opacity,
+            "line": {"width": 1, "color": PAPER},
+        },
+        hovertemplate=f"<b>{_text(method)}</b>, {what}<br>%{{y:.3g}} s, %{{customdata[0]:.3g}} MiB<extra></extra>",
+        cliponaxis=False,
+    )
+
+
+# -- gradient quality
+
+
+def gradient_quality(results: Results) -> FigureGroup:
+    """Cosine and norm ratio to the exact gradient, per method; the stationary family below a line of its own."""
+    shown = results.gradients.dropna(subset=["cosine", "norm_ratio"])
+    panels = [
+        _quality_panel(_panel_title(problem, horizon), group, colours(results.methods))
+        for (problem, horizon), group in shown.groupby(["problem", "horizon"])
+    ]
+    return FigureGroup(
+        "quality",
+        "Gradient quality",
+        "Direction and length against the exact gradient of the same run; the dashed line at 1 is perfect in both. "
+        "A gradient can point the right way and be far too short. Methods below the line compute another quantity.",
+        _legend(shown, results),
+        tuple(panels),
+    )
+
+
+def _quality_panel(title: str, rows: pd.DataFrame, palette: Mapping[str, str]) -> Panel:
+    exactness = dict(zip(rows["method"], rows["exactness"], strict=True))
+    ordered = in_order(exactness)
+    ranked = [method for method in ordered if exactness[method] != "stationary"]
+    apart = [method for method in ordered if exactness[method] == "stationary"]
+    places = {method: -index for index, method in enumerate(ranked)}
+    places |= {method: -len(ranked) - index - 0.5 for index, method in enumerate(apart)}
+    figure = make_subplots(
+        rows=1, cols=2, shared_yaxes=True, horizontal_spacing=0.06, subplot_titles=("cosine", "norm ratio")
+    )
+    for column, quantity in enumerate(("cosine", "norm_ratio"), start=1):
+        for method in ordered:
+            own = rows[rows["method"] == method]
+            style = (palette[method], symbol(exactness[method]))
+            figure.add_trace(
+                _quality_points(method, own, quantity, places[method], *style, median=False), row=1, col=column
+            )
+            figure.add_trace(
+                _quality_points(method, own, quantity, places[method], *style, median=True), row=1, col=column
+            )
+    _style(figure, height=110 + 32 * len(places) + (16 if apart else 0))
+    figure.add_vline(x=1, line={"dash": "dash", "width": 1, "color": MUTED})
+    if apart and ranked:
+        figure.add_hline(y=-len(ranked) + 0.25, line={"width": 1, "color": MUTED})
+    labels = [_text(method) for method in places]
+    bottom, top = min(places.values()) - 0.6, max(places.values()) + 0.6
+    figure.update_yaxes(tickvals=list(places.values()), ticktext=labels, range=[bottom, top], showgrid=False)
+    figure.update_xaxes(range=[min(-0.05, rows["cosine"].min() - 0.05), 1.08], nticks=5, row=1, col=1)
+    figure.update_xaxes(rangemode="tozero", nticks=5, row=1, col=2)
+    medians = rows.groupby("method")[["cosine", "norm_ratio"]].median()
+    told = "; ".join(
+        f"{method} cosine {medians.at[method, 'cosine']:.3f}, norm ratio {medians.at[method, 'norm_ratio']:.3g}"
+        for method in ordered
+    )
+    return Panel(title, f"Gradient quality on {title}. {told}.", figure)
+
+
+def _quality_points(
+    method: str, own: pd.DataFrame, quantity: str, place: float, colour: str, mark: str, *, median: bool
+) -> go.Scatter:
+    values = [own[quantity].median()] if median else own[quantity]
+    name = quantity.replace("_", " ")
+    which = "median" if median else "seed %{customdata}"
+    return go.Scatter(
+        x=values,
+        y=[place] * len(values),
+        mode="markers",
+        customdata=[""] if median else own["seed"],
+        marker={
+            "color": colour,
+            "symbol": mark,
+            "size": 13 if median else 6,
+            "opacity": 1 if median else 0.45,
+            "line": {"width": 1, "color": PAPER},
+        },
+        hovertemplate=f"<b>{_text(method)}</b>, {which}<br>{name} %{{x:.4g}}<extra></extra>",
+        cliponaxis=False,
+    )
+
+
+# -- teaching
+
+
+def test_accuracy(results: Results) -> FigureGroup:
+    """Every fresh student's test accuracy under each loss, with the mean and its interval."""
+    panels = [
+        _accuracy_panel(str(problem), group, results)
+        for problem, group in results.teaching.groupby("problem", sort=True)
+    ]
+    return FigureGroup(
+        "accuracy",
+        "What the losses teach",
+        "Each small marker is a fresh student that no choice has seen; large ones are means with 95 % intervals.",
+        (),
+        tuple(panels),
+    )
+
+
+def _accuracy_panel(problem: str, teaching: pd.DataFrame, results: Results) -> Panel:
+    palette = colours(results.methods)
+    several = teaching["seed"].nunique() > 1
+    figure = go.Figure()
+    labels, told = [], []
+    for place, record in enumerate(teaching.to_dict("records")):
+        row = {str(key): value for key, value in record.items()}
+        own = results.students[results.students["cell_id"] == row["cell_id"]]
+        mean, colour = estimate_in(row, "test_accuracy"), palette[row["method"]]
+        labels.append(_text(loss_label(row, several)))
+        told.append(f"{loss_label(row, several)} {mean.value:.3f}")
+        spread = [-place + 0.26 * ((index % 5) / 2 - 1) for index in range(len(own))]
+        figure.add_trace(
+            go.Scatter(
+                x=own["test_accuracy"],
+                y=spread,
+                mode="markers",
+                customdata=own["student_seed"],
+                marker={"color": colour, "size": 6, "opacity": 0.5},
+                hovertemplate="student %{customdata}: %{x:.4f}<extra></extra>",
+            )
+        )
+        error = {
+            "type": "data",
+            "symmetric": False,
+            "array": [mean.high - mean.value],
+            "arrayminus": [mean.value - mean.low],
+            "color": INK,
+            "thickness": 2,
+            "width": 5,
+        }
+        figure.add_trace(
+            go.Scatter(
+                x=[mean.value],
+                y=[-place],
+                mode="markers",
+                marker={"color": colour, "size": 12, "symbol": "diamond", "line": {"width": 1.5, "color": INK}},
+                error_x=error if mean.n > 1 else None,
+                hovertemplate=f"<b>{labels[-1]}</b><br>mean %{{x:.4f}} of {mean.n} students<extra></extra>",
+            )
+        )
+    _style(figure, height=100 + 46 * len(labels))
+    figure.update_yaxes(tickvals=[-place for place in range(len(labels))], ticktext=labels, showgrid=False)
+    figure.update_xaxes(title="test accuracy", nticks=6)
+    return Panel(problem, f"Test accuracy on {problem}. {'; '.join(told)}.", figure)
+
+
+def dev_curves(results: Results) -> FigureGroup:
+    """The dev objective along the teacher's optimisation, one line per gradient method."""
+    learned = (
+        results.curves.groupby("cell_id").filter(lambda curve: len(curve) > 1)
+        if len(results.curves)
+        else results.curves
+    )
+    palette = colours(results.methods)
+    panels = [_curve_panel(str(problem), group, palette) for problem, group in learned.groupby("problem")]
+    return FigureGroup(
+        "curves",
+        "The teacher's optimisation",
+        "The dev objective that the teacher climbs, averaged over the students of each outer step; a ring marks "
+        "the teacher that was kept.",
+        tuple(LegendEntry(method, palette[method], "circle") for method in in_order(learned["method"])),
+        tuple(panels),
+    )
+
+
+def _curve_panel(problem: str, curves: pd.DataFrame, palette: Mapping[str, str]) -> Panel:
+    figure = go.Figure()
+    told = []
+    for method in in_order(curves["method"]):
+        for seed, own in curves[curves["method"] == method].groupby("seed"):
+            line = own.sort_values("outer_step")
+            told.append(f"{method} from {line['value'].iloc[0]:.3f} to {line['value'].iloc[-1]:.3f}")
+            figure.add_trace(
+                go.Scatter(
+                    x=line["outer_step"],
+                    y=line["value"],
+                    mode="lines+markers",
+                    line={"color": palette[method], "width": 2},
+                    marker={"size": 5},
+                    customdata=line[["gradient_norm"]],
+                    hovertemplate=f"<b>{_text(method)}</b>, seed {seed}, outer step %{{x}}<br>objective %{{y:.4f}}, "
+                    "gradient norm %{customdata[0]:.3g}<extra></extra>",
+                )
+            )
+            kept = line[line["selected"]]
+            figure.add_trace(
+                go.Scatter(
+                    x=kept["outer_step"],
+                    y=kept["value"],
+                    mode="markers",
+                    marker={
+                        "symbol": "circle-open",
+                        "size": 15,
+                        "color": palette[method],
+                        "line": {"width": 2.5, "color": palette[method]},
+                    },
+                    hoverinfo="skip",
+                )
+            )
+    _style(figure, height=340)
+    figure.update_xaxes(title="outer step", nticks=8)
+    figure.update_yaxes(title="dev objective", nticks=6)
+    return Panel(problem, f"Dev objective on {problem}. {'; '.join(told)}.", figure)
+
+
+def _style(figure: go.Figure, *, height: int) -> None:
+    """The look that all panels share; the page gives width and theme."""
+    figure.update_layout(
+        template="none",
+        height=height,
+        autosize=True,
+        showlegend=False,
+        margin={"l": 8, "r": 14, "t": 26, "b": 8},
+        paper_bgcolor="rgba(0,0,0,0)",
+        plot_bgcolor="rgba(0,0,0,0)",
+        font={"family": _FONT, "size": 12, "color": MUTED},
+        hoverlabel={"bgcolor": PAPER, "bordercolor": GRID, "font": {"color": INK, "family": _FONT, "size": 12}},
+    )
+    axes = {
+        "automargin": True,
+        "gridcolor": GRID,
+        "zeroline": False,
+        "showline": False,
+        "fixedrange": True,
+        "title_font": {"size": 12, "color": MUTED},
+        "title_standoff": 8,
+        "tickfont": {"size": 11, "color": MUTED},
+    }
+    figure.update_xaxes(**axes)
+    figure.update_yaxes(**axes)
+    figure.update_annotations(font={"size": 12, "color": MUTED})

@@ -1,0 +1,185 @@
+"""A run as one self-contained HTML page, and as CSV files.
+
+The page asks no host for anything, and its content security policy forbids it to: only the two scripts that are written
+here run, by their hashes, so that no text out of a run's files can become one.
+"""
+
+import base64
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from l2t_bench.reports import figures, text
+from l2t_bench.reports.derive import Results, analyse
+from l2t_bench.reports.load import Run, load_run
+from markupsafe import Markup
+from plotly.offline import get_plotlyjs
+
+from l2t_bench.errors import UserError
+
+_TEMPLATES = Path(__file__).parent / "templates"
+
+
+@dataclass(frozen=True)
+class Chip:
+    """How many cells ended in one way."""
+
+    status: str
+    count: int
+    tone: str  # good, plain, bad or open
+
+
+def write_report(run_dir: Path | str, out: Path | str | None = None) -> Path:
+    """Write the page of a run, finished or not, and return where it is: ``out``, or the run's ``report.html``.
+
+    Raises ``UserError`` for a path that holds no run, and for one that cannot be written.
+    """
+    results = analyse(load_run(run_dir))
+    page = results.run.path / "report.html" if out is None else Path(out)
+    _write(page, render(results))
+    return page
+
+
+def write_csv(run: Run) -> list[Path]:
+    """Write ``gradients.csv``, ``students.csv`` and ``curves.csv`` into the run's folder, and return where they are."""
+    written = []
+    for name, frame in csv_frames(analyse(run)).items():
+        _write(run.path / name, frame.to_csv(index=False, lineterminator="\n"))
+        written.append(run.path / name)
+    return written
+
+
+def csv_frames(results: Results) -> dict[str, pd.DataFrame]:
+    """The tidy tables that are handed on, by file name."""
+    return {"gradients.csv": results.gradients, "students.csv": results.students, "curves.csv": results.curves}
+
+
+def _write(path: Path, content: str) -> None:
+    try:
+        path.write_bytes(content.encode("utf-8", errors="replace"))
+    except OSError as error:
+        raise UserError(f"{path} cannot be written: {error.strerror}") from error
+
+
+def render(results: Results) -> str:
+    """The page's HTML."""
+    plotly, own = _script(get_plotlyjs()), _script((_TEMPLATES / "report.js").read_text(encoding="utf-8"))
+    run = results.run
+    environment = Environment(
+        loader=FileSystemLoader(_TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template("report.html.j2").render(
+        run=run,
+        meta=run.meta,
+        machine=machine(run.meta),
+        chips=chips(run.cells),
+        waiting=int((run.cells["status"] == "missing").sum()),
+        verdict=[(subject, list(found)) for subject, found in groupby(text.findings(results), lambda one: one.subject)],
+        gradient_tables=text.gradient_tables(results, detail=True),
+        teaching_tables=text.teaching_tables(results, detail=True),
+        failure_tables=text.failure_tables(results),
+        figures=figures.draw(results),
+        markers=figures.MARKER_PATHS,
+        marker_names=exactness_markers(results),
+        figure_data=_figure_data,
+        provenance=provenance(run),
+        downloads={name: _download(frame) for name, frame in csv_frames(results).items() if len(frame)},
+        style=Markup((_TEMPLATES / "report.css").read_text(encoding="utf-8")),
+        scripts=(plotly, own),
+        policy=_policy(plotly, own),
+    )
+
+
+def chips(cells: pd.DataFrame) -> list[Chip]:
+    """The counts by status, good news first."""
+    tones = {"ok": "good", "refused": "plain", "missing": "open"}
+    counts = cells["status"].value_counts()
+    ordered = sorted(counts.index, key=lambda status: (list(tones).index(status) if status in tones else 9, status))
+    return [Chip(status, int(counts[status]), tones.get(status, "bad")) for status in ordered]
+
+
+def machine(meta: Mapping[str, Any]) -> str:
+    """The machine in half a line: processor, cores, threads, device."""
+    environment = meta.get("environment", {})
+    cores, threads = environment.get("cores"), environment.get("threads")
+    parts = [
+        environment.get("gpu"),
+        environment.get("cpu"),
+        cores and f"{cores} core{'s' * (cores != 1)}",
+        threads and f"{threads} thread{'s' * (threads != 1)} per cell",
+        environment.get("device") and f"device {environment['device']}",
+    ]
+    return ", ".join(str(part) for part in parts if part)
+
+
+def provenance(run: Run) -> list[tuple[str, str]]:
+    """What a result needs beside it to be understood, as rows of a table."""
+    meta, environment = run.meta, run.meta.get("environment", {})
+    versions = sorted({str(cell["identity"].get("suite_version", "?")) for cell in meta["cells"]})
+    rows = [
+        ("suite", f"{meta['suite']}, version {', '.join(versions)}"),
+        ("profile", meta.get("profile")),
+        ("seeds", meta.get("seeds")),
+        ("started", meta.get("created")),
+        ("time in cells", f"{run.cells['seconds'].sum() / 60:.1f} minutes"),
+        *(
+            (key, environment.get(key))
+            for key in ("platform", "cpu", "cores", "threads", "device", "gpu", "python", "torch")
+        ),
+        ("libraries", _versions(environment.get("libraries"))),
+        ("commit", _commit(environment)),
+        ("precision", ", ".join(sorted({str(name) for name in run.cells["dtype"] if name}))),
+    ]
+    return [(name, str(value)) for name, value in rows if value not in (None, "")]
+
+
+def _versions(libraries: object) -> str:
+    if not isinstance(libraries, dict):
+        return ""
+    return ", ".join(f"{name} {version}" for name, version in libraries.items() if version)
+
+
+def _commit(environment: Mapping[str, Any]) -> str:
+    commit = environment.get("commit")
+    return f"{commit}{', with changes that are not committed' if environment.get('dirty') else ''}" if commit else ""
+
+
+def exactness_markers(results: Results) -> list[tuple[str, str]]:
+    """The exactness classes that the run has, with the marker that stands for each."""
+    present = set(results.gradients["exactness"])
+    known = [name for name in figures.SYMBOLS if name in present]
+    return [(name, figures.symbol(name)) for name in known + sorted(present - set(known))]
+
+
+def _figure_data(panel: figures.Panel) -> Markup:
+    """A plot as JSON that cannot end the element it stands in."""
+    data = panel.figure.to_json()
+    for character in "<>&\u2028\u2029":
+        data = data.replace(character, f"\\u{ord(character):04x}")
+    return Markup(data)
+
+
+def _download(frame: pd.DataFrame) -> str:
+    content = frame.to_csv(index=False, lineterminator="\n").encode("utf-8", errors="replace")
+    return f"data:text/csv;charset=utf-8;base64,{base64.b64encode(content).decode()}"
+
+
+def _script(source: str) -> Markup:
+    """A script's text as a browser will hash it."""
+    return Markup(source.replace("\r\n", "\n").replace("\r", "\n"))
+
+
+def _policy(*scripts: str) -> str:
+    hashes = " ".join(
+        f"'sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}'" for script in scripts
+    )
+    return f"default-src 'none'; script-src {hashes}; style-src 'unsafe-inline'; img-src data: blob:; base-uri 'none'"

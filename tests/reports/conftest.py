@@ -1,0 +1,195 @@
+"""A run's folder as the engine writes it, made of invented numbers: both kinds, failures, and hostile names."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+
+HOSTILE = "<script>alert(1)</script>"
+METHODS = {  # method: exactness, seconds per step, bytes per step, direction and length of its gradient
+    "rmd": ("exact", 0.0028, 30_000, 1.0, 0.0),
+    "higher": ("exact", 0.0061, 450_000, 1.0, 1e-7),
+    "torchopt": ("exact", 0.0058, 460_000, 1.0, 1e-7),
+    "functorch": ("exact", 0.0057, 400_000, 1.0, 1e-7),
+    "truncated[window=10]": ("truncated", 0.0016, 9_000, 0.4, 0.3),
+    "torchopt-implicit": ("stationary", 0.0021, 4_000, 0.02, 2.0),
+}
+ENVIRONMENT = {
+    "python": "3.11.7",
+    "torch": "2.15.0",
+    "platform": "Linux-x86_64",
+    "cpu": "Example CPU @ 2.0 GHz",
+    "cores": 2,
+    "threads": 1,
+    "device": "cpu",
+    "gpu": None,
+    "libraries": {"higher": "0.2.1", "torchopt": "0.7.3"},
+    "commit": "abc1234",
+    "dirty": False,
+}
+
+
+@dataclass
+class RunWriter:
+    """Writes cells and, last, ``run.json``."""
+
+    path: Path
+    planned: list[dict[str, Any]] = field(default_factory=list)
+
+    def plan(self, kind: str, problem: str, method: str, seed: int) -> Path:
+        """Name a cell; its folder."""
+        cell_id = f"{kind}-{problem.replace('/', '-')}-{len(self.planned):03d}"
+        identity = {
+            "suite": "quick",
+            "suite_version": 1,
+            "profile": "quick",
+            "kind": kind,
+            "problem": problem,
+            "method": method,
+            "seed": seed,
+            "dtype": "float32",
+            "device": "cpu",
+        }
+        self.planned.append({"cell_id": cell_id, "identity": identity})
+        folder = self.path / "cells" / "quick" / cell_id
+        folder.mkdir(parents=True)
+        return folder
+
+    def write(self, folder: Path, status: str, measurements: dict[str, Any], message: str | None = None) -> Path:
+        """The ``cell.json`` of the cell planned last."""
+        record = {
+            "schema": 1,
+            **self.planned[-1],
+            "status": status,
+            "message": message,
+            "seconds": 5.0,
+            "measurements": measurements,
+        }
+        (folder / "cell.json").write_text(json.dumps(record))
+        return folder / "cell.json"
+
+    def gradient(self, problem: str, method: str, seed: int, runs: dict[int, dict[str, Any]], exactness: str) -> Path:
+        """A gradient cell; each of ``runs`` has seconds, start, peak and d_theta."""
+        folder = self.plan("gradient", problem, method, seed)
+        written = []
+        for horizon, run in runs.items():
+            name = f"gradient-{horizon}.safetensors"
+            save_file(run["d_theta"], folder / name)
+            written.append(
+                {
+                    "horizon": horizon,
+                    "seconds": run["seconds"],
+                    "seconds_forward": [second / 3 for second in run["seconds"]],
+                    "seconds_reverse": [second / 2 for second in run["seconds"]],
+                    "seconds_dev": [second / 6 for second in run["seconds"]],
+                    "host_start_bytes": run["start"],
+                    "host_peak_bytes": run["peak"],
+                    "device_start_bytes": None,
+                    "device_peak_bytes": None,
+                    "value": 0.11,
+                    "gradients": horizon,
+                    "vector_products": horizon,
+                    "recomputed_steps": horizon,
+                    "diagnostics": {"residual": 0.1} if exactness == "stationary" else {},
+                    "gradient_file": name,
+                }
+            )
+        measurements = {"exactness": exactness, "parameters": 7510, "memory_law": "T*P + G", "runs": written}
+        return self.write(folder, "ok", measurements)
+
+    def teaching(self, problem: str, method: str, accuracies: list[float], **more: Any) -> Path:
+        """A teaching cell with one student per accuracy."""
+        learned = method not in ("untrained-teacher", "cross-entropy")
+        folder = self.plan("teaching", problem, method, 0)
+        measurements = {
+            "loss": "learned" if learned else method.removesuffix("-teacher"),
+            "lr": 1.2,
+            "lr_grid": [{"lr": lr, "dev_accuracy": 0.9} for lr in (0.6, 1.2, 2.4)],
+            "students": [
+                {"seed": 100 + index, "dev_accuracy": accuracy + 0.01, "test_accuracy": accuracy}
+                for index, accuracy in enumerate(accuracies)
+            ],
+            "outer_steps": 20 if learned else 0,
+            "horizon": 300,
+            "train": 300,
+            "dev": 700,
+            "test": 797,
+            "curve": [
+                {"outer_step": step, "value": 0.6 + 0.3 * (1 - 0.9**step), "gradient_norm": 1.2, "seconds": 0.8}
+                for step in range(21 if learned else 0)
+            ],
+            "selection": [],
+            "selected_outer_step": 20 if learned else None,
+            "seconds_training": 21.0 if learned else 0.0,
+            "seconds_students": 5.0,
+            **more,
+        }
+        return self.write(folder, "ok", measurements)
+
+    def finish(self, *, finished: bool = True) -> Path:
+        """Write ``run.json``; the run's folder."""
+        manifest = {
+            "schema": 1,
+            "suite": "quick",
+            "profile": "quick",
+            "seeds": 5,
+            "created": "2026-01-02T03:04:05Z",
+            "finished": finished,
+            "environment": ENVIRONMENT,
+            "cells": self.planned,
+        }
+        (self.path / "run.json").write_text(json.dumps(manifest))
+        return self.path
+
+
+def invented_run(writer: RunWriter, seeds: int = 5) -> None:
+    """Six methods on two problems and two horizons, three teachers, two controls, and four ways to fail."""
+    draw = np.random.default_rng(0)
+    for problem, size in (("digits/mlp", 1.0), ("digits/lenet", 3.1)):
+        for seed in range(seeds):
+            exact = draw.normal(size=40)
+            for method, (exactness, seconds, held, along, across) in METHODS.items():
+                runs = {}
+                for horizon in (20, 100):
+                    noise = draw.normal(size=40)
+                    vector = (along * (1 + 0.1 * draw.normal() * (across > 1e-3)) * exact + across * noise).astype("f4")
+                    start = 300_000_000
+                    runs[horizon] = {
+                        "d_theta": {"keys": vector[:30].reshape(3, 10), "values": vector[30:]},
+                        "seconds": [seconds * size * horizon * (1 + 0.06 * draw.random()) for _ in range(3)],
+                        "start": start,
+                        "peak": start + int(held * size * horizon * (1 + 0.1 * draw.random())) + 2_000_000,
+                    }
+                writer.gradient(problem, method, seed, runs, exactness)
+    for method, mean in (("rmd", 0.957), ("higher", 0.956), ("truncated[window=100]", 0.951)):
+        writer.teaching("digits/mlp", method, [round(mean + 0.006 * draw.normal(), 4) for _ in range(12)])
+    writer.teaching("digits/mlp", "untrained-teacher", [round(0.949 + 0.006 * draw.normal(), 4) for _ in range(12)])
+    writer.teaching("digits/mlp", "cross-entropy", [round(0.945 + 0.006 * draw.normal(), 4) for _ in range(12)], lr=2.4)
+    failures = {
+        "refused": f"no momentum: {HOSTILE}",
+        "crashed": "SIGKILL",
+        "timeout": "over 600 s",
+        "diverged": "adjoint at step 3",
+    }
+    for status, message in failures.items():
+        writer.write(writer.plan("gradient", "digits/mlp", f"hostile{HOSTILE}[{status}]", 0), status, {}, message)
+
+
+@pytest.fixture
+def writer(tmp_path: Path) -> RunWriter:
+    """An empty run's folder to write into."""
+    path = tmp_path / "quick"
+    path.mkdir()
+    return RunWriter(path)
+
+
+@pytest.fixture
+def run_folder(writer: RunWriter) -> Iterator[Path]:
+    """The invented run, finished."""
+    invented_run(writer)
+    yield writer.finish()
