@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from l2t_bench.errors import UserError
 from l2t_bench.measure import Meter
 from l2t_bench.modules import map_tensors, tensor_leaves
 from l2t_bench.optimizers import Adjoint, TensorDict, Tensors
@@ -22,7 +23,10 @@ Trajectory = Iterable[tuple[Step, StudentState]]
 
 
 def dev_gradient(rollout: Rollout, final: StudentState) -> tuple[float, TensorDict]:
-    """M~ at omega_T, and w_bar = dM~/domega_T (paper, Eq. 3), one dev batch's graph at a time."""
+    """M~ at omega_T, and w_bar = dM~/domega_T (paper, Eq. 3), one dev batch's graph at a time.
+
+    Raises ``UserError`` for an objective that is no function of the parameters, such as the 0-1 accuracy.
+    """
     problem = rollout.problem
     batches = problem.final_dev_batches(final, rollout.horizon, rollout.seed)
     total = sum(example_count(batch) for batch in batches)
@@ -31,6 +35,11 @@ def dev_gradient(rollout: Rollout, final: StudentState) -> tuple[float, TensorDi
     value = 0.0
     for batch in batches:
         share = problem.dev_objective(params, final.buffers, batch) * (example_count(batch) / total)
+        if not share.requires_grad:
+            raise UserError(
+                "the objective has no derivative by the student's parameters: give a smooth one, such as "
+                "l2t.ExpectedAccuracy()"
+            )
         for name, part in loss_gradients(share, params).items():
             w_bar[name] += part
         value += share.item()

@@ -14,6 +14,7 @@ from l2t_bench.errors import Diverged
 from l2t_bench.gradient import Capabilities, Cost, Exactness, Prediction, Refused, Supported, TeacherGradient
 from l2t_bench.measure import Meter
 from l2t_bench.optimizers import TensorDict, Tensors
+from l2t_bench.prediction import predict
 from l2t_bench.problem import Step, StudentState, TeachingProblem
 from l2t_bench.rollout import Rollout
 
@@ -137,9 +138,7 @@ class Backend(ABC):
         )
 
     def predict(self, problem: TeachingProblem, horizon: int) -> Prediction:
-        from l2t_bench.prediction import predict
-
-        return predict(self, problem, horizon)
+        return predict(self, problem, horizon, self.kept_steps)
 
     def __str__(self) -> str:
         """The name with the options that differ from their defaults: ``truncated[window=5]``."""

@@ -1,5 +1,6 @@
 """One grammar for backends, problems and suites: ``name[key=value,key=value]``, the keys a dataclass's fields."""
 
+import math
 import re
 import types
 import typing
@@ -84,12 +85,18 @@ def _convert(text: str, hint: Any, what: str) -> Any:
             return text.lower() == "true"
         raise UserError(f"{what} must be true or false, not {text!r}")
     if hint in (int, float):
-        try:
-            return hint(text)
-        except ValueError:
-            kind = "a whole number" if hint is int else "a number"
-            raise UserError(f"{what} must be {kind}, not {text!r}") from None
+        return _number(text, hint, what)
     return text
+
+
+def _number(text: str, kind: type[int] | type[float], what: str) -> int | float:
+    try:
+        value = kind(text)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise UserError(f"{what} must be {'a whole' if kind is int else 'a finite'} number, not {text!r}")
+    return value
 
 
 def _convert_union(text: str, hints: tuple[Any, ...], what: str) -> Any:

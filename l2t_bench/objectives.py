@@ -1,5 +1,6 @@
 """The smoothed dev measures that a teacher maximises (paper, section 3.3)."""
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -19,7 +20,7 @@ class ExpectedAccuracy:
     beta: float = 1.0
 
     def __post_init__(self) -> None:
-        if not self.beta > 0:
+        if not 0 < self.beta < math.inf:
             raise UserError(f"beta must be positive, not {self.beta!r}")
 
     def __call__(self, logits: Tensor, target: Tensor) -> Tensor:

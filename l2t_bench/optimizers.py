@@ -6,6 +6,7 @@ does not reach has a gradient of zeros there (it still decays and still moves by
 derivative of the loss, and the only rule that every library here can follow.
 """
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
@@ -62,12 +63,14 @@ class SGD:
     nesterov: bool = False
 
     def __post_init__(self) -> None:
-        if not callable(self.lr) and not self.lr > 0:
+        if not callable(self.lr) and not 0 < self.lr < math.inf:
             raise UserError(f"lr must be a positive number or a schedule, not {self.lr!r}")
         if not 0 <= self.momentum < 1:
             raise UserError(f"momentum must be in [0, 1), not {self.momentum!r}")
-        if self.weight_decay < 0:
+        if not 0 <= self.weight_decay < math.inf:
             raise UserError(f"weight_decay must not be negative, not {self.weight_decay!r}")
+        if not math.isfinite(self.dampening):
+            raise UserError(f"dampening must be a finite number, not {self.dampening!r}")
         if self.nesterov and (self.momentum == 0 or self.dampening != 0):
             raise UserError("Nesterov momentum needs momentum > 0 and dampening = 0")
 

@@ -117,6 +117,9 @@ class TeachingProblem:
                 raise UserError(f"{part} must be a torch.nn.Module, not {type(getattr(self, part)).__name__}")
         if not any(True for _ in self.student.parameters()):
             raise UserError("the student has no parameters: there is nothing to train")
+        frozen = [name for name, param in self.student.named_parameters() if not param.requires_grad]
+        if frozen:  # the libraries disagree about these: some train them, some fail
+            raise UserError(f"the student's {', '.join(frozen)} is frozen: make it a buffer (register_buffer) or train it")
         if not isinstance(self.optimizer, Optimizer):
             raise UserError(f"optimizer must be like l2t.SGD, not {type(self.optimizer).__name__}")
         student = copy.deepcopy(self.student).train()

@@ -97,7 +97,9 @@ def build_problem(spec: str, *, dtype: str = "float32", device: str = "cpu") -> 
     try:
         place = torch.device(device)
     except RuntimeError:
-        raise UserError(f"no device {device!r}: give cpu, cuda or cuda:N") from None
+        place = torch.device("meta")  # a device to none of our uses, like some that torch does know
+    if place.type not in ("cpu", "cuda"):
+        raise UserError(f"no device {device!r}: give cpu, cuda or cuda:N")
     if place.type == "cuda" and not torch.cuda.is_available():
         raise UserError("device cuda: this machine has no GPU that torch can use")
     problem: TeachingProblem = definition.build(spec, place, kind)

@@ -57,6 +57,8 @@ class Rollout:
     def step(self, index: int, state: StudentState) -> Step:
         """Step ``index``, the student being at ``state``."""
         step = self._recorded[index] if self._recorded is not None else self._fresh_step(index, state)
+        if index == 0:
+            self._check_loss(step, state)
         self._steps.append(step)
         return step
 
@@ -105,6 +107,15 @@ class Rollout:
             seed=forward_seed(self.seed, index),
         )
 
+    def _check_loss(self, step: Step, state: StudentState) -> None:
+        """One forward pass, before any work is lost: not every library notices a loss that teaches nothing."""
+        params = {name: param.detach().requires_grad_() for name, param in state.params.items()}
+        phi = map_tensors(Tensor.detach, self.phi(step))
+        with torch.enable_grad():
+            loss, _ = self.problem.train_loss(params, state.buffers, phi, step)
+        if not loss.requires_grad:
+            raise UserError("the loss does not depend on the student's parameters")
+
     def _check_replayable(self, batch: Any) -> None:
         if not isinstance(batch, Tensor) and hasattr(batch, "__len__") and len(batch) == 2:
             if same_tensors(tuple(batch), tuple(self.problem.train(0, self.seed))):
@@ -143,12 +154,7 @@ def plain_step(rollout: Rollout, state: StudentState, step: Step, phi: Any) -> S
 
 
 def loss_gradients(loss: Tensor, params: Tensors, *, create_graph: bool = False) -> TensorDict:
-    """dL/domega by name; zeros for a parameter that the loss does not reach.
-
-    Raises ``UserError`` for a loss that reaches none.
-    """
-    if not loss.requires_grad:
-        raise UserError("the loss does not depend on the student's parameters")
+    """dL/domega by name; zeros for a parameter that the loss does not reach. ``Rollout`` has seen that it reaches some."""
     gradients = torch.autograd.grad(
         loss, list(params.values()), create_graph=create_graph, allow_unused=True, materialize_grads=True
     )

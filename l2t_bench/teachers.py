@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor, nn
 
+from l2t_bench.errors import UserError
+
 
 class AttentionTeacher(nn.Module):
     """Phi_t = W softmax(V s_t) (paper, section 4.1): W of shape (C, C, N), V of shape (N, |s_t|); Phi_t is (C, C).
@@ -10,12 +12,18 @@ class AttentionTeacher(nn.Module):
     Every key of W starts at ``gain * ((1 - smoothing) I + smoothing / C)`` plus ``noise`` times a standard normal, V at
     a standard normal. A Phi near the identity gives a loss that a student can learn from; from a random one it learns
     nothing. The paper does not say how W and V start.
+
+    Raises ``UserError`` for sizes below 1, a negative noise, or a smoothing outside [0, 1].
     """
 
     def __init__(
         self, classes: int, features: int, keys: int = 10, gain: float = 1.0, smoothing: float = 0.0, noise: float = 0.0
     ) -> None:
         super().__init__()
+        if min(classes, features, keys) < 1:
+            raise UserError(f"classes, features and keys must be at least 1, not {classes}, {features} and {keys}")
+        if noise < 0 or not 0 <= smoothing <= 1:
+            raise UserError(f"noise must not be negative and smoothing in [0, 1], not {noise} and {smoothing}")
         self.gain, self.smoothing, self.noise = gain, smoothing, noise
         self.W = nn.Parameter(torch.empty(classes, classes, keys))
         self.V = nn.Parameter(torch.empty(keys, features))

@@ -19,7 +19,6 @@ from l2t_bench.optimizers import SGD, TensorDict, Tensors
 from l2t_bench.problem import StudentState, TeachingProblem, example_count
 from l2t_bench.rollout import Rollout, train_student
 
-
 K = TypeVar("K", bound=Hashable)
 
 
@@ -141,9 +140,9 @@ def train_teacher(
 ) -> TeacherTraining:
     """Algorithm 1: each outer step teaches ``students`` fresh students and climbs the mean of their teacher gradients.
 
-    Each student's d_theta is clipped to norm ``optimizer.clip`` before averaging: on some rollouts it explodes. A student
-    that diverges is left out and counted; a step that loses all its students leaves theta where it is. ``theta`` is the
-    start (``init_teacher(seed)`` if left out) and is not changed.
+    Each student's d_theta is clipped to norm ``optimizer.clip`` before averaging: on some rollouts it explodes. One that
+    diverges is left out and counted; a step that loses all its students leaves theta where it is. ``theta`` is the start
+    (``init_teacher(seed)`` if left out) and is not changed.
 
     Raises ``UserError`` for numbers that are not positive, ``Diverged`` when every student of every step diverged.
     """
@@ -264,7 +263,7 @@ def judge(problem: TeachingProblem, theta: Tensors, outer_step: int, horizon: in
 
 
 def with_lr(problem: TeachingProblem, lr: float | Callable[[int, int], float]) -> TeachingProblem:
-    """The problem with another student learning rate or schedule. Raises ``UserError`` for another optimiser than SGD."""
+    """The problem with another student lr or schedule. Raises ``UserError`` for an optimiser that is not SGD."""
     if not isinstance(problem.optimizer, SGD):
         raise UserError(f"with_lr changes the lr of SGD, not of {type(problem.optimizer).__name__}")
     return replace(problem, optimizer=replace(problem.optimizer, lr=lr))

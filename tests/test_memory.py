@@ -17,7 +17,8 @@ from l2t_bench.measure import release_free_memory, whole_pages
 torch.set_num_threads(1)
 backend, problem = l2t.load_backend(sys.argv[1]), l2t.build_problem(sys.argv[2])
 theta = problem.init_teacher(0)
-backend.teacher_gradient(problem, theta, horizon=5)
+with whole_pages():
+    backend.teacher_gradient(problem, theta, horizon=5)
 peaks = []
 for horizon in map(int, sys.argv[3:]):
     release_free_memory()

@@ -21,11 +21,20 @@ class Arrays(NamedTuple):
 
 @dataclass(frozen=True)
 class SplitSizes:
-    """How many examples of the training pool go to train and to dev; the order is shuffled under ``seed``."""
+    """How many examples of the training pool go to train and to dev; the order is shuffled under ``seed``.
+
+    Raises ``UserError`` when train or dev would be empty, and for a negative seed.
+    """
 
     train: int
     dev: int
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.train < 1 or self.dev < 1:
+            raise UserError(f"train and dev must each hold an example, not {self.train} and {self.dev}")
+        if self.seed < 0:
+            raise UserError(f"the seed of the split must not be negative, not {self.seed}")
 
 
 class ImageSplits:
@@ -76,10 +85,8 @@ class ImageSplits:
 def split_rows(count: int, sizes: SplitSizes) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Rows of train, dev and what is left of ``count`` examples, in an order shuffled under ``sizes.seed``.
 
-    Raises ``UserError`` when there are too few, or when train or dev would be empty.
+    Raises ``UserError`` when there are too few.
     """
-    if sizes.train < 1 or sizes.dev < 1:
-        raise UserError(f"train and dev must each hold an example, not {sizes.train} and {sizes.dev}")
     if sizes.train + sizes.dev > count:
         raise UserError(f"train={sizes.train} and dev={sizes.dev} are more than the {count} examples there are")
     order = np.random.default_rng(sizes.seed).permutation(count)

@@ -29,17 +29,18 @@ def measure(cell: Cell, folder: Path) -> dict[str, Any]:
     if isinstance(verdict, Refused):
         raise verdict
     theta = general_theta(problem, cell.seed)
-    backend.teacher_gradient(problem, theta, horizon=_WARM_UP, seed=cell.seed)
+    with whole_pages():  # memory first, times after it
+        backend.teacher_gradient(problem, theta, horizon=_WARM_UP, seed=cell.seed)
+        peaks = [_peaks(backend, problem, theta, horizon, cell.seed) for horizon in horizons]
     timed = [
         [backend.teacher_gradient(problem, theta, horizon=horizon, seed=cell.seed) for _ in range(repeats)]
         for horizon, repeats in zip(horizons, cell.settings["repeats"], strict=True)
     ]
     runs = []
-    for horizon, results in zip(horizons, timed, strict=True):
+    for horizon, results, memory in zip(horizons, timed, peaks, strict=True):
         name = f"gradient-{horizon}.safetensors"
         save_file({key: tensor.cpu().contiguous() for key, tensor in results[0].d_theta.items()}, folder / name)
-        figures = {**_times(results), **_peaks(backend, problem, theta, horizon, cell.seed)}
-        runs.append({"horizon": horizon, "gradient_file": name, **figures})
+        runs.append({"horizon": horizon, "gradient_file": name, **_times(results), **memory})
     return {
         "exactness": str(backend.capabilities.exactness),
         "memory_law": backend.capabilities.memory_law,
@@ -67,8 +68,7 @@ def _times(results: list[TeacherGradient]) -> dict[str, Any]:
 def _peaks(
     backend: TeacherGradientBackend, problem: TeachingProblem, theta: Tensors, horizon: int, seed: int
 ) -> dict[str, Any]:
-    """Start and peak, host and device, of one more run that no clock looks at."""
+    """Start and peak, host and device, of a run that no clock looks at."""
     release_free_memory()
-    with whole_pages():
-        cost = asdict(backend.teacher_gradient(problem, theta, horizon=horizon, seed=seed).cost)
+    cost = asdict(backend.teacher_gradient(problem, theta, horizon=horizon, seed=seed).cost)
     return {key: value for key, value in cost.items() if key.endswith("_bytes")}

@@ -1,4 +1,4 @@
-"""The nonlinearities of the paper's small students: the paper does not name one; ``tanh`` makes a smooth student."""
+"""Nonlinearities and pooling of the paper's small students. It names no nonlinearity; ``tanh`` makes a smooth student."""
 
 from torch import nn
 
@@ -12,3 +12,12 @@ def activation(name: str) -> nn.Module:
     if name == "tanh":
         return nn.Tanh()
     raise UserError(f"no nonlinearity {name!r}: there are relu and tanh")
+
+
+def pooling(name: str) -> nn.Module:
+    """2x2 pooling, ``max`` or ``average``, as a module. Raises ``UserError`` for another name."""
+    if name == "max":
+        return nn.MaxPool2d(2)
+    if name == "average":
+        return nn.AvgPool2d(2)
+    raise UserError(f"no pooling {name!r}: there are max and average")

@@ -2,7 +2,8 @@
 
 from torch import Tensor, nn
 
-from l2t_bench.students.activations import activation
+from l2t_bench.errors import UserError
+from l2t_bench.students.activations import activation, pooling
 
 
 class LeNet(nn.Module):
@@ -10,6 +11,8 @@ class LeNet(nn.Module):
 
     ``padding`` is 0 for 28x28 images (28 -> 24 -> 12 -> 8 -> 4, 800 inputs to the hidden layer) and 2 for 8x8 ones
     (8 -> 4 -> 2, 200 inputs). ``pool``: ``max`` as in the paper, or ``average`` for a smooth student.
+
+    Raises ``UserError`` for images that are too small, an empty hidden layer, an unknown nonlinearity or pool.
     """
 
     def __init__(
@@ -23,12 +26,16 @@ class LeNet(nn.Module):
     ) -> None:
         super().__init__()
         after = ((size - 4 + 2 * padding) // 2 - 4 + 2 * padding) // 2
+        if after < 1:
+            raise UserError(f"images of {size}x{size} are too small for LeNet with padding {padding}: give more padding")
+        if hidden < 1:
+            raise UserError(f"the hidden layer must have at least one unit, not {hidden}")
         self.first = nn.Conv2d(1, 20, 5, padding=padding)
         self.second = nn.Conv2d(20, 50, 5, padding=padding)
         self.hidden = nn.Linear(50 * after * after, hidden)
         self.output = nn.Linear(hidden, classes)
         self.nonlinearity = activation(nonlinearity)
-        self.pool: nn.Module = nn.MaxPool2d(2) if pool == "max" else nn.AvgPool2d(2)
+        self.pool = pooling(pool)
 
     def forward(self, images: Tensor) -> Tensor:
         maps = self.pool(self.nonlinearity(self.first(images)))

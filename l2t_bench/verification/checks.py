@@ -184,7 +184,7 @@ def check_replay(subject: Subject) -> Check:
 
 
 def check_repeatable(subject: Subject) -> Check:
-    """10: three fresh calls in a row give the same; theta, the global random state and the modules stay as they were."""
+    """10: three fresh calls in a row give the same; theta, the random state and the modules stay as they were."""
     theta = {name: tensor.clone() for name, tensor in subject.theta.items()}
     modules = [subject.problem.student, subject.problem.teacher]
     before = [{**dict(module.named_parameters()), **dict(module.named_buffers())} for module in modules]

@@ -3,7 +3,8 @@
 A new backend, or a new torch, is held against gradients that were found on another day and by another torch. Batches,
 omega_0, theta, s_t and learning rates are all in the file: nothing is drawn again.
 
-``python -m l2t_bench.verification.reference FILE`` makes a new one; its version is then raised, never its meaning changed.
+``python -m l2t_bench.verification.reference FILE`` makes a new one; its version is then raised: what a version means
+never changes.
 """
 
 import json
@@ -39,7 +40,7 @@ BOUND = 1e-11
 
 @dataclass(frozen=True)
 class Case:
-    """How a run of the set was made: a problem by name or ``random``, its student as it can be rebuilt, its optimiser."""
+    """How a run of the set was made: a problem by name or ``random``, a student that can be rebuilt, an optimiser."""
 
     name: str
     problem: str

@@ -1,0 +1,60 @@
+"""What a teacher gradient will take, said before it is run, against what it then takes."""
+
+import subprocess
+import sys
+
+import pytest
+
+import l2t_bench as l2t
+from l2t_bench.gradient import Refused
+from l2t_bench.optimizers import SGD
+from l2t_bench.problem import TeachingProblem
+from l2t_bench.verification.samples import random_problem
+
+WIDE = "digits/mlp[hidden=2000,features=none,dev=50]"
+
+
+_PREDICT = """
+import sys, torch
+import l2t_bench as l2t
+torch.set_num_threads(1)
+print(l2t.load_backend(sys.argv[1]).predict(l2t.build_problem(sys.argv[2]), 150).bytes)
+"""
+_MEASURE = """
+import sys, torch
+import l2t_bench as l2t
+from l2t_bench.measure import release_free_memory, whole_pages
+torch.set_num_threads(1)
+backend, problem = l2t.load_backend(sys.argv[1]), l2t.build_problem(sys.argv[2])
+with whole_pages():
+    backend.teacher_gradient(problem, problem.init_teacher(0), horizon=5)
+    release_free_memory()
+    print(backend.teacher_gradient(problem, problem.init_teacher(0), horizon=150).cost.host_bytes)
+"""
+
+
+@pytest.mark.parametrize("backend", ["rmd", "higher", "torchopt", "truncated[window=20]"])
+def test_predicted_bytes_are_near_the_measured_ones(backend: str) -> None:
+    predicted, measured = (
+        subprocess.run([sys.executable, "-c", script, backend, WIDE], capture_output=True, text=True, check=True).stdout
+        for script in (_PREDICT, _MEASURE)
+    )
+    if measured.strip() == "None":
+        pytest.skip("this platform does not tell a process's peak memory")
+    assert int(predicted) == pytest.approx(int(measured), rel=0.15, abs=16e6)
+
+
+def test_predicted_memory_of_truncation_stops_growing_at_its_window() -> None:
+    backend, problem = l2t.load_backend("truncated[window=10]"), l2t.build_problem(WIDE)
+    short, long = (backend.predict(problem, horizon) for horizon in (1_000, 100_000))
+    assert long.bytes < 1.5 * short.bytes + 64e6
+    assert long.seconds > 50 * short.seconds
+
+
+def test_predicting_a_refused_problem_is_refused() -> None:
+    class Lion(SGD):
+        pass
+
+    problem: TeachingProblem = random_problem(optimizer=Lion(lr=0.1))
+    with pytest.raises(Refused, match="Lion"):
+        l2t.load_backend("higher").predict(problem, 100)
