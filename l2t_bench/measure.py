@@ -52,9 +52,9 @@ def release_free_memory() -> None:
 def whole_pages() -> Iterator[None]:
     """Inside the block every allocation of a page or more is a mapping of its own, given back when it is freed.
 
-    The resident peak then counts what a computation holds, and not how the C library's heap happens to be cut up (which
-    moved the peaks of equal runs by a third). Measure memory before anything large has run without it: blocks that the heap
-    holds already are used first. It costs page faults: take no times inside. glibc only; elsewhere nothing changes.
+    The resident peak then counts what a computation holds, and not how the C library's heap happens to be cut up, which
+    moved the peaks of equal runs by a third. Measure memory before anything large has run without it: blocks that the
+    heap holds already are used first. It costs page faults: take no times inside. glibc only; elsewhere nothing changes.
     """
     try:
         mallopt = CDLL("libc.so.6").mallopt

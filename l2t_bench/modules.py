@@ -86,7 +86,7 @@ def fresh_parameters(module: nn.Module, seed: int) -> tuple[nn.Module, list[str]
     """A copy of ``module``, re-initialised by its layers' ``reset_parameters`` under ``seed``; and what none covers.
 
     Every trainable parameter is overwritten by NaN first: one that is still NaN afterwards was not covered, whatever
-    layer it sits in. Those get the values of ``module`` back and are named. Frozen ones (a teacher's) keep their values.
+    layer it sits in. Those get the values of ``module`` back and are named. Frozen parameters keep theirs.
     """
     fresh = copy.deepcopy(module)
     trainable = {name: param for name, param in fresh.named_parameters() if param.requires_grad}

@@ -119,7 +119,9 @@ class TeachingProblem:
             raise UserError("the student has no parameters: there is nothing to train")
         frozen = [name for name, param in self.student.named_parameters() if not param.requires_grad]
         if frozen:  # the libraries disagree about these: some train them, some fail
-            raise UserError(f"the student's {', '.join(frozen)} is frozen: make it a buffer (register_buffer) or train it")
+            raise UserError(
+                f"the student's {', '.join(frozen)} is frozen: train it, or make it a buffer (register_buffer)"
+            )
         if not isinstance(self.optimizer, Optimizer):
             raise UserError(f"optimizer must be like l2t.SGD, not {type(self.optimizer).__name__}")
         student = copy.deepcopy(self.student).train()

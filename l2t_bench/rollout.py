@@ -154,7 +154,7 @@ def plain_step(rollout: Rollout, state: StudentState, step: Step, phi: Any) -> S
 
 
 def loss_gradients(loss: Tensor, params: Tensors, *, create_graph: bool = False) -> TensorDict:
-    """dL/domega by name; zeros for a parameter that the loss does not reach. ``Rollout`` has seen that it reaches some."""
+    """dL/domega by name; zeros for a parameter that the loss does not reach."""
     gradients = torch.autograd.grad(
         loss, list(params.values()), create_graph=create_graph, allow_unused=True, materialize_grads=True
     )

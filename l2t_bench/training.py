@@ -140,9 +140,9 @@ def train_teacher(
 ) -> TeacherTraining:
     """Algorithm 1: each outer step teaches ``students`` fresh students and climbs the mean of their teacher gradients.
 
-    Each student's d_theta is clipped to norm ``optimizer.clip`` before averaging: on some rollouts it explodes. One that
-    diverges is left out and counted; a step that loses all its students leaves theta where it is. ``theta`` is the start
-    (``init_teacher(seed)`` if left out) and is not changed.
+    Each student's d_theta is clipped to norm ``optimizer.clip`` before averaging: on some rollouts it explodes. One
+    that diverges is left out and counted; a step that loses all its students leaves theta where it is. ``theta`` is the
+    start (``init_teacher(seed)`` if left out) and is not changed.
 
     Raises ``UserError`` for numbers that are not positive, ``Diverged`` when every student of every step diverged.
     """

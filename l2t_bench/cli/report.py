@@ -27,8 +27,8 @@ def show(folder: Path, output: Path | None = None) -> None:
     from rich.markup import escape
 
     from l2t_bench.cli.console import console
-    from l2t_bench.reports.load import load_run, write_csv
-    from l2t_bench.reports.page import write_report
+    from l2t_bench.reports.load import load_run
+    from l2t_bench.reports.page import write_csv, write_report
     from l2t_bench.reports.text import summary_tables
 
     finished = load_run(folder)

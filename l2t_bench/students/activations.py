@@ -1,4 +1,4 @@
-"""Nonlinearities and pooling of the paper's small students. It names no nonlinearity; ``tanh`` makes a smooth student."""
+"""Nonlinearities and pooling of the paper's small students; it names no nonlinearity, ``tanh`` makes a smooth one."""
 
 from torch import nn
 

@@ -27,7 +27,7 @@ class LeNet(nn.Module):
         super().__init__()
         after = ((size - 4 + 2 * padding) // 2 - 4 + 2 * padding) // 2
         if after < 1:
-            raise UserError(f"images of {size}x{size} are too small for LeNet with padding {padding}: give more padding")
+            raise UserError(f"images of {size}x{size} are too small for LeNet with padding {padding}")
         if hidden < 1:
             raise UserError(f"the hidden layer must have at least one unit, not {hidden}")
         self.first = nn.Conv2d(1, 20, 5, padding=padding)
