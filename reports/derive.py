@@ -1,6 +1,7 @@
 """Statistics of a run: pure functions from tables to tables, and the estimates they are made of."""
 
 import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -88,10 +89,10 @@ def in_order(methods: Iterable[str]) -> list[str]:
     """Methods in the order of every table and figure: exact ones, approximations, others by name, controls last."""
 
     def rank(method: str) -> tuple[int, int, str]:
-        base = base_name(method)
+        base, by_size = base_name(method), re.sub(r"\d+", lambda digits: digits[0].zfill(12), method)
         if base in _CONTROLS:
-            return (2, _CONTROLS.index(base), method)
-        return (0, _KNOWN_ORDER.index(base), method) if base in _KNOWN_ORDER else (1, 0, method)
+            return (2, _CONTROLS.index(base), by_size)
+        return (0, _KNOWN_ORDER.index(base), by_size) if base in _KNOWN_ORDER else (1, 0, by_size)
 
     return sorted(set(methods), key=rank)
 
@@ -118,7 +119,7 @@ def ratio_estimate(numerators: Values, denominators: Values) -> Estimate:
     if not ((above > 0).all() and (below > 0).all()):
         return NOTHING
     logs = bootstrap_mean(np.log(above / below))
-    return Estimate(*(float(np.exp(part)) for part in (logs.value, logs.low, logs.high)), logs.n)
+    return Estimate(math.exp(logs.value), math.exp(logs.low), math.exp(logs.high), logs.n)
 
 
 def paired(frame: pd.DataFrame, key: str, column: str, method: str, reference: str) -> tuple[np.ndarray, np.ndarray]:
@@ -163,14 +164,15 @@ def gradient_quality(gradients: pd.DataFrame, d_theta: Mapping[tuple[str, int], 
     )
     references = pd.Series("", index=gradients.index, dtype=object)
     kept = [key in d_theta for key in zip(gradients["cell_id"], gradients["horizon"], strict=True)]
-    for (_, _, horizon), group in gradients[kept].groupby(["problem", "seed", "horizon"]):
+    for _, group in gradients[kept].groupby(["problem", "seed", "horizon"]):
+        horizon = int(group["horizon"].iloc[0])
         reference = reference_method(dict(zip(group["method"], group["exactness"], strict=True)))
         if reference is None:
             continue
         references[group.index] = reference
-        exact = d_theta[group.loc[group["method"] == reference, "cell_id"].iloc[0], int(horizon)]
+        exact = d_theta[group.loc[group["method"] == reference, "cell_id"].iloc[0], horizon]
         for index, cell_id in group["cell_id"].items():
-            quality.loc[index] = compare_gradients(d_theta[cell_id, int(horizon)], exact)
+            quality.loc[index] = compare_gradients(d_theta[cell_id, horizon], exact)
     return gradients.assign(reference=references, **{column: quality[column] for column in quality.columns})
 
 
@@ -253,7 +255,7 @@ def _named(name: str, estimate: Estimate) -> dict[str, float]:
     }
 
 
-def estimate_in(row: "pd.Series[object] | Mapping[str, object]", name: str) -> Estimate:
+def estimate_in(row: Mapping[str, object], name: str) -> Estimate:
     """The estimate that a summary's row holds under ``name``."""
     value, low, high, n = (row[key] for key in (name, f"{name}_low", f"{name}_high", f"{name}_n"))
     return Estimate(float(str(value)), float(str(low)), float(str(high)), int(float(str(n))))

@@ -11,13 +11,22 @@ from dataclasses import dataclass
 
 import pandas as pd
 import plotly.graph_objects as go
-from l2t_bench.reports.derive import CROSS_ENTROPY, UNTRAINED, Results, estimate_in, in_order
+from l2t_bench.reports.derive import CROSS_ENTROPY, UNTRAINED, Results, base_name, estimate_in, in_order
 from l2t_bench.reports.text import loss_label
 from plotly.subplots import make_subplots
 
 INK, MUTED, GRID, PAPER = "#1c2126", "#5c6670", "#dfe2e4", "#fffefc"  # looked up and replaced by the page's theme
-OKABE_ITO = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#F0E442")
-NEUTRAL = {CROSS_ENTROPY: "#6E7B87", UNTRAINED: "#A2ADB7"}
+BACKEND_COLOURS = {  # Okabe and Ito's, told apart by colour-blind readers too
+    "rmd": "#0072B2",
+    "higher": "#E69F00",
+    "torchopt": "#009E73",
+    "functorch": "#D55E00",
+    "truncated": "#56B4E9",
+    "torchopt-implicit": "#CC79A7",
+    UNTRAINED: "#9AA5AF",
+    CROSS_ENTROPY: "#66727D",
+}
+OTHER_COLOURS = ("#B8A800", "#7A4FB5", "#8C5A2B", "#3F8C8C")
 SYMBOLS = {
     "exact": "circle",
     "truncated": "triangle-up",
@@ -34,7 +43,7 @@ MARKER_PATHS = {  # for the legend, in a square from -1 to 1
     "square": "M-0.85,-0.85H0.85V0.85H-0.85Z",
     "star": "M0,-1L0.29,-0.4L0.95,-0.31L0.48,0.15L0.59,0.81L0,0.5L-0.59,0.81L-0.48,0.15L-0.95,-0.31L-0.29,-0.4Z",
 }
-_LEAST_MIB = 0.1  # what a log axis shows for less
+_LEAST_MIB, _LEAST_NORM_RATIO = 0.1, 1e-4  # what a logarithmic axis shows for less
 _FONT = "ui-sans-serif, system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
 
 
@@ -74,13 +83,16 @@ def draw(results: Results) -> list[FigureGroup]:
 
 
 def colours(methods: Sequence[str]) -> dict[str, str]:
-    """One colour per method; controls are grey. Past the palette's end the colours come again, darker."""
-    others = [method for method in in_order(methods) if method not in NEUTRAL]
-    given = {
-        method: _darker(OKABE_ITO[index % len(OKABE_ITO)], 0.62 ** (index // len(OKABE_ITO)))
-        for index, method in enumerate(others)
-    }
-    return given | {method: NEUTRAL[method] for method in methods if method in NEUTRAL}
+    """One colour per backend; its further options are darker shades of it, and backends that we do not know follow."""
+    ordered = in_order(methods)
+    unknown = [base for base in dict.fromkeys(map(base_name, ordered)) if base not in BACKEND_COLOURS]
+    of_base = BACKEND_COLOURS | {base: _other_colour(index) for index, base in enumerate(unknown)}
+    same_base = {method: [other for other in ordered if base_name(other) == base_name(method)] for method in ordered}
+    return {method: _darker(of_base[base_name(method)], 0.65 ** same_base[method].index(method)) for method in ordered}
+
+
+def _other_colour(index: int) -> str:
+    return _darker(OTHER_COLOURS[index % len(OTHER_COLOURS)], 0.7 ** (index // len(OTHER_COLOURS)))
 
 
 def _darker(colour: str, factor: float) -> str:
@@ -100,6 +112,10 @@ def _legend(rows: pd.DataFrame, results: Results) -> tuple[LegendEntry, ...]:
 
 def _panel_title(problem: object, horizon: object) -> str:
     return f"{problem}, T = {horizon}"
+
+
+def _medians(rows: pd.DataFrame, column: str) -> dict[str, float]:
+    return {method: float(rows.loc[rows["method"] == method, column].median()) for method in in_order(rows["method"])}
 
 
 def _text(text: object) -> str:
@@ -148,23 +164,26 @@ def _cost_panel(
         mark = symbol(own["exactness"].iloc[0])
         seeds = own.assign(drawn=own["peak_above_start_mib"].clip(lower=_LEAST_MIB))
         figure.add_trace(
-            _cost_points(method, seeds, palette[method], mark, size=6, opacity=0.45, what="seed %{customdata[1]}")
+            _cost_points(method, seeds, palette[method], mark, size=6, opacity=0.55, what="seed %{customdata[1]}")
         )
         median = seeds[["drawn", "peak_above_start_mib", "seconds"]].median().to_frame().T.assign(seed="")
-        figure.add_trace(_cost_points(method, median, palette[method], mark, size=14, opacity=1, what="median"))
+        figure.add_trace(_cost_points(method, median, palette[method], mark, size=13, opacity=1, what="median"))
     _style(figure, height=340)
     x, y = ranges
-    figure.update_xaxes(type="log", range=x, title="peak above start, MiB", **_LOG_TICKS)
-    figure.update_yaxes(type="log", range=y, title="seconds per outer step", **_LOG_TICKS)
-    medians = rows.groupby("method")[["seconds", "peak_above_start_mib"]].median()
-    told = "; ".join(
-        f"{method} {medians.at[method, 'seconds']:.3g} s, {medians.at[method, 'peak_above_start_mib']:.3g} MiB"
-        for method in in_order(medians.index)
-    )
+    figure.update_xaxes(title="peak above start, MiB", **_log_axis(x))
+    figure.update_yaxes(title="seconds per outer step", **_log_axis(y))
+    seconds, peaks = _medians(rows, "seconds"), _medians(rows, "peak_above_start_mib")
+    told = "; ".join(f"{method} {seconds[method]:.3g} s, {peaks[method]:.3g} MiB" for method in seconds)
     return Panel(title, f"Time against memory on {title}. {told}.", figure)
 
 
-_LOG_TICKS = {"tickformat": "~r", "minor": {"showgrid": False}, "nticks": 6}
+def _log_axis(between: list[float]) -> dict[str, object]:
+    """A logarithmic axis with ticks at 1, 2, 5, 10, ...; powers of ten only where it spans more than two and a half."""
+    low, high = between
+    leading = (1, 2, 5) if high - low <= 2.5 else (1,)
+    ticks = [digit * 10.0**power for power in range(math.floor(low), math.ceil(high) + 1) for digit in leading]
+    inside = [tick for tick in ticks if low <= math.log10(tick) <= high]
+    return {"type": "log", "range": between, "tickvals": inside, "ticktext": [f"{tick:g}" for tick in inside]}
 
 
 def _cost_points(
@@ -180,7 +199,7 @@ def _cost_points(
             "symbol": mark,
             "size": size,
             "opacity": opacity,
-            "line": {"width": 1, "color": PAPER},
+            "line": {"width": 1 if opacity == 1 else 0, "color": PAPER},
         },
         hovertemplate=f"<b>{_text(method)}</b>, {what}<br>%{{y:.3g}} s, %{{customdata[0]:.3g}} MiB<extra></extra>",
         cliponaxis=False,
@@ -193,8 +212,9 @@ def _cost_points(
 def gradient_quality(results: Results) -> FigureGroup:
     """Cosine and norm ratio to the exact gradient, per method; the stationary family below a line of its own."""
     shown = results.gradients.dropna(subset=["cosine", "norm_ratio"])
+    palette = colours(results.methods)
     panels = [
-        _quality_panel(_panel_title(problem, horizon), group, colours(results.methods))
+        _quality_panel(_panel_title(problem, horizon), group, palette, _quality_axes(shown))
         for (problem, horizon), group in shown.groupby(["problem", "horizon"])
     ]
     return FigureGroup(
@@ -207,62 +227,79 @@ def gradient_quality(results: Results) -> FigureGroup:
     )
 
 
-def _quality_panel(title: str, rows: pd.DataFrame, palette: Mapping[str, str]) -> Panel:
+def _quality_axes(shown: pd.DataFrame) -> dict[str, dict[str, object]]:
+    """The axes of cosine and norm ratio, the same in all panels; lengths are compared on a logarithmic one."""
+    lowest = shown["cosine"].min()
+    norms = pd.concat([shown["norm_ratio"].clip(lower=_LEAST_NORM_RATIO), pd.Series([0.5, 2.0])])
+    return {
+        "cosine": {"range": [min(0.0, lowest) - 0.08, 1.08], "tickvals": [-1, -0.5, 0, 0.5, 1]},
+        "norm_ratio": _log_axis(_log_range(norms)),
+    }
+
+
+def _quality_panel(
+    title: str, rows: pd.DataFrame, palette: Mapping[str, str], axes: Mapping[str, dict[str, object]]
+) -> Panel:
     exactness = dict(zip(rows["method"], rows["exactness"], strict=True))
-    ordered = in_order(exactness)
-    ranked = [method for method in ordered if exactness[method] != "stationary"]
-    apart = [method for method in ordered if exactness[method] == "stationary"]
-    places = {method: -index for index, method in enumerate(ranked)}
-    places |= {method: -len(ranked) - index - 0.5 for index, method in enumerate(apart)}
+    places = _places(exactness)
+    bottom = min(places.values()) - 0.6
     figure = make_subplots(
-        rows=1, cols=2, shared_yaxes=True, horizontal_spacing=0.06, subplot_titles=("cosine", "norm ratio")
+        rows=1, cols=2, shared_yaxes=True, horizontal_spacing=0.07, subplot_titles=("cosine", "norm ratio")
     )
-    for column, quantity in enumerate(("cosine", "norm_ratio"), start=1):
-        for method in ordered:
+    for column, quantity in enumerate(axes, start=1):
+        figure.add_trace(_line_at_one(bottom), row=1, col=column)
+        for method, place in places.items():
             own = rows[rows["method"] == method]
-            style = (palette[method], symbol(exactness[method]))
-            figure.add_trace(
-                _quality_points(method, own, quantity, places[method], *style, median=False), row=1, col=column
-            )
-            figure.add_trace(
-                _quality_points(method, own, quantity, places[method], *style, median=True), row=1, col=column
-            )
-    _style(figure, height=110 + 32 * len(places) + (16 if apart else 0))
-    figure.add_vline(x=1, line={"dash": "dash", "width": 1, "color": MUTED})
-    if apart and ranked:
-        figure.add_hline(y=-len(ranked) + 0.25, line={"width": 1, "color": MUTED})
-    labels = [_text(method) for method in places]
-    bottom, top = min(places.values()) - 0.6, max(places.values()) + 0.6
-    figure.update_yaxes(tickvals=list(places.values()), ticktext=labels, range=[bottom, top], showgrid=False)
-    figure.update_xaxes(range=[min(-0.05, rows["cosine"].min() - 0.05), 1.08], nticks=5, row=1, col=1)
-    figure.update_xaxes(rangemode="tozero", nticks=5, row=1, col=2)
-    medians = rows.groupby("method")[["cosine", "norm_ratio"]].median()
-    told = "; ".join(
-        f"{method} cosine {medians.at[method, 'cosine']:.3f}, norm ratio {medians.at[method, 'norm_ratio']:.3g}"
-        for method in ordered
+            style = {"color": palette[method], "symbol": symbol(exactness[method])}
+            figure.add_trace(_quality_points(method, own, quantity, place, style, median=False), row=1, col=column)
+            figure.add_trace(_quality_points(method, own, quantity, place, style, median=True), row=1, col=column)
+    _style(figure, height=110 + round(32 * (1 - min(places.values()))))
+    for column, axis in enumerate(axes.values(), start=1):
+        figure.update_xaxes(**axis, row=1, col=column)
+    ranked = [place for place in places.values() if place == round(place)]
+    if 0 < len(ranked) < len(places):
+        figure.add_hline(y=min(ranked) - 0.75, line={"width": 1, "color": MUTED}, layer="below")
+    figure.update_yaxes(
+        tickvals=list(places.values()),
+        ticktext=[_text(method) for method in places],
+        range=[bottom, 0.6],
+        showgrid=False,
     )
+    cosines, norms = _medians(rows, "cosine"), _medians(rows, "norm_ratio")
+    told = "; ".join(f"{method} cosine {cosines[method]:.3f}, norm ratio {norms[method]:.3g}" for method in places)
     return Panel(title, f"Gradient quality on {title}. {told}.", figure)
 
 
+def _line_at_one(bottom: float) -> go.Scatter:
+    """A trace, not a shape: shapes lie either under the grid or over the markers."""
+    line = {"dash": "dash", "width": 1, "color": MUTED}
+    return go.Scatter(x=[1, 1], y=[bottom, 0.6], mode="lines", line=line, hoverinfo="skip")
+
+
+def _places(exactness: Mapping[str, str]) -> dict[str, float]:
+    """The height of each method's row: whole numbers down from 0, the stationary ones half a row further down."""
+    ordered = in_order(exactness)
+    ranked = [method for method in ordered if exactness[method] != "stationary"]
+    apart = [method for method in ordered if exactness[method] == "stationary"]
+    return {method: -float(index) for index, method in enumerate(ranked)} | {
+        method: -len(ranked) - index - 0.5 for index, method in enumerate(apart)
+    }
+
+
 def _quality_points(
-    method: str, own: pd.DataFrame, quantity: str, place: float, colour: str, mark: str, *, median: bool
+    method: str, own: pd.DataFrame, quantity: str, place: float, style: Mapping[str, str], *, median: bool
 ) -> go.Scatter:
-    values = [own[quantity].median()] if median else own[quantity]
+    values = pd.Series([own[quantity].median()]) if median else own[quantity]
     name = quantity.replace("_", " ")
-    which = "median" if median else "seed %{customdata}"
+    which = "median" if median else "seed %{customdata[0]}"
+    size = {"size": 13, "line": {"width": 1, "color": PAPER}} if median else {"size": 6, "opacity": 0.55}
     return go.Scatter(
-        x=values,
+        x=values.clip(lower=_LEAST_NORM_RATIO) if quantity == "norm_ratio" else values,
         y=[place] * len(values),
         mode="markers",
-        customdata=[""] if median else own["seed"],
-        marker={
-            "color": colour,
-            "symbol": mark,
-            "size": 13 if median else 6,
-            "opacity": 1 if median else 0.45,
-            "line": {"width": 1, "color": PAPER},
-        },
-        hovertemplate=f"<b>{_text(method)}</b>, {which}<br>{name} %{{x:.4g}}<extra></extra>",
+        customdata=[["", values.iloc[0]]] if median else own[["seed", quantity]],
+        marker={**style, **size},
+        hovertemplate=f"<b>{_text(method)}</b>, {which}<br>{name} %{{customdata[1]:.4g}}<extra></extra>",
         cliponaxis=False,
     )
 
@@ -398,7 +435,7 @@ def _style(figure: go.Figure, *, height: int) -> None:
         height=height,
         autosize=True,
         showlegend=False,
-        margin={"l": 8, "r": 14, "t": 26, "b": 8},
+        margin={"l": 8, "r": 14, "t": 24, "b": 8},
         paper_bgcolor="rgba(0,0,0,0)",
         plot_bgcolor="rgba(0,0,0,0)",
         font={"family": _FONT, "size": 12, "color": MUTED},

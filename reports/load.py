@@ -350,7 +350,8 @@ _CELL_COLUMNS = [
 def _cell_row(folder: Path, planned: Mapping[str, Any], finished: bool, warnings: list[str]) -> dict[str, Any]:
     """A planned cell with what came of it."""
     identity, cell_id = planned["identity"], planned["cell_id"]
-    status, message, seconds, measurements = "missing", "not run yet", math.nan, {}
+    status, message, seconds = "missing", "not run yet", math.nan
+    measurements: dict[str, Any] = {}
     if finished:
         message = "left no result: repeat the run's command"
     try:

@@ -17,6 +17,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from l2t_bench.reports import figures, text
 from l2t_bench.reports.derive import Results, analyse
 from l2t_bench.reports.load import Run, load_run
+from l2t_bench.reports.verdict import findings, headlines
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
@@ -69,7 +70,7 @@ def _write(path: Path, content: str) -> None:
 def render(results: Results) -> str:
     """The page's HTML."""
     plotly, own = _script(get_plotlyjs()), _script((_TEMPLATES / "report.js").read_text(encoding="utf-8"))
-    run = results.run
+    run, found = results.run, findings(results)
     environment = Environment(
         loader=FileSystemLoader(_TEMPLATES),
         autoescape=True,
@@ -83,7 +84,8 @@ def render(results: Results) -> str:
         machine=machine(run.meta),
         chips=chips(run.cells),
         waiting=int((run.cells["status"] == "missing").sum()),
-        verdict=[(subject, list(found)) for subject, found in groupby(text.findings(results), lambda one: one.subject)],
+        headlines=headlines(found),
+        verdict=[(subject, list(group)) for subject, group in groupby(found, lambda one: one.subject)],
         gradient_tables=text.gradient_tables(results, detail=True),
         teaching_tables=text.teaching_tables(results, detail=True),
         failure_tables=text.failure_tables(results),
@@ -121,6 +123,9 @@ def machine(meta: Mapping[str, Any]) -> str:
     return ", ".join(str(part) for part in parts if part)
 
 
+_MACHINE = ("platform", "cpu", "cores", "threads", "device", "gpu", "python", "torch")
+
+
 def provenance(run: Run) -> list[tuple[str, str]]:
     """What a result needs beside it to be understood, as rows of a table."""
     meta, environment = run.meta, run.meta.get("environment", {})
@@ -131,10 +136,7 @@ def provenance(run: Run) -> list[tuple[str, str]]:
         ("seeds", meta.get("seeds")),
         ("started", meta.get("created")),
         ("time in cells", f"{run.cells['seconds'].sum() / 60:.1f} minutes"),
-        *(
-            (key, environment.get(key))
-            for key in ("platform", "cpu", "cores", "threads", "device", "gpu", "python", "torch")
-        ),
+        *((key, environment.get(key)) for key in _MACHINE),
         ("libraries", _versions(environment.get("libraries"))),
         ("commit", _commit(environment)),
         ("precision", ", ".join(sorted({str(name) for name in run.cells["dtype"] if name}))),
@@ -179,7 +181,6 @@ def _script(source: str) -> Markup:
 
 
 def _policy(*scripts: str) -> str:
-    hashes = " ".join(
-        f"'sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}'" for script in scripts
-    )
+    digests = [base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() for script in scripts]
+    hashes = " ".join(f"'sha256-{digest}'" for digest in digests)
     return f"default-src 'none'; script-src {hashes}; style-src 'unsafe-inline'; img-src data: blob:; base-uri 'none'"

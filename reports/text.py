@@ -1,4 +1,4 @@
-"""A run in words: tables of strings that are ready to print, and the verdict that the data allow."""
+"""A run as tables of strings that are ready to print, and how its figures are written."""
 
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
-from l2t_bench.reports.derive import CROSS_ENTROPY, ENOUGH, UNTRAINED, Estimate, Results, analyse, estimate_in, in_order
+from l2t_bench.reports.derive import CROSS_ENTROPY, UNTRAINED, Estimate, Results, analyse, estimate_in, in_order
 from l2t_bench.reports.load import Run
 
 DASH = "–"
@@ -28,17 +28,6 @@ class Table:
     note: str = ""
     text_columns: int = 1
     row_header: int = 0
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One sentence of the verdict: the question, the answer, what it rests on, and whether the data decide it."""
-
-    subject: str
-    question: str
-    answer: str
-    detail: str
-    decided: bool
 
 
 def summary_tables(run: Run) -> list[Table]:
@@ -117,19 +106,19 @@ def points(estimate: Estimate) -> str:
     if math.isnan(estimate.value):
         return DASH
     if not estimate.enough:
-        return f"{_signed_points(estimate.value)}, {TOO_SMALL}"
-    return f"{_signed_points(estimate.value)} {_point_bounds(estimate)}"
+        return f"{signed_points(estimate.value)}, {TOO_SMALL}"
+    return f"{signed_points(estimate.value)} {_point_bounds(estimate)}"
 
 
 def _bounds(estimate: Estimate, decimals: int) -> str:
-    return f"[{fixed(estimate.low, decimals)}, {fixed(estimate.high, decimals)}]"
+    return f"[{fixed(estimate.low, decimals)},\u00a0{fixed(estimate.high, decimals)}]"
 
 
 def _point_bounds(estimate: Estimate) -> str:
-    return f"[{_signed_points(estimate.low)}, {_signed_points(estimate.high)}]"
+    return f"[{signed_points(estimate.low)},\u00a0{signed_points(estimate.high)}]"
 
 
-def _signed_points(value: float) -> str:
+def signed_points(value: float) -> str:
     rounded = f"{100 * value:+.1f}"
     return "0.0" if float(rounded) == 0 else _sign(rounded)
 
@@ -146,7 +135,7 @@ def _decimals(value: float, digits: int) -> int:
     return max(0, digits - 1 - exponent)
 
 
-def _rows(frame: pd.DataFrame) -> Iterator[dict[str, Any]]:
+def rows_of(frame: pd.DataFrame) -> Iterator[dict[str, Any]]:
     for record in frame.to_dict("records"):
         yield {str(key): value for key, value in record.items()}
 
@@ -163,7 +152,7 @@ def gradient_tables(results: Results, *, detail: bool = False) -> list[Table]:
 _COSTS = ("× time", "peak MiB", "× memory")
 _SHORT_COLUMNS = ("T", "method", "exactness", "seconds", *_COSTS, "cosine", "norm")
 _FULL_COLUMNS = (
-    *("T", "method", "exactness", "seeds", "seconds"),
+    *("T", "method", "exactness", "seconds"),
     *_COSTS,
     *("cosine", "worst", "norm ratio", "worst", "rel. error"),
 )
@@ -173,11 +162,10 @@ def _gradient_table(problem: Any, planned: pd.DataFrame, summary: pd.DataFrame, 
     measured = summary[summary["problem"] == problem]
     seeds = planned.groupby("method")["seed"].nunique()
     columns = _FULL_COLUMNS if detail else _SHORT_COLUMNS
-    rows = [_gradient_row(row, int(seeds[row["method"]]), detail) for row in _rows(measured)]
+    rows = [_gradient_row(row, int(seeds[row["method"]]), detail) for row in rows_of(measured)]
     for method in in_order(set(planned["method"]) - set(measured["method"])):
         status = _status_words(planned.loc[planned["method"] == method, "status"])
-        known = (DASH, method, status, f"0/{int(seeds[method])}")[: 4 if detail else 3]
-        rows.append((*known, *(DASH,) * (len(columns) - len(known))))
+        rows.append((DASH, method, status, *(DASH,) * (len(columns) - 3)))
     title = f"Teacher gradients on {problem}, {_plural(planned['seed'].nunique(), 'seed')}"
     return Table(title, columns, tuple(rows), _gradient_note(measured), text_columns=3, row_header=1)
 
@@ -185,12 +173,11 @@ def _gradient_table(problem: Any, planned: pd.DataFrame, summary: pd.DataFrame, 
 def _gradient_row(row: Row, planned_seeds: int, detail: bool) -> tuple[str, ...]:
     is_baseline = row["method"] == row["baseline"]
     time, memory = estimate_in(row, "time_ratio"), estimate_in(row, "memory_ratio")
-    seeds = f"{row['seeds']}/{planned_seeds}"
-    whole = row["seeds"] == planned_seeds
+    some_failed = f", {row['seeds']}/{planned_seeds}" if row["seeds"] < planned_seeds else ""
     return (
         str(row["horizon"]),
         row["method"],
-        *((row["exactness"], seeds) if detail else (row["exactness"] + ("" if whole else f", {seeds}"),)),
+        row["exactness"] + some_failed,
         number(row["seconds"]),
         "baseline" if is_baseline else ratio(time),
         number(row["peak_above_start_mib"]),
@@ -250,8 +237,8 @@ def _teaching_table(problem: Any, planned: pd.DataFrame, teaching: pd.DataFrame,
     measured = teaching[teaching["problem"] == problem]
     several = planned["seed"].nunique() > 1
     columns = _TEACHING_COLUMNS + (_TEACHING_DETAIL if detail else ())
-    rows = [_teaching_row(row, several, detail) for row in _rows(measured)]
-    for row in _rows(planned[~planned["cell_id"].isin(measured["cell_id"])]):
+    rows = [_teaching_row(row, several, detail) for row in rows_of(measured)]
+    for row in rows_of(planned[~planned["cell_id"].isin(measured["cell_id"])]):
         rows.append((f"{_loss_name(row, several)}: {row['status']}", *[DASH] * (len(columns) - 1)))
     counts = sorted(set(measured["students"]))
     each = f", {counts[0]} students each" if len(counts) == 1 else ""
@@ -318,112 +305,3 @@ def failure_tables(results: Results) -> list[Table]:
 
 def _seed_list(seeds: pd.Series) -> str:
     return ", ".join(str(seed) for seed in sorted(seeds))
-
-
-# -- verdict
-
-
-def findings(results: Results) -> list[Finding]:
-    """The verdict: what the data decide, and what they leave open."""
-    found = []
-    for (problem, horizon), rows in results.summary.groupby(["problem", "horizon"]):
-        subject = f"{problem}, T = {horizon}"
-        for ranking, what in ((results.time_ranking, _TIME), (results.memory_ranking, _MEMORY)):
-            ranked = ranking[(ranking["problem"] == problem) & (ranking["horizon"] == horizon)]
-            if len(ranked):
-                found.append(_first_of(ranked, rows, what, subject))
-        found += [_loss_of(row, subject) for row in _rows(rows[rows["exactness"] != "exact"])]
-    return found + [
-        _gain_of(row, results) for row in _rows(results.teaching) if row["method"] not in (CROSS_ENTROPY, UNTRAINED)
-    ]
-
-
-@dataclass(frozen=True)
-class _Quantity:
-    question: str
-    noun: str
-    behind: str
-    column: str
-
-
-_TIME = _Quantity("Fastest exact method", "time", "takes {} the time", "time_ratio")
-_MEMORY = _Quantity("Exact method with the least memory", "memory", "takes {} the memory", "memory_ratio")
-
-
-def _first_of(ranked: pd.DataFrame, rows: pd.DataFrame, what: _Quantity, subject: str) -> Finding:
-    leader, others = ranked["leader"].iloc[0], list(_rows(ranked[ranked["method"] != ranked["leader"]]))
-    against = _against_baseline(next(row for row in _rows(rows) if row["method"] == leader), what)
-    if not others:
-        return Finding(subject, what.question, leader, "no other exact method was measured.", False)
-    estimates = {row["method"]: estimate_in(row, "ratio") for row in others}
-    if not all(estimate.enough for estimate in estimates.values()):
-        detail = f"{TOO_SMALL}: {ENOUGH} seeds are needed to tell methods apart. {leader} came first{against}."
-        return Finding(subject, what.question, "undecided", detail, False)
-    level = [row["method"] for row in others if not row["behind"]]
-    if level:
-        told = "; ".join(f"{method} {what.behind.format(_times(estimates[method]))}" for method in level)
-        detail = f"{leader} came first{against}, but is not told apart from {_and(level)}: {told}."
-        return Finding(subject, what.question, "undecided", detail, False)
-    following = others[0]["method"]
-    detail = f"Next is {following}, which {what.behind.format(_times(estimates[following]))}"
-    return Finding(subject, what.question, leader, f"{_capital(against)}{detail}.", True)
-
-
-def _against_baseline(row: Row, what: _Quantity) -> str:
-    if row["method"] == row["baseline"] or not row["baseline"]:
-        return ""
-    return f" with {_times(estimate_in(row, what.column))} the {what.noun} of {row['baseline']}"
-
-
-def _capital(clause: str) -> str:
-    """A clause that began in the middle of a sentence as a sentence of its own."""
-    words = clause.strip().removeprefix("with ")
-    return f"{words}. " if words else ""
-
-
-def _times(estimate: Estimate) -> str:
-    value, _, interval = ratio(estimate).partition(" ")
-    return f"{value.rstrip(',')}×" + (f" {interval}" if estimate.enough else "")
-
-
-def _and(names: Sequence[str]) -> str:
-    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
-
-
-def _loss_of(row: Row, subject: str) -> Finding:
-    """What a method that is not exact gives up, and what it gets for it."""
-    stationary = row["exactness"] == "stationary"
-    answer = f"cosine {fixed(row['cosine'], 3)}, norm ratio {number(row['norm_ratio'])}"
-    if math.isnan(row["cosine"]):
-        answer = "not compared"
-    worst = f"Worst seed: cosine {fixed(row['cosine_worst'], 3)}, norm ratio {number(row['norm_ratio_worst'])}."
-    cost = ""
-    if row["baseline"]:
-        time, memory = estimate_in(row, "time_ratio"), estimate_in(row, "memory_ratio")
-        cost = f" It takes {_times(time)} the time and {_times(memory)} the memory of {row['baseline']}."
-    other = " Another quantity than the derivative of the run: reported, not ranked." if stationary else ""
-    return Finding(subject, f"What {row['method']} loses", answer, f"{worst}{cost}{other}", decided=True)
-
-
-def _gain_of(row: Row, results: Results) -> Finding:
-    """Whether a learned loss teaches better than cross entropy."""
-    gain = estimate_in(row, "over_cross_entropy")
-    teaching = results.teaching
-    several = teaching.loc[teaching["problem"] == row["problem"], "seed"].nunique() > 1
-    question = f"{_capitalised(loss_label(row, several))}, against cross-entropy"
-    subject = f"{row['problem']}, teaching"
-    reached = f"Test accuracy {accuracy(estimate_in(row, 'test_accuracy'))} over {row['students']} students"
-    untrained = estimate_in(row, "over_untrained")
-    beside = "" if math.isnan(untrained.value) else f"; {points(untrained)} points over the untrained teacher"
-    if math.isnan(gain.value):
-        return Finding(subject, question, "undecided", f"{reached}; no cross-entropy students to compare with.", False)
-    decided = gain.enough and (gain.low > 0 or gain.high < 0)
-    interval = _point_bounds(gain) if gain.enough else TOO_SMALL
-    answer = f"{_signed_points(gain.value)} points" if decided else "undecided"
-    return Finding(
-        subject, question, answer, f"{reached}, {_signed_points(gain.value)} points {interval}{beside}.", decided
-    )
-
-
-def _capitalised(text: str) -> str:
-    return text[:1].upper() + text[1:]

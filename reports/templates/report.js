@@ -16,7 +16,12 @@
   function draw() {
     for (const plot of document.querySelectorAll(".plot")) {
       const figure = themed(document.getElementById(plot.dataset.figure).textContent);
-      Plotly.react(plot, figure.data, figure.layout, config);
+      try {
+        Plotly.react(plot, figure.data, figure.layout, config);
+      } catch (error) {
+        console.error(error);
+        plot.textContent = "This plot could not be drawn here; the tables above hold its numbers.";
+      }
     }
   }
 

@@ -1,0 +1,139 @@
+"""What the data decide, in sentences, and what they leave open.
+
+A difference is called one when its interval excludes "none", rests on enough units, and is large enough (``derive``).
+"""
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import pandas as pd
+from l2t_bench.reports.derive import CROSS_ENTROPY, ENOUGH, UNTRAINED, Estimate, Results, estimate_in
+from l2t_bench.reports.text import TOO_SMALL, Row, accuracy, fixed, loss_label, number, points, ratio, rows_of
+
+
+@dataclass(frozen=True)
+class Finding:
+    """A question about a subject, the answer, what it rests on, and whether the data decide it."""
+
+    subject: str
+    question: str
+    answer: str
+    detail: str
+    decided: bool
+
+
+@dataclass(frozen=True)
+class _Quantity:
+    question: str
+    noun: str
+    column: str  # of the summary: its ratio to the baseline
+
+
+_TIME = _Quantity("Fastest exact method", "time", "time_ratio")
+_MEMORY = _Quantity("Exact method with the least memory", "memory", "memory_ratio")
+
+
+def findings(results: Results) -> list[Finding]:
+    """The verdict, subject by subject: each problem and horizon, then each problem's teaching."""
+    found = []
+    for (problem, horizon), rows in results.summary.groupby(["problem", "horizon"]):
+        subject = f"{problem}, T = {horizon}"
+        for ranking, quantity in ((results.time_ranking, _TIME), (results.memory_ranking, _MEMORY)):
+            ranked = ranking[(ranking["problem"] == problem) & (ranking["horizon"] == horizon)]
+            if len(ranked):
+                found.append(_least(subject, quantity, ranked, rows))
+        found += [_loss(subject, row) for row in rows_of(rows[rows["exactness"] != "exact"])]
+    return found + [_gain(row, results) for row in rows_of(results.teaching) if row["method"] not in _CONTROLS]
+
+
+def headlines(found: Sequence[Finding]) -> list[str]:
+    """The findings in a line for each question that several subjects share: ``Fastest exact method: rmd in 4 of 4.``"""
+    lines = []
+    for quantity in (_TIME, _MEMORY):
+        asked = [finding for finding in found if finding.question == quantity.question]
+        winners = Counter(finding.answer for finding in asked if finding.decided)
+        told = [f"{method} in {count} of {len(asked)}" for method, count in winners.most_common()]
+        if left := len(asked) - winners.total():
+            told.append(f"undecided in {left} of {len(asked)}")
+        if asked:
+            lines.append(f"{quantity.question}: {', '.join(told)}.")
+    return lines
+
+
+_CONTROLS = (CROSS_ENTROPY, UNTRAINED)
+
+
+def _least(subject: str, quantity: _Quantity, ranked: pd.DataFrame, rows: pd.DataFrame) -> Finding:
+    """Which exact method needs least, and whether the data tell it apart from each of the others."""
+    leader = str(ranked["leader"].iloc[0])
+    others = list(rows_of(ranked[ranked["method"] != leader]))
+    estimates = {row["method"]: estimate_in(row, "ratio") for row in others}
+    level = [row["method"] for row in others if not row["behind"]]
+    own = next(row for row in rows_of(rows) if row["method"] == leader)
+    baseline = _sentence(leader, estimate_in(own, quantity.column), quantity.noun, own["baseline"])
+
+    def answered(answer: str, detail: str, *, decided: bool) -> Finding:
+        return Finding(subject, quantity.question, answer, detail.strip(), decided)
+
+    if not others:
+        return answered(leader, f"No other exact method was measured. {baseline}", decided=False)
+    if not all(estimate.enough for estimate in estimates.values()):
+        needed = f"{TOO_SMALL}: {ENOUGH} seeds are needed to tell methods apart; {leader} came first."
+        return answered("undecided", f"{needed} {baseline}", decided=False)
+    if level:
+        told = " ".join(_sentence(method, estimates[method], quantity.noun, leader) for method in level)
+        return answered(f"undecided between {_and([leader, *level])}", f"{told} {baseline}", decided=False)
+    following = others[0]["method"]
+    told = f"Next: {_sentence(following, estimates[following], quantity.noun, leader)}"
+    return answered(leader, told if following == own["baseline"] else f"{baseline} {told}", decided=True)
+
+
+def _sentence(method: str, estimate: Estimate, noun: str, other: str) -> str:
+    """``rmd takes 0.46x the time of higher [0.45, 0.47].``; nothing where there is nothing to compare."""
+    if method == other or not other or math.isnan(estimate.value):
+        return ""
+    return f"{method} takes {_times(estimate, noun, other)}."
+
+
+def _times(estimate: Estimate, noun: str, other: str) -> str:
+    interval = ratio(estimate).partition(" ")[2] if estimate.enough else ""
+    return f"{ratio(estimate, interval=False)}× the {noun} of {other} {interval}".rstrip()
+
+
+def _and(names: Sequence[str]) -> str:
+    return f"{', '.join(names[:-1])} and {names[-1]}"
+
+
+def _loss(subject: str, row: Row) -> Finding:
+    """What a method that is not exact gives up, and what it gets for it."""
+    question = f"What {row['method']} gives up"
+    if row["exactness"] == "stationary":
+        question = f"What {row['method']} computes instead (another quantity, not ranked)"
+    known = not math.isnan(row["cosine"])
+    answer = f"cosine {fixed(row['cosine'], 3)}, norm ratio {number(row['norm_ratio'])}" if known else "not compared"
+    worst = f"Worst seed: cosine {fixed(row['cosine_worst'], 3)}, norm ratio {number(row['norm_ratio_worst'])}. "
+    prices = [
+        _times(estimate_in(row, quantity.column), quantity.noun, row["baseline"])
+        for quantity in (_TIME, _MEMORY)
+        if not math.isnan(row[quantity.column])
+    ]
+    cost = f"It takes {' and '.join(prices)}." if prices else ""
+    return Finding(subject, question, answer, f"{worst if known else ''}{cost}", decided=known)
+
+
+def _gain(row: Row, results: Results) -> Finding:
+    """Whether a learned loss teaches better than cross entropy."""
+    gain, untrained = estimate_in(row, "over_cross_entropy"), estimate_in(row, "over_untrained")
+    same_problem = results.teaching["problem"] == row["problem"]
+    label = loss_label(row, results.teaching.loc[same_problem, "seed"].nunique() > 1)
+    question = f"{label[:1].upper()}{label[1:]}, against cross-entropy"
+    reached = f"Test accuracy {accuracy(estimate_in(row, 'test_accuracy'))} over {row['students']} students."
+    beside = f" Over the untrained teacher: {points(untrained)} points." if not math.isnan(untrained.value) else ""
+    decided = gain.enough and (gain.low > 0 or gain.high < 0)
+    answer = f"{points(gain)} points" if decided else "undecided"
+    against = "" if decided else f" Over cross-entropy: {points(gain)} points."
+    if math.isnan(gain.value):
+        against = " There are no cross-entropy students to compare with."
+    return Finding(f"{row['problem']}, teaching", question, answer, f"{reached}{against}{beside}", decided)
