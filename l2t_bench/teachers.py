@@ -22,7 +22,7 @@ class AttentionTeacher(nn.Module):
         super().__init__()
         if min(classes, features, keys) < 1:
             raise UserError(f"classes, features and keys must be at least 1, not {classes}, {features} and {keys}")
-        if noise < 0 or not 0 <= smoothing <= 1:
+        if not (noise >= 0 and 0 <= smoothing <= 1):
             raise UserError(f"noise must not be negative and smoothing in [0, 1], not {noise} and {smoothing}")
         self.gain, self.smoothing, self.noise = gain, smoothing, noise
         self.W = nn.Parameter(torch.empty(classes, classes, keys))

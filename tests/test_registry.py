@@ -1,0 +1,162 @@
+"""Names and what they stand for: ours, those in a file, those of installed plug-ins."""
+
+import sys
+import textwrap
+from dataclasses import dataclass
+from importlib.metadata import EntryPoint
+from pathlib import Path
+
+import pytest
+import torch
+
+import l2t_bench as l2t
+from l2t_bench import registry
+from l2t_bench.gradient import Capabilities, Exactness, TeacherGradientBackend
+
+_PLUGIN = """
+from dataclasses import dataclass
+from l2t_bench.backend import Backend, Derivative
+from l2t_bench.gradient import Capabilities, Exactness
+
+@dataclass(frozen=True)
+class Nothing(Backend):
+    share: float = 0.5
+    name = "nothing"
+    capabilities = Capabilities(Exactness.STOCHASTIC, optimizers=("SGD",), memory_law="P")
+    def differentiate(self, run):
+        raise NotImplementedError
+
+class NotABackend:
+    pass
+
+NotABackend = dataclass(NotABackend)
+a_value = 3
+"""
+
+
+@pytest.fixture
+def plugin(tmp_path: Path) -> Path:
+    path = tmp_path / "my_backend.py"
+    path.write_text(textwrap.dedent(_PLUGIN))
+    return path
+
+
+def test_the_six_backends_and_four_problems_are_listed() -> None:
+    assert l2t.list_backends() == ["rmd", "truncated", "higher", "torchopt", "torchopt-implicit", "functorch"]
+    assert l2t.list_problems() == ["digits/mlp", "digits/lenet", "mnist/mlp", "mnist/lenet"]
+    assert "quick" in l2t.list_suites()
+
+
+@pytest.mark.parametrize("name", l2t.list_backends())
+def test_every_listed_backend_loads_under_its_name(name: str) -> None:
+    backend = l2t.load_backend(name)
+    assert isinstance(backend, TeacherGradientBackend)
+    assert backend.name == name and str(backend) == name
+
+
+@pytest.mark.parametrize("spec", ["truncated[window=5]", "torchopt[api=meta]", "torchopt-implicit[solver=normal-cg]"])
+def test_a_backend_with_options_is_written_as_the_string_it_was_loaded_by(spec: str) -> None:
+    assert str(l2t.load_backend(spec)) == spec
+    assert l2t.load_backend(str(l2t.load_backend(spec))) == l2t.load_backend(spec)
+
+
+@pytest.mark.parametrize("name", l2t.list_problems())
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_building_a_problem_reads_no_data_until_it_is_needed(
+    name: str, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Read(Exception):
+        """The data were asked for."""
+
+    def read() -> None:
+        raise Read
+
+    monkeypatch.setattr("l2t_bench.problems.load_digits", read)
+    monkeypatch.setattr("l2t_bench.problems.load_mnist", read)
+    problem = l2t.build_problem(name, dtype=str(dtype).removeprefix("torch."))
+    assert problem.dtype == dtype
+    problem.init_teacher(0), problem.init_student(0)
+    with pytest.raises(Read):
+        problem.train(0, 0)
+    with pytest.raises(Read):
+        _ = problem.dev_batches
+
+
+def test_a_problem_is_named_as_it_was_asked_for_and_its_options_take_effect() -> None:
+    spec = "digits/mlp[batch=5,dev=30,hidden=8,features=none,lr=0.5]"
+    problem = l2t.build_problem(spec)
+    assert problem.name == spec
+    inputs, targets = problem.train(0, 0)
+    assert inputs.shape == (5, 1, 8, 8) and targets.shape == (5,)
+    assert sum(len(targets) for _, targets in problem.dev_batches) == 30
+    assert problem.init_student(0).params["hidden.weight"].shape == (8, 64)
+    assert problem.init_teacher(0)["V"].shape == (10, 1)
+    assert problem.optimizer.lr_at(0, 10) == 0.5
+
+
+def test_a_backend_in_a_file_is_loaded_with_its_options(plugin: Path) -> None:
+    backend = l2t.load_backend(f"{plugin}:Nothing[share=0.25]")
+    assert str(backend) == "nothing[share=0.25]"
+    assert type(l2t.load_backend(f"{plugin}:Nothing")) is type(backend), "one file is one module"
+
+
+@pytest.mark.parametrize(
+    ("attribute", "answer"),
+    [
+        ("Missing", "has no Missing"),
+        ("a_value", "is not a class"),
+        ("NotABackend", "is not a backend: it lacks name, capabilities, supports, predict or teacher_gradient"),
+    ],
+)
+def test_an_object_in_a_file_that_is_no_backend_is_refused(plugin: Path, attribute: str, answer: str) -> None:
+    with pytest.raises(l2t.UserError, match=answer):
+        l2t.load_backend(f"{plugin}:{attribute}")
+
+
+def test_a_file_that_is_missing_or_does_not_import_is_named(tmp_path: Path) -> None:
+    with pytest.raises(l2t.UserError, match="there is no file"):
+        l2t.load_backend(f"{tmp_path}/nowhere.py:Backend")
+    broken = tmp_path / "broken.py"
+    broken.write_text("import a_library_that_nobody_has\n")
+    for _ in range(2):  # the failed module is not kept as if it had been imported
+        with pytest.raises(l2t.UserError, match=r"does not import: ModuleNotFoundError: .*a_library_that_nobody_has"):
+            l2t.load_backend(f"{broken}:Backend")
+
+
+@dataclass(frozen=True)
+class Plugged(l2t.Backend):
+    """What an installed plug-in would bring."""
+
+    name = "plugged"
+    capabilities = Capabilities(Exactness.STOCHASTIC, optimizers=("SGD",), memory_law="P")
+
+    def differentiate(self, run: object) -> object:  # type: ignore[override]
+        raise NotImplementedError
+
+
+def offer(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setitem(sys.modules, "installed_plugin", sys.modules[__name__])
+    point = EntryPoint(name, "installed_plugin:Plugged", "l2t_bench.backends")
+    monkeypatch.setattr(registry, "entry_points", lambda group: [point] if group == point.group else [])
+
+
+def test_an_installed_plug_in_joins_the_list_and_loads(monkeypatch: pytest.MonkeyPatch) -> None:
+    offer(monkeypatch, "plugged")
+    assert l2t.list_backends()[-1] == "plugged"
+    assert isinstance(l2t.load_backend("plugged"), Plugged)
+
+
+def test_a_plug_in_that_takes_one_of_our_names_is_an_error_and_not_a_replacement(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    offer(monkeypatch, "rmd")
+    with pytest.raises(l2t.UserError, match="takes the name 'rmd', which is ours"):
+        l2t.load_backend("rmd")
+
+
+def test_every_public_name_is_there_and_no_other() -> None:
+    for name in l2t.__all__:
+        assert getattr(l2t, name) is not None
+    assert dir(l2t) == sorted(l2t.__all__)
+    with pytest.raises(AttributeError, match="no attribute 'lode_backend'"):
+        _ = l2t.lode_backend
