@@ -54,7 +54,7 @@ def whole_pages() -> Iterator[None]:
 
     The resident peak then counts what a computation holds, and not how the C library's heap happens to be cut up, which
     moved the peaks of equal runs by a third. Measure memory before anything large has run without it: blocks that the
-    heap holds already are used first. It costs page faults: take no times inside. glibc only; elsewhere nothing changes.
+    heap holds already are used first. It costs page faults: take no times inside. Without glibc nothing changes.
     """
     try:
         mallopt = CDLL("libc.so.6").mallopt

@@ -269,10 +269,12 @@ class TeachingProblem:
             return torch.tensor([view.index / view.horizon], dtype=self.dtype, device=self.device)
         with torch.no_grad():
             features = self.features(view)
+        if features is not None and features is view.previous:
+            return view.previous  # the very tensor: phi_t is made once for all the steps that share it
         if not isinstance(features, Tensor) or features.ndim != 1:
             shape = tuple(features.shape) if isinstance(features, Tensor) else type(features).__name__
             raise UserError(f"features(view) must return a 1-D tensor, not {shape}")
-        return features.detach().to(device=self.device, dtype=self.dtype)
+        return features.detach().to(device=self.device, dtype=self.dtype, copy=True)
 
     def final_dev_batches(self, state: StudentState, horizon: int, seed: int) -> tuple[Batch, ...]:
         """The dev batches at omega_T: the fixed ones, or those that ``prepare_dev`` makes."""

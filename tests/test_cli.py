@@ -82,6 +82,10 @@ def batch(seed):
     inputs = torch.randn(16, 3, generator=generator)
     return inputs, inputs.sum(1, keepdim=True)
 
+class Broken(torch.nn.Linear):
+    def forward(self, features):
+        return super().forward(features) / 0 * 0
+
 problem = l2t.TeachingProblem(
     student=torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.Tanh(), torch.nn.Linear(4, 1)),
     teacher=torch.nn.Linear(1, 1),
@@ -125,6 +129,25 @@ def test_a_loss_that_is_no_scalar_is_said_in_a_line(tmp_path: Path) -> None:
     assert done.returncode == 2
     assert "take its .mean()" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "answer"),
+    [
+        ("teacher=torch.nn.Linear(1, 1)", "teacher=Broken(1, 1)", "the teacher's phi is not finite at step 0"),
+        ("torch.sigmoid(phi)", "torch.log(-phi.abs() - 1)", "not finite at step 0"),
+        ("batch(1000 * seed + index)", "batch(int(torch.randint(10**6, ())))", "two different batches"),
+        ("batch(1000 * seed + index)", "batch(1)[0]", "(inputs, targets)"),
+    ],
+)
+def test_numbers_and_batches_that_cannot_be_used_are_said_in_a_line(
+    old: str, new: str, answer: str, tmp_path: Path
+) -> None:
+    path = Path(own_problem(tmp_path))
+    path.write_text(path.read_text().replace(old, new))
+    done = l2t("verify", "rmd", "--problem-file", str(path))
+    assert done.returncode == 2, done.stdout
+    assert answer in done.stderr and "Traceback" not in done.stderr
 
 
 def test_a_problem_file_that_does_not_import_or_holds_no_problem_is_said_in_a_line(tmp_path: Path) -> None:

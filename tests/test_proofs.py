@@ -333,6 +333,16 @@ def test_a_dev_set_in_unequal_chunks_gives_the_gradient_of_the_whole(backend: st
 
 
 @pytest.mark.parametrize("backend", EXACT)
+def test_dev_batches_made_of_the_final_student_are_constants(backend: str) -> None:
+    def prepare(view: l2t.StudentView, seed: int) -> list[tuple[Tensor, Tensor]]:
+        inputs, _ = random_batch(mix_seeds(seed, 5), 24)
+        return [(inputs, view.predict(inputs).argmin(-1))]  # the answers that the student thinks least likely
+
+    problem = dataclasses.replace(random_problem(), prepare_dev=prepare)
+    assert_passed(checks.check_all_entries(subject(backend, problem, 10)))
+
+
+@pytest.mark.parametrize("backend", EXACT)
 def test_a_dictionary_of_outputs_and_a_tuple_of_coefficients_differentiate(backend: str) -> None:
     class Student(nn.Module):
         def __init__(self) -> None:

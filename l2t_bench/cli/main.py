@@ -6,7 +6,7 @@ import typer
 
 from l2t_bench.cli import listing, prepare, report, run, verify
 from l2t_bench.cli.console import error_line
-from l2t_bench.errors import L2TError, UserError
+from l2t_bench.errors import L2TError
 
 app = typer.Typer(
     name="l2t-bench",
@@ -27,12 +27,9 @@ def main() -> None:
     """The entry point. Exit codes: 0 all well, 1 something failed, 2 a mistake in what was asked, 130 interrupted."""
     try:
         app()
-    except UserError as error:
-        error_line(str(error))
-        sys.exit(2)
     except L2TError as error:
         error_line(str(error))
-        sys.exit(1)
+        sys.exit(2)
     except KeyboardInterrupt:
         error_line("interrupted; what is finished is kept")
         sys.exit(130)

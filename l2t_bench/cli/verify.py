@@ -68,11 +68,8 @@ def _problem(name: str | None, file: Path | None) -> "TeachingProblem | None":
 def _sections(backend: str, problem: "TeachingProblem | None", seed: int) -> "Iterator[Section]":
     from l2t_bench.registry import load_backend
     from l2t_bench.verification.ladder import verify as climb
-    from l2t_bench.verification.ladder import verify_problem
 
-    if problem is None:
-        return climb(load_backend(backend), seed=seed)
-    return verify_problem(problem, [backend], seed=seed)
+    return climb(load_backend(backend), problem, seed=seed)
 
 
 def _print_section(out: "Console", section: "Section") -> None:

@@ -5,13 +5,13 @@ for no good reason).
 """
 
 import dataclasses
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 
-from l2t_bench.errors import L2TError, Refused, UserError
+from l2t_bench.errors import Refused, UserError
 from l2t_bench.gradient import Exactness, TeacherGradientBackend
 from l2t_bench.optimizers import SGD, TensorDict, linear_decay
 from l2t_bench.problem import TeachingProblem
@@ -56,8 +56,9 @@ def verify(
 ) -> Iterator[Section]:
     """The sections of a backend's ladder as they come.
 
-    With a problem: that problem alone, cast to float64. Without: the reference set, random problems under every
-    optimiser option, and real digits.
+    With a problem: that problem alone, cast to float64; the section says so where the backend refuses it. Without: the
+    reference set, random problems under every optimiser option, and real digits. Raises ``UserError`` and ``Diverged``
+    for what is wrong with the problem.
     """
     if problem is not None:
         yield section(backend, problem, seed)
@@ -168,16 +169,3 @@ def _with(backend: TeacherGradientBackend, **options: Any) -> TeacherGradientBac
     """The backend with other options, those that it has."""
     known = {option.name for option in dataclasses.fields(backend)}  # type: ignore[arg-type]
     return dataclasses.replace(backend, **{key: value for key, value in options.items() if key in known})  # type: ignore[type-var]
-
-
-def verify_problem(problem: TeachingProblem, backends: Sequence[str], *, seed: int = 0) -> Iterator[Section]:
-    """Which of ``backends`` are right on a problem, and which refuse it and why."""
-    for spec in backends:
-        try:
-            yield section(load_backend(spec), problem, seed)
-        except Refused as refusal:
-            yield Section(spec, problem.name, (), refused=str(refusal))
-        except UserError:
-            raise
-        except L2TError as error:
-            yield Section(spec, problem.name, (Check("runs", float("nan"), 0.0, Outcome.FAILED, str(error)),))

@@ -12,6 +12,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from l2t_bench.batches import Batch
 from l2t_bench.errors import UserError
 from l2t_bench.modules import module_at
 from l2t_bench.optimizers import SGD, TensorDict, Tensors
@@ -26,7 +27,10 @@ _OFFSETS = ((-2, 1 / 12), (-1, -8 / 12), (1, 8 / 12), (2, -1 / 12))  # five poin
 
 @dataclass(frozen=True)
 class RecordedRun:
-    """A recorded run of student ``seed`` under ``theta``: what all the ways here start from."""
+    """A recorded run of student ``seed`` under ``theta``: what all the ways here start from.
+
+    Its buffers and dev batches are constants of the differentiation: a run under a moved theta is held to the same.
+    """
 
     problem: TeachingProblem
     theta: Tensors
@@ -34,14 +38,26 @@ class RecordedRun:
     seed: int
 
     @cached_property
-    def buffers(self) -> tuple[TensorDict, ...]:
-        """The student's buffers before each step and after the last: constants of the differentiation."""
+    def states(self) -> tuple[StudentState, ...]:
+        """The student before each step and after the last, without momentum."""
         state = self.problem.init_student(self.seed)
-        history = [state.buffers]
+        history = [state]
         for step in self.steps:
             state = _student_step(self.problem, state, self.theta, step)
-            history.append(state.buffers)
+            history.append(state.to_replay())
         return tuple(history)
+
+    @cached_property
+    def buffers(self) -> tuple[TensorDict, ...]:
+        """The student's buffers before each step and after the last."""
+        return tuple(state.buffers for state in self.states)
+
+    @cached_property
+    def dev(self) -> tuple[tuple[Batch, float], ...]:
+        """The dev batches at omega_T, each with its share of the examples."""
+        batches = self.problem.final_dev_batches(self.states[-1], len(self.steps), self.seed)
+        total = sum(example_count(batch) for batch in batches)
+        return tuple((batch, example_count(batch) / total) for batch in batches)
 
 
 def replay(run: RecordedRun, theta_at: ThetaAt) -> StudentState:
@@ -69,12 +85,9 @@ def _student_step(problem: TeachingProblem, state: StudentState, theta: Tensors,
 
 def objective(run: RecordedRun, state: StudentState) -> float:
     """M~ of a trained student."""
-    batches = run.problem.final_dev_batches(state, len(run.steps), run.seed)
-    total = sum(example_count(batch) for batch in batches)
     with torch.no_grad():
         return sum(
-            run.problem.dev_objective(state.params, state.buffers, batch).item() * example_count(batch) / total
-            for batch in batches
+            run.problem.dev_objective(state.params, state.buffers, batch).item() * share for batch, share in run.dev
         )
 
 
@@ -143,17 +156,14 @@ def forward_probe(run: RecordedRun, direction: Tensors) -> float:
         warnings.simplefilter("ignore", FutureWarning)
         for step, buffers in zip(run.steps, run.buffers, strict=False):
             primal, tangent = _tangent_step(run, direction, (step, buffers), primal, tangent)
-        buffers = run.buffers[-1]
-        batches = problem.final_dev_batches(StudentState(primal.params, buffers), len(run.steps), run.seed)
-        total = sum(example_count(batch) for batch in batches)
         slope = 0.0
-        for batch in batches:
+        for batch, share in run.dev:
             _, derivative = torch.func.jvp(
-                lambda at, batch=batch: problem.dev_objective(at, buffers, batch),  # type: ignore[misc]
+                lambda at, batch=batch: problem.dev_objective(at, run.buffers[-1], batch),  # type: ignore[misc]
                 (primal.params,),
                 (tangent.params,),
             )
-            slope += float(derivative) * example_count(batch) / total
+            slope += float(derivative) * share
     return slope
 
 
