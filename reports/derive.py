@@ -163,7 +163,8 @@ def gradient_quality(gradients: pd.DataFrame, d_theta: Mapping[tuple[str, int], 
         math.nan, index=gradients.index, columns=["cosine", "norm_ratio", "relative_error"], dtype=float
     )
     references = pd.Series("", index=gradients.index, dtype=object)
-    kept = [key in d_theta for key in zip(gradients["cell_id"], gradients["horizon"], strict=True)]
+    keys = zip(gradients["cell_id"], gradients["horizon"], strict=True)
+    kept = pd.Series([key in d_theta for key in keys], index=gradients.index, dtype=bool)
     for _, group in gradients[kept].groupby(["problem", "seed", "horizon"]):
         horizon = int(group["horizon"].iloc[0])
         reference = reference_method(dict(zip(group["method"], group["exactness"], strict=True)))

@@ -153,7 +153,7 @@ def forward_probe(run: RecordedRun, direction: Tensors) -> float:
     primal = _Carried(problem.init_student(run.seed).params, {})
     tangent = _Carried({name: torch.zeros_like(param) for name, param in primal.params.items()}, {})
     with warnings.catch_warnings():  # torch makes its own forward-mode rules by its own deprecated torch.jit.script
-        warnings.simplefilter("ignore", FutureWarning)
+        warnings.filterwarnings("ignore", r"`torch\.jit")
         for step, buffers in zip(run.steps, run.buffers, strict=False):
             primal, tangent = _tangent_step(run, direction, (step, buffers), primal, tangent)
         slope = 0.0
