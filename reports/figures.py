@@ -78,7 +78,7 @@ class FigureGroup:
 
 def draw(results: Results) -> list[FigureGroup]:
     """All figures that the run has data for."""
-    groups = (time_against_memory(results), gradient_quality(results), test_accuracy(results), dev_curves(results))
+    groups = (time_against_memory(results), gradient_quality(results), student_accuracy(results), dev_curves(results))
     return [group for group in groups if group.panels]
 
 
@@ -307,7 +307,7 @@ def _quality_points(
 # -- teaching
 
 
-def test_accuracy(results: Results) -> FigureGroup:
+def student_accuracy(results: Results) -> FigureGroup:
     """Every fresh student's test accuracy under each loss, with the mean and its interval."""
     panels = [
         _accuracy_panel(str(problem), group, results)

@@ -69,7 +69,7 @@ def _markdown_cell(text: str) -> str:
 
 
 def number(value: float | None, digits: int = 3) -> str:
-    """``digits`` significant digits, without an exponent where it can be: 0.0123, 12.3, 1.2e-07."""
+    """``digits`` significant digits, without an exponent where it can be: 0.0123, 12.3, 1.23e-07."""
     if value is None or math.isnan(value):
         return DASH
     if math.isinf(value):
@@ -77,7 +77,7 @@ def number(value: float | None, digits: int = 3) -> str:
     if value == 0:
         return "0"
     if not 1e-3 <= abs(value) < 1e6:
-        return _sign(f"{value:.{digits - 2}e}")
+        return _sign(f"{value:.{digits - 1}e}")
     return fixed(value, _decimals(value, digits))
 
 

@@ -1,0 +1,145 @@
+"""Tables and verdicts as strings."""
+
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from l2t_bench.reports import text
+from l2t_bench.reports.derive import Estimate, analyse
+from l2t_bench.reports.load import load_run
+from l2t_bench.reports.verdict import Finding, findings, headlines
+
+FIVE = Estimate(0.4123, 0.4012, 0.4267, 5)
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        (0.0123456, "0.0123"),
+        (12.345, "12.3"),
+        (1234.5, "1234"),
+        (0.9999, "1.00"),
+        (-2.5, "−2.50"),
+        (0, "0"),
+        (1.2e-7, "1.20e-07"),
+        (3e8, "3.00e+08"),
+        (math.nan, "–"),
+        (None, "–"),
+        (math.inf, "∞"),
+    ],
+)
+def test_numbers_have_three_significant_digits(value: float | None, shown: str) -> None:
+    assert text.number(value) == shown
+
+
+def test_ratios_show_their_interval_or_say_that_n_is_too_small() -> None:
+    assert text.ratio(FIVE) == "0.41 [0.40,\u00a00.43]"
+    assert text.ratio(Estimate(0.0341, 0.0333, 0.0352, 5)) == "0.034 [0.033,\u00a00.035]"
+    assert text.ratio(Estimate(0.4123, 0.40, 0.43, 4)) == "0.41, n too small"
+    assert text.ratio(FIVE, interval=False) == "0.41"
+    assert text.ratio(Estimate(math.nan, math.nan, math.nan, 0)) == "–"
+
+
+def test_differences_are_signed_percentage_points() -> None:
+    assert text.points(Estimate(0.0123, -0.0021, 0.0266, 10)) == "+1.2 [−0.2,\u00a0+2.7]"
+    assert text.points(Estimate(0.0001, -0.01, 0.01, 10)).startswith("0.0 ")
+    assert text.points(Estimate(0.0123, 0.01, 0.02, 4)) == "+1.2, n too small"
+
+
+def test_tables_fit_a_terminal_of_120_columns(kept_run: Path) -> None:
+    for table in text.summary_tables(load_run(kept_run)):
+        if table.title.startswith("Cells"):
+            continue  # messages fold
+        sound = [row for row in table.rows if "hostile" not in row[1]]
+        widths = [max(len(cell) for cell in column) for column in zip(table.columns, *sound, strict=True)]
+        assert sum(widths) + 3 * len(widths) + 1 <= 120, table.title
+
+
+def test_every_planned_method_has_a_row_and_the_failed_ones_their_status(kept_run: Path) -> None:
+    table = next(table for table in text.summary_tables(load_run(kept_run)) if "gradients on digits/mlp" in table.title)
+    status = {row[1]: row[2] for row in table.rows}
+    assert len(status) == 6 + 4
+    assert status["hostile<script>alert(1)</script>[crashed]"] == "crashed"
+    assert status["torchopt-implicit"] == "stationary"
+
+
+def test_a_method_that_failed_on_some_seeds_says_on_how_many(writer: Any) -> None:
+    run = {"d_theta": {"a": np.ones(3, "f4")}, "seconds": [1.0], "start": 0, "peak": 2**20}
+    writer.gradient("digits/mlp", "rmd", 0, {20: run}, "exact")
+    writer.write(writer.plan("gradient", "digits/mlp", "rmd", 1), "timeout", {}, "over 60 s")
+    tables = text.summary_tables(load_run(writer.finish()))
+    assert tables[0].rows[0][2] == "exact, 1/2"
+    assert tables[-1].rows == (("timeout", "gradient", "digits/mlp", "rmd", "1", "over 60 s"),)
+
+
+def test_a_teaching_cell_that_failed_keeps_its_row(writer: Any) -> None:
+    writer.teaching("digits/mlp", "rmd", [0.9] * 10)
+    writer.write(writer.plan("teaching", "digits/mlp", "higher", 0), "diverged", {}, "adjoint")
+    table = text.summary_tables(load_run(writer.finish()))[0]
+    assert [row[0] for row in table.rows] == ["rmd", "higher: diverged"]
+
+
+def test_markdown_escapes_what_would_be_markup() -> None:
+    table = text.Table("a|b", ("x", "y"), (("<script>", "1|2"), ("`c`", "line\nbreak")), note="*: edge")
+    lines = text.markdown([table]).splitlines()
+    assert lines == [
+        "**a\\|b**",
+        "",
+        "| x | y |",
+        "| --- | ---: |",
+        "| \\<script\\> | 1\\|2 |",
+        "| \\`c\\` | line break |",
+        "",
+        "\\*: edge",
+    ]
+
+
+def test_the_verdict_names_the_fastest_exact_method_and_what_it_rests_on(kept_run: Path) -> None:
+    results = analyse(load_run(kept_run))
+    found = findings(results)
+    speed = next(one for one in found if one.subject == "digits/mlp, T = 100" and one.question.startswith("Fastest"))
+    row = results.summary[(results.summary["problem"] == "digits/mlp") & (results.summary["horizon"] == 100)]
+    ratio = row.set_index("method").at["rmd", "time_ratio"]
+    assert (speed.answer, speed.decided) == ("rmd", True)
+    assert speed.detail.startswith(f"rmd takes {ratio:.2f}× the time of higher [")
+    assert "Next: functorch takes" in speed.detail
+
+
+def test_the_verdict_is_open_where_methods_are_level(writer: Any) -> None:
+    found = findings(analyse(load_run(level_run(writer, seeds=5))))
+    assert found[0].answer == "undecided between rmd and higher" and not found[0].decided
+
+
+def test_the_verdict_is_open_where_n_is_too_small(writer: Any) -> None:
+    found = findings(analyse(load_run(level_run(writer, seeds=1))))
+    assert found[0].answer == "undecided" and found[0].detail.startswith("n too small")
+
+
+def level_run(writer: Any, seeds: int) -> Path:
+    """``rmd`` and ``higher`` within a hundredth of each other."""
+    for seed in range(seeds):
+        for method, seconds in (("rmd", 1.0), ("higher", 1.01)):
+            run = {"d_theta": {"a": np.ones(3, "f4")}, "seconds": [seconds + 0.1 * seed], "start": 0, "peak": 2**20}
+            writer.gradient("digits/mlp", method, seed, {20: run}, "exact")
+    folder: Path = writer.finish()
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("learned", "answer"),
+    [([0.95, 0.96] * 5, "+5.5"), ([0.85, 0.86] * 5, "−4.5"), ([0.80, 1.0] * 5, "undecided")],
+)
+def test_a_learned_loss_is_better_worse_or_undecided(writer: Any, learned: list[float], answer: str) -> None:
+    writer.teaching("digits/mlp", "rmd", learned)
+    writer.teaching("digits/mlp", "cross-entropy", [0.9] * 10)
+    (found,) = findings(analyse(load_run(writer.finish())))
+    assert found.answer.startswith(answer)
+    assert found.decided == (answer != "undecided")
+
+
+def test_headlines_count_the_answers_over_problems() -> None:
+    question = "Fastest exact method"
+    found = [Finding("a", question, "rmd", "", True), Finding("b", question, "undecided between", "", False)]
+    assert headlines(found) == ["Fastest exact method: rmd in 1 of 2, undecided in 1 of 2."]
