@@ -15,9 +15,10 @@ settings.load_profile("suite")
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _one_thread() -> None:
-    """Sums over several threads are not the same bits from run to run."""
+def _the_same_in_every_order() -> None:
+    """Sums over several threads differ from run to run; a warning given once would hit whichever test comes first."""
     torch.set_num_threads(1)
+    torch.set_warn_always(True)
 
 
 @pytest.fixture(autouse=True)

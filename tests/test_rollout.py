@@ -1,6 +1,7 @@
 """A student's run: recorded step by step as declared, replayed bit for bit, and stopped where it cannot go on."""
 
 import dataclasses
+import itertools
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -45,7 +46,7 @@ def test_the_visitor_sees_each_step_with_the_state_that_it_starts_from() -> None
     assert [step.index for step, _ in seen] == [0, 1, 2, 3]
     assert same_tensors(seen[0][1].params, problem.init_student(0).params)
     states = [state.params["0.weight"] for _, state in seen] + [final.params["0.weight"]]
-    assert all(not torch.equal(before, after) for before, after in zip(states, states[1:], strict=False))
+    assert all(not torch.equal(before, after) for before, after in itertools.pairwise(states))
 
 
 def test_recorded_steps_take_the_student_to_the_same_end_bit_for_bit() -> None:
@@ -102,7 +103,7 @@ def test_either_a_horizon_or_steps_must_be_given_and_not_both() -> None:
     problem = random_problem()
     steps = l2t.record(problem, general_theta(problem), horizon=2)
     for arguments in ({}, {"horizon": 2, "steps": steps}):
-        with pytest.raises(l2t.UserError, match="give either horizon=.* or steps="):
+        with pytest.raises(l2t.UserError, match=r"give either horizon=.* or steps="):
             run_of(problem, **arguments)
 
 
