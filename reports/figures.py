@@ -21,8 +21,8 @@ BACKEND_COLOURS = {  # Okabe and Ito's, told apart by colour-blind readers too
     "higher": "#E69F00",
     "torchopt": "#009E73",
     "functorch": "#D55E00",
-    "truncated": "#56B4E9",
-    "torchopt-implicit": "#CC79A7",
+    "truncated": "#CC79A7",
+    "torchopt-implicit": "#56B4E9",
     UNTRAINED: "#9AA5AF",
     CROSS_ENTROPY: "#66727D",
 }

@@ -6,6 +6,7 @@ here run, by their hashes, so that no text out of a run's files can become one.
 
 import base64
 import hashlib
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import groupby
@@ -82,6 +83,7 @@ def render(results: Results) -> str:
         run=run,
         meta=run.meta,
         machine=machine(run.meta),
+        started=moment(run.meta.get("created")),
         chips=chips(run.cells),
         waiting=int((run.cells["status"] == "missing").sum()),
         headlines=headlines(found),
@@ -123,6 +125,12 @@ def machine(meta: Mapping[str, Any]) -> str:
     return ", ".join(str(part) for part in parts if part)
 
 
+def moment(stamp: str | None) -> str:
+    """``2026-01-02T03:04:05Z`` as people write it; anything else as it is."""
+    match = re.fullmatch(r"(\d{4}-\d\d-\d\d)T(\d\d:\d\d)(?::\d\d(?:\.\d+)?)?(?:Z|\+00:00)", stamp or "")
+    return f"{match[1]} {match[2]} UTC" if match else stamp or ""
+
+
 _MACHINE = ("platform", "cpu", "cores", "threads", "device", "gpu", "python", "torch")
 
 
@@ -134,7 +142,7 @@ def provenance(run: Run) -> list[tuple[str, str]]:
         ("suite", f"{meta['suite']}, version {', '.join(versions)}"),
         ("profile", meta.get("profile")),
         ("seeds", meta.get("seeds")),
-        ("started", meta.get("created")),
+        ("started", moment(meta.get("created"))),
         ("time in cells", f"{run.cells['seconds'].sum() / 60:.1f} minutes"),
         *((key, environment.get(key)) for key in _MACHINE),
         ("libraries", _versions(environment.get("libraries"))),

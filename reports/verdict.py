@@ -49,7 +49,7 @@ def findings(results: Results) -> list[Finding]:
 
 
 def headlines(found: Sequence[Finding]) -> list[str]:
-    """The findings in a line for each question that several subjects share: ``Fastest exact method: rmd in 4 of 4.``"""
+    """The findings in a line for each question that several subjects share: ``Fastest exact method: rmd in 4 of 4 comparisons.``"""
     lines = []
     for quantity in (_TIME, _MEMORY):
         asked = [finding for finding in found if finding.question == quantity.question]
@@ -58,7 +58,7 @@ def headlines(found: Sequence[Finding]) -> list[str]:
         if left := len(asked) - winners.total():
             told.append(f"undecided in {left} of {len(asked)}")
         if asked:
-            lines.append(f"{quantity.question}: {', '.join(told)}.")
+            lines.append(f"{quantity.question}: {', '.join(told)} comparison{'s' * (len(asked) != 1)}.")
     return lines
 
 

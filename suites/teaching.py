@@ -106,7 +106,7 @@ def teaching_cell(method: str, settings: TeachingSettings, device: str, seed: in
         "horizon": settings.horizon,
         **sizes,
         **_training_record(training),
-        "seconds_training": trained - begun,
+        "seconds_training": trained - begun if training else 0.0,
         "seconds_students": time.perf_counter() - trained,
     }
 

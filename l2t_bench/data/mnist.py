@@ -3,6 +3,7 @@
 import gzip
 import shutil
 import tempfile
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -29,7 +30,7 @@ def load_mnist() -> tuple[Arrays, Arrays]:
             _unpack(archive, Path(folder) / "MNIST" / "raw" / archive.stem)
         try:
             return tuple(_arrays(MNIST(folder, train=train)) for train in (True, False))  # type: ignore[return-value]
-        except (RuntimeError, ValueError, AssertionError) as error:
+        except (RuntimeError, ValueError, LookupError, AssertionError) as error:
             raise UserError(f"the MNIST files in {raw} are damaged ({error}): run `l2t-bench prepare mnist`") from error
 
 
@@ -38,13 +39,16 @@ def _unpack(archive: Path, target: Path) -> None:
     try:
         with gzip.open(archive) as packed, target.open("wb") as plain:
             shutil.copyfileobj(packed, plain)
-    except (OSError, EOFError) as error:
+    except (OSError, EOFError, zlib.error) as error:
         raise UserError(f"{archive} is damaged ({error}): run `l2t-bench prepare mnist`") from error
 
 
 def _arrays(dataset: object) -> Arrays:
+    """What torchvision read. It compares no sizes: raises ``ValueError`` where images and labels do not fit together."""
     images = dataset.data.numpy()  # type: ignore[attr-defined]
     labels = dataset.targets.numpy()  # type: ignore[attr-defined]
+    if images.shape != (len(labels), 28, 28) or labels.ndim != 1:
+        raise ValueError(f"images of shape {images.shape} with labels of shape {labels.shape}")
     return Arrays((images / np.float32(255)).astype(np.float32)[:, None], labels.astype(np.int64))
 
 

@@ -15,11 +15,11 @@ import pytest
 from l2t_bench.reports import figures
 from l2t_bench.reports.derive import analyse
 from l2t_bench.reports.load import load_run
-from l2t_bench.reports.page import write_csv, write_report
+from l2t_bench.reports.page import moment, write_csv, write_report
 
 from l2t_bench.errors import UserError
 
-VOID = {"meta", "link", "br"}
+VOID = {"meta", "link", "br", "wbr"}
 
 
 class Page(HTMLParser):
@@ -201,6 +201,19 @@ def test_the_page_s_stand_in_colours_are_those_that_the_script_replaces(page: Pa
     own = page.scripts[-1][1]
     for colour in (figures.INK, figures.MUTED, figures.GRID, figures.PAPER):
         assert f'"{colour}"' in own
+
+
+@pytest.mark.parametrize(
+    ("stamp", "shown"),
+    [
+        ("2026-01-02T03:04:05Z", "2026-01-02 03:04 UTC"),
+        ("2026-01-02T03:04:05+00:00", "2026-01-02 03:04 UTC"),
+        ("yesterday", "yesterday"),
+        (None, ""),
+    ],
+)
+def test_the_start_is_written_as_people_write_it(stamp: str | None, shown: str) -> None:
+    assert moment(stamp) == shown
 
 
 def test_an_unfinished_run_says_so(writer: Any) -> None:

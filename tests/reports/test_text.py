@@ -142,4 +142,4 @@ def test_a_learned_loss_is_better_worse_or_undecided(writer: Any, learned: list[
 def test_headlines_count_the_answers_over_problems() -> None:
     question = "Fastest exact method"
     found = [Finding("a", question, "rmd", "", True), Finding("b", question, "undecided between", "", False)]
-    assert headlines(found) == ["Fastest exact method: rmd in 1 of 2, undecided in 1 of 2."]
+    assert headlines(found) == ["Fastest exact method: rmd in 1 of 2, undecided in 1 of 2 comparisons."]
