@@ -49,7 +49,7 @@ def findings(results: Results) -> list[Finding]:
 
 
 def headlines(found: Sequence[Finding]) -> list[str]:
-    """The findings in a line for each question that several subjects share: ``Fastest exact method: rmd in 4 of 4 comparisons.``"""
+    """A line for each question that several subjects share: ``Fastest exact method: rmd in 4 of 4 comparisons.``"""
     lines = []
     for quantity in (_TIME, _MEMORY):
         asked = [finding for finding in found if finding.question == quantity.question]
