@@ -5,7 +5,7 @@ import re
 import types
 import typing
 from collections.abc import Iterable
-from dataclasses import MISSING, fields
+from dataclasses import MISSING, fields, is_dataclass
 from difflib import get_close_matches
 from typing import Any, Literal
 
@@ -40,6 +40,10 @@ def make(cls: type, name: str, options: dict[str, str]) -> Any:
 
     Raises ``UserError`` naming the known options for one that does not exist, and the choices for a wrong value.
     """
+    if not is_dataclass(cls):  # a plug-in without options need not be one
+        if options:
+            raise UserError(f"{name} has no option {next(iter(options))!r}; it has no options")
+        return cls()
     hints = typing.get_type_hints(cls)
     known = [option.name for option in fields(cls) if option.init]
     for key in options:
@@ -52,6 +56,8 @@ def make(cls: type, name: str, options: dict[str, str]) -> Any:
 
 def describe_options(cls: type) -> dict[str, Any]:
     """Option name -> default, in order."""
+    if not is_dataclass(cls):
+        return {}
     return {option.name: None if option.default is MISSING else option.default for option in fields(cls) if option.init}
 
 

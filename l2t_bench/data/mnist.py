@@ -44,7 +44,7 @@ def _unpack(archive: Path, target: Path) -> None:
 
 
 def _arrays(dataset: object) -> Arrays:
-    """What torchvision read. It compares no sizes: raises ``ValueError`` where images and labels do not fit together."""
+    """What torchvision read. It compares no sizes: ``ValueError`` where images and labels do not fit together."""
     images = dataset.data.numpy()  # type: ignore[attr-defined]
     labels = dataset.targets.numpy()  # type: ignore[attr-defined]
     if images.shape != (len(labels), 28, 28) or labels.ndim != 1:

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from l2t_bench.backend import Backend
 from l2t_bench.errors import Refused, UserError
 from l2t_bench.gradient import Exactness, TeacherGradientBackend
 from l2t_bench.optimizers import SGD, TensorDict, linear_decay
@@ -64,9 +65,9 @@ def verify(
         yield section(backend, problem, seed)
         return
     if backend.capabilities.exactness is Exactness.EXACT:
-        yield Section(str(backend), "reference set", tuple(check_reference(backend)))
+        yield Section(label(backend), "reference set", tuple(check_reference(backend)))
     if backend.capabilities.exactness is Exactness.STATIONARY:
-        yield Section(str(backend), "quadratic", (checks.check_closed_form(converged(backend)),))
+        yield Section(label(backend), "quadratic", (checks.check_closed_form(converged(backend)),))
     for name, optimizer in OPTIMIZERS.items():
         yield section(backend, dataclasses.replace(random_problem(optimizer=optimizer), name=f"random, {name}"), seed)
     yield section(backend, build_problem(_DIGITS, dtype="float64"), seed)
@@ -79,11 +80,11 @@ def section(backend: TeacherGradientBackend, problem: TeachingProblem, seed: int
     try:
         short, long = (_subject(backend, problem, theta, seed, horizon) for horizon in (SHORT, LONG))
     except Refused as refusal:
-        return Section(str(backend), problem.name, (), refused=str(refusal))
+        return Section(label(backend), problem.name, (), refused=str(refusal))
     found = [checks.check_forward_parity(long)] if isinstance(problem.optimizer, SGD) else []
     found += [checks.check_replay(long), checks.check_repeatable(short)]
     found += _BY_KIND[backend.capabilities.exactness](short, long)
-    return Section(str(backend), problem.name, tuple(found))
+    return Section(label(backend), problem.name, tuple(found))
 
 
 def exact_peers(
@@ -165,7 +166,14 @@ def _central_differences(subject: Subject, start: int = 0) -> Check:
     return checks.check_directions(subject, start=start)
 
 
+def label(backend: TeacherGradientBackend) -> str:
+    """The name with its options where the backend can say them."""
+    return str(backend) if isinstance(backend, Backend) else backend.name
+
+
 def _with(backend: TeacherGradientBackend, **options: Any) -> TeacherGradientBackend:
     """The backend with other options, those that it has."""
+    if not dataclasses.is_dataclass(backend):
+        return backend
     known = {option.name for option in dataclasses.fields(backend)}  # type: ignore[arg-type]
     return dataclasses.replace(backend, **{key: value for key, value in options.items() if key in known})  # type: ignore[type-var]
