@@ -51,6 +51,7 @@ class Results:
     memory_ranking: pd.DataFrame
     students: pd.DataFrame
     curves: pd.DataFrame
+    selections: pd.DataFrame
     teaching: pd.DataFrame
     failures: pd.DataFrame
 
@@ -72,6 +73,7 @@ def analyse(run: Run) -> Results:
         memory_ranking=ranking(quality, "peak_above_start_mib"),
         students=students,
         curves=load.curves(run),
+        selections=load.selections(run),
         teaching=teaching_summary(students, load.teachings(run)),
         failures=load.failures(run),
     )

@@ -6,7 +6,7 @@ page replaces by its light or dark theme.
 
 import html
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import pandas as pd
@@ -370,20 +370,20 @@ def _accuracy_panel(problem: str, teaching: pd.DataFrame, results: Results) -> P
 
 
 def dev_curves(results: Results) -> FigureGroup:
-    """The dev objective along the teacher's optimisation, one line per gradient method."""
-    learned = (
-        results.curves.groupby("cell_id").filter(lambda curve: len(curve) > 1)
-        if len(results.curves)
-        else results.curves
-    )
+    """The dev objective along the teacher's optimisation, and the held-out students that choose among its teachers."""
     palette = colours(results.methods)
-    panels = [_curve_panel(str(problem), group, palette) for problem, group in learned.groupby("problem")]
+    judged = {str(problem): group for problem, group in results.selections.groupby("problem")}
+    panels = []
+    for problem, group in results.curves.groupby("problem"):
+        panels.append(_curve_panel(str(problem), group, palette))
+        if str(problem) in judged:
+            panels.append(_selection_panel(str(problem), judged[str(problem)], palette))
     return FigureGroup(
         "curves",
         "The teacher's optimisation",
-        "The dev objective that the teacher climbs, averaged over the students of each outer step; a ring marks "
-        "the teacher that was kept.",
-        tuple(LegendEntry(method, palette[method], "circle") for method in in_order(learned["method"])),
+        "The dev objective that the teacher climbs, a mean over each outer step's students; and the dev accuracy of "
+        "held-out students, mean and standard deviation, by which a teacher is kept: the ringed one.",
+        tuple(LegendEntry(method, palette[method], "circle") for method in in_order(results.curves["method"])),
         tuple(panels),
     )
 
@@ -391,41 +391,66 @@ def dev_curves(results: Results) -> FigureGroup:
 def _curve_panel(problem: str, curves: pd.DataFrame, palette: Mapping[str, str]) -> Panel:
     figure = go.Figure()
     told = []
-    for method in in_order(curves["method"]):
-        for seed, own in curves[curves["method"] == method].groupby("seed"):
-            line = own.sort_values("outer_step")
-            told.append(f"{method} from {line['value'].iloc[0]:.3f} to {line['value'].iloc[-1]:.3f}")
-            figure.add_trace(
-                go.Scatter(
-                    x=line["outer_step"],
-                    y=line["value"],
-                    mode="lines+markers",
-                    line={"color": palette[method], "width": 2},
-                    marker={"size": 5},
-                    customdata=line[["gradient_norm"]],
-                    hovertemplate=f"<b>{_text(method)}</b>, seed {seed}, outer step %{{x}}<br>objective %{{y:.4f}}, "
-                    "gradient norm %{customdata[0]:.3g}<extra></extra>",
-                )
+    for method, seed, line in _lines(curves):
+        told.append(f"{method} from {line['value'].iloc[0]:.3f} to {line['value'].iloc[-1]:.3f}")
+        figure.add_trace(
+            go.Scatter(
+                x=line["outer_step"],
+                y=line["value"],
+                mode="lines+markers",
+                line={"color": palette[method], "width": 2},
+                marker={"size": 5},
+                customdata=line[["gradient_norm"]],
+                hovertemplate=f"<b>{_text(method)}</b>, seed {seed}, outer step %{{x}}<br>objective %{{y:.4f}}, "
+                "gradient norm %{customdata[0]:.3g}<extra></extra>",
             )
-            kept = line[line["selected"]]
-            figure.add_trace(
-                go.Scatter(
-                    x=kept["outer_step"],
-                    y=kept["value"],
-                    mode="markers",
-                    marker={
-                        "symbol": "circle-open",
-                        "size": 15,
-                        "color": palette[method],
-                        "line": {"width": 2.5, "color": palette[method]},
-                    },
-                    hoverinfo="skip",
-                )
-            )
+        )
     _style(figure, height=340)
     figure.update_xaxes(title="outer step", nticks=8)
     figure.update_yaxes(title="dev objective", nticks=6)
-    return Panel(problem, f"Dev objective on {problem}. {'; '.join(told)}.", figure)
+    return Panel(f"{problem}, dev objective", f"{problem}, dev objective: {'; '.join(told)}.", figure)
+
+
+def _selection_panel(problem: str, selections: pd.DataFrame, palette: Mapping[str, str]) -> Panel:
+    figure = go.Figure()
+    told = []
+    for method, seed, line in _lines(selections):
+        kept = line[line["selected"]]
+        told += [f"{method} {value:.3f} at outer step {step}" for step, value in zip(*_points(kept), strict=True)]
+        figure.add_trace(
+            go.Scatter(
+                x=line["outer_step"],
+                y=line["dev_accuracy_mean"],
+                mode="lines+markers",
+                line={"color": palette[method], "width": 1.5},
+                marker={"size": 7},
+                error_y={"array": line["dev_accuracy_std"], "thickness": 1, "width": 3},
+                hovertemplate=f"<b>{_text(method)}</b>, seed {seed}, outer step %{{x}}<br>held-out students "
+                "%{y:.4f} ± %{error_y.array:.4f}<extra></extra>",
+            )
+        )
+        figure.add_trace(_ring(*_points(kept), palette[method]))
+    _style(figure, height=340)
+    figure.update_xaxes(title="outer step", nticks=8)
+    figure.update_yaxes(title="dev accuracy", nticks=6)
+    title = f"{problem}, held-out students"
+    return Panel(title, f"{title}, dev accuracy of the teachers kept: {'; '.join(told)}.", figure)
+
+
+def _lines(frame: pd.DataFrame) -> Iterator[tuple[str, int, pd.DataFrame]]:
+    """Method, seed and rows in the order of outer steps, method by method."""
+    for method in in_order(frame["method"]):
+        for seed, own in frame[frame["method"] == method].groupby("seed"):
+            yield method, int(str(seed)), own.sort_values("outer_step")
+
+
+def _points(rows: pd.DataFrame) -> tuple[list[int], list[float]]:
+    return rows["outer_step"].tolist(), rows["dev_accuracy_mean"].tolist()
+
+
+def _ring(x: list[int], y: list[float], colour: str) -> go.Scatter:
+    marker = {"symbol": "circle-open", "size": 16, "color": colour, "line": {"width": 2.5, "color": colour}}
+    return go.Scatter(x=x, y=y, mode="markers", marker=marker, hoverinfo="skip")
 
 
 def _style(figure: go.Figure, *, height: int) -> None:

@@ -97,20 +97,30 @@ def students(run: Run) -> pd.DataFrame:
 
 
 def curves(run: Run) -> pd.DataFrame:
-    """One row per teaching cell and outer step: dev objective, norm of the teacher gradient, seconds."""
+    """One row per teaching cell and outer step: dev objective, norm of the teacher gradient, seconds.
+
+    A step whose students all diverged has no value.
+    """
     rows = [
-        {
-            **_teaching_keys(cell),
-            "outer_step": point["outer_step"],
-            "value": point["value"],
-            "gradient_norm": point.get("gradient_norm"),
-            "seconds": point.get("seconds"),
-            "selected": point["outer_step"] == cell["measurements"].get("selected_outer_step"),
-        }
+        {**_teaching_keys(cell), **{key: point.get(key) for key in _CURVE_POINT}, **(_NO_VALUE if _lost(point) else {})}
         for cell in _results(run, "teaching")
         for point in cell["measurements"].get("curve", [])
     ]
-    return pd.DataFrame(rows, columns=_CURVE_COLUMNS)
+    return pd.DataFrame(rows, columns=[*_TEACHING_KEYS, *_CURVE_POINT])
+
+
+def selections(run: Run) -> pd.DataFrame:
+    """One row per teaching cell and judged teacher: dev accuracy of held-out students, and whether it was kept."""
+    rows = [
+        {
+            **_teaching_keys(cell),
+            **{key: point[key] for key in _JUDGED},
+            "selected": point["outer_step"] == cell["measurements"].get("selected_outer_step"),
+        }
+        for cell in _results(run, "teaching")
+        for point in cell["measurements"].get("selection", [])
+    ]
+    return pd.DataFrame(rows, columns=[*_TEACHING_KEYS, *_JUDGED, "selected"])
 
 
 def teachings(run: Run) -> pd.DataFrame:
@@ -259,9 +269,14 @@ _MEASUREMENTS: Mapping[str, _Form] = {
                 "outer_step": _is_count,
                 "value": _is_number,
                 "gradient_norm?": _or_null(_is_number),
+                "diverged?": _is_count,
                 "seconds?": _or_null(_is_duration),
             }
         ),
+        "selection?": _list_of(
+            {"outer_step": _is_count, "dev_accuracy_mean": _is_number, "dev_accuracy_std": _is_duration}
+        ),
+        "schedule?": _is_text,
         "selected_outer_step?": _or_null(_is_count),
         "seconds_training?": _or_null(_is_duration),
         "seconds_students?": _or_null(_is_duration),
@@ -480,11 +495,14 @@ def _above_start_mib(measured: Mapping[str, Any], where: str) -> float:
 
 _TEACHING_KEYS = ["cell_id", "problem", "method", "seed", "loss"]
 _STUDENT_COLUMNS = [*_TEACHING_KEYS, "lr", "horizon", "outer_steps", "student_seed", "dev_accuracy", "test_accuracy"]
-_CURVE_COLUMNS = [*_TEACHING_KEYS, "outer_step", "value", "gradient_norm", "seconds", "selected"]
+_CURVE_POINT = ("outer_step", "value", "gradient_norm", "diverged", "seconds")
+_JUDGED = ("outer_step", "dev_accuracy_mean", "dev_accuracy_std")
+_NO_VALUE = {"value": math.nan, "gradient_norm": math.nan}
 _TEACHING_COLUMNS = [
     *_TEACHING_KEYS,
     "lr",
     "lr_at_grid_edge",
+    "schedule",
     "horizon",
     "train",
     "dev",
@@ -500,9 +518,14 @@ def _teaching_keys(cell: Mapping[str, Any]) -> dict[str, Any]:
     return {**{key: cell[key] for key in _TEACHING_KEYS if key != "loss"}, "loss": cell["measurements"]["loss"]}
 
 
+def _lost(point: Mapping[str, Any]) -> bool:
+    """An outer step that had no finite student left: the engine writes zeros for what it could not measure."""
+    return bool(point.get("diverged")) and point["value"] == 0 and not point.get("gradient_norm")
+
+
 def _teaching_row(cell: Mapping[str, Any]) -> dict[str, Any]:
     measured = cell["measurements"]
-    tried = [point["lr"] for point in measured.get("lr_grid", [])]
+    tried = {point["lr"] for point in measured.get("lr_grid", [])}
     return {
         **_teaching_keys(cell),
         **{key: measured.get(key) for key in _TEACHING_COLUMNS if key not in (*_TEACHING_KEYS, "lr_at_grid_edge")},

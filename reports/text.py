@@ -259,7 +259,7 @@ def _teaching_note(measured: pd.DataFrame) -> str:
 def _teaching_row(row: Row, several: bool, detail: bool) -> tuple[str, ...]:
     short = (
         _loss_name(row, several),
-        f"{row['lr']:g}" + ("*" if row["lr_at_grid_edge"] else ""),
+        f"{row['lr']:g}{'*' if row['lr_at_grid_edge'] else ''} {row['schedule'] or ''}".rstrip(),
         _count(row["outer_steps"]),
         accuracy(estimate_in(row, "test_accuracy")),
         points(estimate_in(row, "over_cross_entropy")),

@@ -108,6 +108,7 @@ class RunWriter:
         measurements = {
             "loss": "learned" if learned else method.removesuffix("-teacher"),
             "lr": 1.2,
+            "schedule": "linear",
             "lr_grid": [{"lr": lr, "dev_accuracy": 0.9} for lr in (0.6, 1.2, 2.4)],
             "students": [
                 {"seed": 100 + index, "dev_accuracy": accuracy + 0.01, "test_accuracy": accuracy}
@@ -123,11 +124,15 @@ class RunWriter:
                     "outer_step": step,
                     "value": 0.6 + (accuracies[0] - 0.6) * (1 - (0.9 - 0.01 * len(method) / 20) ** step),
                     "gradient_norm": 1.2,
+                    "diverged": 0,
                     "seconds": 0.8,
                 }
-                for step in range(21 if learned else 0)
+                for step in range(20 if learned else 0)
             ],
-            "selection": [],
+            "selection": [
+                {"outer_step": step, "dev_accuracy_mean": 0.94 + step / 1000, "dev_accuracy_std": 0.005}
+                for step in ((0, 10, 20) if learned else ())
+            ],
             "selected_outer_step": 20 if learned else None,
             "seconds_training": 21.0 if learned else 0.0,
             "seconds_students": 5.0,

@@ -71,8 +71,10 @@ def test_the_accuracy_plot_has_every_student_and_the_interval_of_the_mean(result
 def test_the_curves_are_those_of_the_learned_losses(results: Results) -> None:
     group = figures.dev_curves(results)
     assert [entry.label for entry in group.legend] == ["rmd", "higher", "truncated[window=100]"]
-    line, kept = group.panels[0].figure.data[:2]
-    assert len(line.x) == 21 and list(kept.x) == [20]
+    climb, judged = group.panels
+    assert len(climb.figure.data) == 3 and len(climb.figure.data[0].x) == 20
+    line, ring = judged.figure.data[:2]
+    assert list(line.x) == [0, 10, 20] and list(ring.x) == [20] and list(ring.y) == [0.96]
 
 
 def test_every_panel_is_described_in_words(results: Results) -> None:

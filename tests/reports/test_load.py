@@ -53,8 +53,21 @@ def test_every_student_and_every_outer_step_has_a_row(run_folder: Path) -> None:
     run = load_run(run_folder)
     assert len(load.students(run)) == 5 * 12
     curves = load.curves(run)
-    assert len(curves) == 3 * 21
-    assert set(curves.loc[curves["selected"], "outer_step"]) == {20}
+    assert len(curves) == 3 * 20
+
+
+def test_the_kept_teacher_is_among_those_that_were_judged(run_folder: Path) -> None:
+    selections = load.selections(load_run(run_folder))
+    assert len(selections) == 3 * 3
+    assert selections.loc[selections["selected"], "outer_step"].tolist() == [20] * 3
+
+
+def test_an_outer_step_without_a_finite_student_has_no_value(writer: Any) -> None:
+    lost = {"outer_step": 0, "value": 0.0, "gradient_norm": 0.0, "diverged": 2, "seconds": 1.0}
+    some = {"outer_step": 1, "value": 0.5, "gradient_norm": 1.0, "diverged": 1, "seconds": 1.0}
+    writer.teaching("digits/mlp", "rmd", [0.9] * 10, curve=[lost, some])
+    curves = load.curves(load_run(writer.finish()))
+    assert math.isnan(curves.at[0, "value"]) and curves.at[1, "value"] == 0.5
 
 
 def test_a_learning_rate_at_the_end_of_its_grid_is_marked(run_folder: Path) -> None:

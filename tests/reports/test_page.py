@@ -136,7 +136,7 @@ def test_every_number_of_the_teaching_table_is_the_derived_one(kept_run: Path, p
     assert len(rows) == len(teaching) == 5
     for row, (_, derived) in zip(rows, teaching.iterrows(), strict=True):
         assert (row["loss"], row["students"]) == (derived["method"], "12")
-        assert float(row["lr"].rstrip("*")) == derived["lr"]
+        assert row["lr"].replace("*", "") == f"{derived['lr']:g} linear"
         assert_shown(row["test accuracy"], *estimate(derived, "test_accuracy"))
         for column, name in (("over cross-entropy", "over_cross_entropy"), ("over untrained", "over_untrained")):
             if pd.isna(derived[name]):
@@ -193,7 +193,7 @@ def test_the_page_refers_to_no_host(page: Page) -> None:
 def test_plotly_is_written_once_and_every_plot_has_its_data(page: Page) -> None:
     plots = [attrs["data-figure"] for tag, attrs in page.elements if attrs.get("class") == "plot" and tag == "div"]
     data = [attrs["id"] for attrs, text in page.scripts if attrs.get("type") == "application/json" and json.loads(text)]
-    assert plots == data and len(plots) == 4 + 4 + 1 + 1
+    assert plots == data and len(plots) == 4 + 4 + 1 + 2
     assert sum(len(text) > 1_000_000 for _, text in page.scripts) == 1
 
 
