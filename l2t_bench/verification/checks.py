@@ -16,7 +16,7 @@ from l2t_bench.problem import Step, TeachingProblem
 from l2t_bench.verification import numeric
 from l2t_bench.verification.samples import Quadratic
 
-_STEP_SIZES = (1e-3, 1e-4, 1e-5, 1e-6)
+_STEP_SIZES = (1e-2, 1e-3, 1e-4, 1e-5, 1e-6)
 """Central differences are taken at several step sizes and the nearest counts: a kink of a ReLU spoils the large ones,
 rounding the small ones, and a wrong derivative is wrong at all of them."""
 
