@@ -1,0 +1,332 @@
+"""Mistakes: each is answered by a clear error that says what to do, before work is lost, by every backend alike."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+import l2t_bench as l2t
+from l2t_bench.errors import Diverged, L2TError, UnknownNameError
+from l2t_bench.objectives import accuracy
+from l2t_bench.problem import TeachingProblem
+from l2t_bench.verification.samples import general_theta, random_batch, random_problem
+
+BACKENDS = ("rmd", "truncated[window=3]", "higher", "torchopt", "torchopt[api=meta]", "torchopt-implicit", "functorch")
+
+every_backend = pytest.mark.parametrize("backend", BACKENDS)
+
+
+def differentiate(backend: str, problem: TeachingProblem, **arguments: Any) -> l2t.TeacherGradient:
+    arguments = {"horizon": 60} | arguments if "steps" not in arguments else arguments
+    theta = arguments.pop("theta", None) or general_theta(problem)
+    return l2t.load_backend(backend).teacher_gradient(problem, theta, **arguments)
+
+
+def counted(problem: TeachingProblem) -> tuple[TeachingProblem, list[int]]:
+    """The problem, and a list of the batches that were drawn."""
+    drawn: list[int] = []
+
+    def train(index: int, seed: int) -> Any:
+        drawn.append(index)
+        return problem.train(index, seed)
+
+    return dataclasses.replace(problem, train=train), drawn
+
+
+# -- losses and objectives ---------------------------------------------------------------------------------------------
+
+
+@every_backend
+@pytest.mark.parametrize(
+    ("loss", "answer"),
+    [
+        (lambda logits, target, phi: logits.sum(-1), r"must return a scalar, not shape \(8,\): take its \.mean\(\)"),
+        (lambda logits, target, phi: 1.0, "must return a scalar tensor, not float"),
+        (lambda logits, target, phi: None, "must return a scalar tensor, not NoneType"),
+        (lambda logits, target, phi: torch.ones(()), "the loss does not depend on the student's parameters"),
+        (lambda logits, target, phi: logits.detach().mean(), "the loss does not depend on the student's parameters"),
+        (lambda logits, target, phi: phi.sum(), "the loss does not depend on the student's parameters"),
+        (lambda logits, target, phi: (logits.argmax(-1) == target).sum(), "the loss does not depend on the student's"),
+    ],
+    ids=["vector", "number", "nothing", "constant", "detached", "of phi alone", "count of hits"],
+)
+def test_a_loss_that_cannot_teach_is_refused_at_the_first_step(
+    backend: str, loss: Callable[[Any, Any, Any], Any], answer: str
+) -> None:
+    problem, drawn = counted(dataclasses.replace(random_problem(), loss=loss))
+    with pytest.raises(l2t.UserError, match=answer):
+        differentiate(backend, problem)
+    assert set(drawn) == {0}
+
+
+@every_backend
+def test_a_loss_of_one_entry_counts_as_a_scalar(backend: str) -> None:
+    plain = random_problem()
+    boxed = dataclasses.replace(plain, loss=lambda logits, target, phi: plain.loss(logits, target, phi)[None])
+    ours, theirs = differentiate(backend, boxed, horizon=5), differentiate(backend, plain, horizon=5)
+    for name, tensor in theirs.d_theta.items():
+        assert torch.equal(ours.d_theta[name], tensor)
+
+
+@every_backend
+@pytest.mark.parametrize(
+    ("objective", "answer"),
+    [
+        (lambda logits, target: logits.sum(-1), r"objective\(output, target\) must return a scalar, not shape"),
+        (accuracy, "must return a scalar tensor, not float"),
+        (lambda logits, target: (logits.argmax(-1) == target).double().mean(), "has no derivative by the student's"),
+    ],
+    ids=["vector", "number", "without derivative"],
+)
+def test_an_objective_that_cannot_be_climbed_is_an_error(
+    backend: str, objective: Callable[[Any, Any], Any], answer: str
+) -> None:
+    with pytest.raises(l2t.UserError, match=answer):
+        differentiate(backend, dataclasses.replace(random_problem(), objective=objective), horizon=3)
+
+
+# -- runs --------------------------------------------------------------------------------------------------------------
+
+
+@every_backend
+@pytest.mark.parametrize("horizon", [0, -5, 2.5, None])
+def test_a_horizon_that_is_no_positive_number_is_an_error(backend: str, horizon: Any) -> None:
+    problem, drawn = counted(random_problem())
+    with pytest.raises(l2t.UserError, match="horizon"):
+        differentiate(backend, problem, horizon=horizon)
+    assert drawn == []
+
+
+@every_backend
+def test_a_batch_source_that_gives_another_batch_is_found_out_at_once(backend: str) -> None:
+    generator = torch.Generator().manual_seed(0)
+    drawn: list[int] = []
+
+    def train(index: int, seed: int) -> tuple[Tensor, Tensor]:
+        drawn.append(index)
+        return torch.randn(8, 6, generator=generator, dtype=torch.float64), random_batch(0)[1]
+
+    with pytest.raises(l2t.UserError, match="it must be a pure function of"):
+        differentiate(backend, dataclasses.replace(random_problem(), train=train))
+    assert drawn == [0, 0]
+
+
+@every_backend
+def test_theta_of_another_teacher_is_an_error_before_the_run(backend: str) -> None:
+    problem, drawn = counted(random_problem())
+    other = random_problem(keys=5).init_teacher(0)
+    with pytest.raises(l2t.UserError, match=r"theta\['W'\] has shape \(4, 4, 5\), not \(4, 4, 3\)"):
+        differentiate(backend, problem, theta=other)
+    with pytest.raises(l2t.UserError, match=r"theta has the keys weight; the teacher's are V, W"):
+        differentiate(backend, problem, theta={"weight": other["W"]})
+    assert drawn == []
+
+
+@every_backend
+def test_steps_of_another_student_are_an_error(backend: str) -> None:
+    problem = random_problem()
+    steps = l2t.record(problem, general_theta(problem), horizon=3, seed=1)
+    with pytest.raises(l2t.UserError, match="pass the seed of that run"):
+        differentiate(backend, problem, steps=steps, seed=2)
+
+
+@every_backend
+def test_a_teacher_that_produces_nan_is_named(backend: str) -> None:
+    problem = random_problem()
+    theta = general_theta(problem)
+    theta["W"][0, 0, 0] = torch.nan
+    with pytest.raises(Diverged, match="the teacher's phi is not finite at step 0") as caught:
+        differentiate(backend, problem, theta=theta)
+    assert caught.value.step == 0
+
+
+@every_backend
+def test_a_student_that_produces_nan_is_named_with_the_step(backend: str) -> None:
+    healthy = random_problem()
+
+    def train(index: int, seed: int) -> tuple[Tensor, Tensor]:
+        inputs, targets = healthy.train(index, seed)
+        return (inputs * torch.nan if index == 7 else inputs), targets
+
+    with pytest.raises(Diverged, match="the student's loss is not finite at step 7: lower the student's lr") as caught:
+        differentiate(backend, dataclasses.replace(healthy, train=train), horizon=12)
+    assert caught.value.step == 7
+
+
+@every_backend
+def test_a_student_that_explodes_is_named_and_not_returned(backend: str) -> None:
+    exploding = dataclasses.replace(
+        random_problem(optimizer=l2t.SGD(lr=1e150, momentum=0.9)),
+        loss=lambda logits, target, phi: phi.diagonal().mean() * logits.square().mean(),
+    )
+    with pytest.raises(Diverged, match="is not finite"):
+        differentiate(backend, exploding, horizon=20)
+
+
+@every_backend
+def test_an_objective_that_is_nan_at_the_end_is_named(backend: str) -> None:
+    problem = dataclasses.replace(random_problem(), objective=lambda logits, target: logits.mean() * torch.nan)
+    with pytest.raises(Diverged, match="the dev objective or its gradient is not finite at omega_T") as caught:
+        differentiate(backend, problem, horizon=4)
+    assert caught.value.step == 4
+
+
+class SignDescent:
+    """An optimiser of the user's own, with the methods of the contract, that no backend knows how to pull back."""
+
+    def lr_at(self, index: int, horizon: int) -> float:
+        return 0.1
+
+    def step(self, params: Any, gradients: Any, momentum: Any, lr: float) -> Any:
+        return {name: params[name] - lr * gradients[name].sign() for name in params}, None
+
+    def pull_back(self, adjoint: Any, lr: float, *, first: bool) -> Any:
+        raise AssertionError("a backend that does not know an optimiser must refuse it")
+
+
+@every_backend
+def test_an_optimiser_that_a_backend_does_not_know_is_refused_before_the_run(backend: str) -> None:
+    problem, drawn = counted(dataclasses.replace(random_problem(), optimizer=SignDescent()))
+    with pytest.raises(l2t.Refused, match="does not differentiate SignDescent; it can do SGD") as caught:
+        differentiate(backend, problem)
+    assert drawn == [] and caught.value.instead == "it can do SGD"
+    assert not l2t.load_backend(backend).supports(problem, 10)
+
+
+# -- names and options -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("load", "answer"),
+    [
+        (lambda: l2t.load_backend("rdm"), "no backend 'rdm': did you mean 'rmd'?"),
+        (lambda: l2t.load_backend("functorh"), "no backend 'functorh': did you mean 'functorch'?"),
+        (lambda: l2t.load_backend("torchopt_implicit"), "no backend 'torchopt_implicit': did you mean"),
+        (lambda: l2t.build_problem("digits/mpl"), "no problem 'digits/mpl': did you mean 'digits/mlp'?"),
+        (lambda: l2t.build_problem("minst/lenet"), "no problem 'minst/lenet': did you mean 'mnist/lenet'?"),
+        (lambda: l2t.load_backend("xyz"), "no backend 'xyz'; there are functorch, higher, rmd, torchopt, "),
+    ],
+)
+def test_an_unknown_name_is_answered_with_the_nearest_known_one(load: Callable[[], Any], answer: str) -> None:
+    with pytest.raises(UnknownNameError) as caught:
+        load()
+    assert str(caught.value).startswith(answer)
+
+
+@pytest.mark.parametrize(
+    ("load", "answer"),
+    [
+        (lambda: l2t.load_backend("rmd[window=5]"), "rmd has no option 'window'; its options are store"),
+        (
+            lambda: l2t.load_backend("truncated[windo=5]"),
+            "truncated has no option 'windo': did you mean 'window'?; its options are window",
+        ),
+        (lambda: l2t.load_backend("higher[store=all]"), "higher has no option 'store'; it has no options"),
+        (lambda: l2t.load_backend("rmd[store=some]"), "rmd: store must be one of all, not 'some'"),
+        (lambda: l2t.load_backend("truncated[window=0]"), "truncated: window must be at least 1 step, not 0"),
+        (lambda: l2t.load_backend("truncated[window=ten]"), "truncated: window must be a whole number, not 'ten'"),
+        (lambda: l2t.load_backend("torchopt[api=metta]"), "torchopt: api must be one of functional, meta, not 'metta'"),
+        (lambda: l2t.load_backend("rmd[store]"), "'store' in 'rmd[store]' is not of the form option=value"),
+    ],
+)
+def test_a_wrong_option_of_a_backend_is_answered_with_those_it_has(load: Callable[[], Any], answer: str) -> None:
+    with pytest.raises(l2t.UserError) as caught:
+        load()
+    assert str(caught.value).startswith(answer)
+
+
+@pytest.mark.parametrize("option", ["damping=-1", "iterations=0", "batches=0"])
+def test_a_number_that_the_implicit_backend_cannot_use_is_an_error(option: str) -> None:
+    with pytest.raises(l2t.UserError, match=option.split("=", maxsplit=1)[0]):
+        l2t.load_backend(f"torchopt-implicit[{option}]")
+
+
+@pytest.mark.parametrize(
+    ("option", "answer"),
+    [
+        ("batch=0", "the batch size must be at least 1"),
+        ("batch=2.5", "batch must be a whole number"),
+        ("train=0", "train and dev must each hold an example"),
+        ("dev=-1", "train and dev must each hold an example"),
+        ("split=-1", "the seed of the split must not be negative"),
+        ("lr=0", "lr must be a positive number"),
+        ("lr=-0.1", "lr must be a positive number"),
+        ("lr=nan", "lr must be a finite number"),
+        ("schedule=linaer", "schedule must be one of constant, linear, not 'linaer': did you mean 'linear'"),
+        ("momentum=1", r"momentum must be in \[0, 1\)"),
+        ("momentum=-0.1", r"momentum must be in \[0, 1\)"),
+        ("dampening=inf", "dampening must be a finite number"),
+        ("weight_decay=-1e-4", "weight_decay must not be negative"),
+        ("nesterov=true,momentum=0", "Nesterov momentum needs momentum > 0 and dampening = 0"),
+        ("nesterov=true,dampening=0.5", "Nesterov momentum needs momentum > 0 and dampening = 0"),
+        ("nesterov=1", "nesterov must be true or false"),
+        ("beta=0", "beta must be positive"),
+        ("features=all", "features must be one of paper, none"),
+        ("refresh=0", "every and train_batches must be at least 1"),
+        ("keys=0", "classes, features and keys must be at least 1"),
+        ("noise=-1", "noise must not be negative"),
+        ("smoothing=2", r"smoothing in \[0, 1\]"),
+        ("dev_chunk=0", "dev_chunk must be at least 1"),
+        ("hidden=0", "the hidden layer must have at least one unit"),
+        ("nonlinearity=sin", "nonlinearity must be one of relu, tanh"),
+        ("window=3", "has no option 'window'; its options are batch, train, dev, "),
+    ],
+)
+@pytest.mark.parametrize("name", ["digits/mlp", "mnist/lenet"])
+def test_a_wrong_option_of_a_problem_is_an_error_when_it_is_built_and_not_later(
+    name: str, option: str, answer: str
+) -> None:
+    with pytest.raises(l2t.UserError, match=answer):
+        l2t.build_problem(f"{name}[{option}]")
+
+
+def test_sizes_beyond_the_data_are_an_error_when_the_data_are_read() -> None:
+    for options, answer in [
+        ("train=1500,dev=400", "train=1500 and dev=400 are more than the 1797 examples there are"),
+        ("train=10,batch=20", "10 training examples are fewer than a batch of 20"),
+    ]:
+        with pytest.raises(l2t.UserError, match=answer):
+            l2t.build_problem(f"digits/mlp[{options}]").train(0, 0)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "int64", "double precision", ""])
+def test_another_dtype_than_the_two_is_an_error(dtype: str) -> None:
+    with pytest.raises(l2t.UserError, match="dtype must be float32 or float64, not"):
+        l2t.build_problem("digits/mlp", dtype=dtype)
+
+
+@pytest.mark.parametrize("device", ["gpu", "meta", "mps", "", "cuda:x"])
+def test_a_device_that_nothing_here_runs_on_is_an_error(device: str) -> None:
+    with pytest.raises(l2t.UserError, match="give cpu, cuda or cuda:N"):
+        l2t.build_problem("digits/mlp", device=device)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
+def test_a_gpu_that_is_not_there_is_an_error() -> None:
+    with pytest.raises(l2t.UserError, match="this machine has no GPU that torch can use"):
+        l2t.build_problem("digits/mlp", device="cuda")
+
+
+@pytest.mark.parametrize(
+    ("options", "answer"),
+    [
+        ({"lr": 0.0}, "lr must be a positive number or a schedule"),
+        ({"lr": float("inf")}, "lr must be a positive number or a schedule"),
+        ({"lr": 0.1, "weight_decay": float("nan")}, "weight_decay must not be negative"),
+        ({"lr": 0.1, "dampening": float("nan")}, "dampening must be a finite number"),
+        ({"lr": 0.1, "momentum": float("nan")}, r"momentum must be in \[0, 1\)"),
+    ],
+)
+def test_numbers_that_torchs_sgd_would_not_take_are_an_error(options: dict[str, float], answer: str) -> None:
+    with pytest.raises(l2t.UserError, match=answer):
+        l2t.SGD(**options)  # type: ignore[arg-type]
+
+
+def test_every_error_of_ours_is_one_family_and_a_mistake_is_a_value_error() -> None:
+    assert issubclass(l2t.UserError, L2TError) and issubclass(l2t.UserError, ValueError)
+    assert issubclass(l2t.Refused, L2TError) and issubclass(l2t.Diverged, L2TError)
+    assert not issubclass(l2t.Diverged, l2t.UserError), "a diverged student is a result, not a mistake"
+    assert not l2t.Refused("no") and str(l2t.Refused("no", "but yes")) == "no; but yes"
