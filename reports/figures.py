@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import pandas as pd
 import plotly.graph_objects as go
 from l2t_bench.reports.derive import CROSS_ENTROPY, UNTRAINED, Results, base_name, estimate_in, in_order
-from l2t_bench.reports.text import loss_label
+from l2t_bench.reports.text import loss_name
 from plotly.subplots import make_subplots
 
 INK, MUTED, GRID, PAPER = "#1c2126", "#5c6670", "#dfe2e4", "#fffefc"  # looked up and replaced by the page's theme
@@ -316,7 +316,8 @@ def student_accuracy(results: Results) -> FigureGroup:
     return FigureGroup(
         "accuracy",
         "What the losses teach",
-        "Each small marker is a fresh student that no choice has seen; large ones are means with 95 % intervals.",
+        "Losses are named by the gradient that their teacher learned with. Each small marker is a fresh student that no "
+        "choice has seen; large ones are means with 95 % intervals.",
         (),
         tuple(panels),
     )
@@ -331,8 +332,8 @@ def _accuracy_panel(problem: str, teaching: pd.DataFrame, results: Results) -> P
         row = {str(key): value for key, value in record.items()}
         own = results.students[results.students["cell_id"] == row["cell_id"]]
         mean, colour = estimate_in(row, "test_accuracy"), palette[row["method"]]
-        labels.append(_text(loss_label(row, several)))
-        told.append(f"{loss_label(row, several)} {mean.value:.3f}")
+        labels.append(_text(loss_name(row, several)))
+        told.append(f"{loss_name(row, several)} {mean.value:.3f}")
         spread = [-place + 0.26 * ((index % 5) / 2 - 1) for index in range(len(own))]
         figure.add_trace(
             go.Scatter(
@@ -365,7 +366,7 @@ def _accuracy_panel(problem: str, teaching: pd.DataFrame, results: Results) -> P
         )
     _style(figure, height=100 + 46 * len(labels))
     figure.update_yaxes(tickvals=[-place for place in range(len(labels))], ticktext=labels, showgrid=False)
-    figure.update_xaxes(title="test accuracy", nticks=6)
+    figure.update_xaxes(title="test accuracy", nticks=5)
     return Panel(problem, f"Test accuracy on {problem}. {'; '.join(told)}.", figure)
 
 
@@ -475,6 +476,7 @@ def _style(figure: go.Figure, *, height: int) -> None:
         "title_font": {"size": 12, "color": MUTED},
         "title_standoff": 8,
         "tickfont": {"size": 11, "color": MUTED},
+        "tickangle": 0,
     }
     figure.update_xaxes(**axes)
     figure.update_yaxes(**axes)

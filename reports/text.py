@@ -239,7 +239,7 @@ def _teaching_table(problem: Any, planned: pd.DataFrame, teaching: pd.DataFrame,
     columns = _TEACHING_COLUMNS + (_TEACHING_DETAIL if detail else ())
     rows = [_teaching_row(row, several, detail) for row in rows_of(measured)]
     for row in rows_of(planned[~planned["cell_id"].isin(measured["cell_id"])]):
-        rows.append((f"{_loss_name(row, several)}: {row['status']}", *[DASH] * (len(columns) - 1)))
+        rows.append((f"{loss_name(row, several)}: {row['status']}", *[DASH] * (len(columns) - 1)))
     counts = sorted(set(measured["students"]))
     each = f", {counts[0]} students each" if len(counts) == 1 else ""
     return Table(f"Students taught on {problem}{each}", columns, tuple(rows), _teaching_note(measured))
@@ -258,7 +258,7 @@ def _teaching_note(measured: pd.DataFrame) -> str:
 
 def _teaching_row(row: Row, several: bool, detail: bool) -> tuple[str, ...]:
     short = (
-        _loss_name(row, several),
+        loss_name(row, several),
         f"{row['lr']:g}{'*' if row['lr_at_grid_edge'] else ''} {row['schedule'] or ''}".rstrip(),
         _count(row["outer_steps"]),
         accuracy(estimate_in(row, "test_accuracy")),
@@ -270,7 +270,8 @@ def _teaching_row(row: Row, several: bool, detail: bool) -> tuple[str, ...]:
     return (*short, str(row["students"]), number(row["seconds_training"]), number(row["seconds_students"]))
 
 
-def _loss_name(row: Row, several_seeds: bool) -> str:
+def loss_name(row: Row, several_seeds: bool) -> str:
+    """How tables and plots name a teaching cell: by its method, and by its seed where there is more than one."""
     return f"{row['method']}, seed {row['seed']}" if several_seeds else str(row["method"])
 
 
@@ -284,7 +285,7 @@ def _count(value: Any) -> str:
 
 def loss_label(row: Row, several_seeds: bool = False) -> str:
     """What a teaching cell is called: the control's name, or by which gradient its teacher learned."""
-    name = _loss_name(row, several_seeds)
+    name = loss_name(row, several_seeds)
     return name if row["method"] in (CROSS_ENTROPY, UNTRAINED) else f"learned by {name}"
 
 

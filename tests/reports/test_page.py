@@ -170,7 +170,7 @@ def test_hostile_names_in_a_plot_cannot_end_its_data_nor_become_markup(writer: A
     source = write_report(writer.finish()).read_text(encoding="utf-8")
     data = [text for attrs, text in Page(source).scripts if attrs.get("type") == "application/json"]
     labels = json.loads(data[0])["layout"]["yaxis"]["ticktext"]
-    assert labels == ["learned by &lt;/script&gt;&lt;a href='x'&gt;mine&lt;/a&gt;"]
+    assert labels == ["&lt;/script&gt;&lt;a href='x'&gt;mine&lt;/a&gt;"]
 
 
 def test_only_the_two_scripts_of_ours_may_run_and_nothing_may_be_fetched(page: Page) -> None:
