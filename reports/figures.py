@@ -316,7 +316,7 @@ def student_accuracy(results: Results) -> FigureGroup:
     return FigureGroup(
         "accuracy",
         "What the losses teach",
-        "Losses are named by the gradient that their teacher learned with. Each small marker is a fresh student that no "
+        "Losses are named by the gradient that their teacher learned with. Small markers are fresh students that no "
         "choice has seen; large ones are means with 95 % intervals.",
         (),
         tuple(panels),
