@@ -1,9 +1,14 @@
 """``l2t-bench report``: the page and the tables of a run."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from rich.table import Table as RichTable
+
+    from l2t_bench.reports.text import Table
 
 
 def report(
@@ -43,14 +48,21 @@ def show(folder: Path, output: Path | None = None) -> None:
     out.print(f"page:   {escape(str(page))}")
 
 
-def rich_table(table: object) -> object:
+def rich_table(table: "Table") -> "RichTable":
     """A report's table for the terminal."""
     from rich.markup import escape
-    from rich.table import Table
+    from rich.table import Table as RichTable
 
-    drawn = Table(title=escape(table.title), title_justify="left", title_style="bold", header_style="dim")  # type: ignore[attr-defined]
-    for position, column in enumerate(table.columns):  # type: ignore[attr-defined]
-        drawn.add_column(escape(column), justify="left" if position == 0 else "right")
-    for row in table.rows:  # type: ignore[attr-defined]
+    drawn = RichTable(
+        title=escape(table.title),
+        title_justify="left",
+        title_style="bold",
+        header_style="dim",
+        caption=escape(table.note) or None,
+        caption_justify="left",
+    )
+    for position, column in enumerate(table.columns):
+        drawn.add_column(escape(column), justify="left" if position < table.text_columns else "right")
+    for row in table.rows:
         drawn.add_row(*(escape(cell) for cell in row))
     return drawn

@@ -138,8 +138,8 @@ def check_entries(subject: Subject, differences: Sequence[TensorDict], bound: fl
 def check_directions(subject: Subject, count: int = 8, start: int = 0, bound: float = 1e-6) -> Check:
     """2, where theta is large: d_theta along random directions against central differences.
 
-    For any student, and so to 1e-6: between the kinks of ReLU and max-pooling and the rounding of a short run at a small
-    lr, 1e-7 is what differences themselves are good for. Smooth students are held to 1e-7 entry by entry.
+    For any student, and so to 1e-6: between the kinks of ReLU and max-pooling and the rounding of a short run at a
+    small lr, 1e-7 is what differences themselves are good for. Smooth students are held to 1e-7 entry by entry.
     """
     length = float(torch.linalg.vector_norm(flat(subject.result.d_theta)))
     worst = 0.0
