@@ -7,7 +7,7 @@ for no good reason).
 import dataclasses
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 
@@ -173,7 +173,9 @@ def label(backend: TeacherGradientBackend) -> str:
 
 def _with(backend: TeacherGradientBackend, **options: Any) -> TeacherGradientBackend:
     """The backend with other options, those that it has."""
-    if not dataclasses.is_dataclass(backend):
+    own: Any = backend
+    if not dataclasses.is_dataclass(own):
         return backend
-    known = {option.name for option in dataclasses.fields(backend)}  # type: ignore[arg-type]
-    return dataclasses.replace(backend, **{key: value for key, value in options.items() if key in known})  # type: ignore[type-var]
+    known = {option.name for option in dataclasses.fields(own)}
+    changed = dataclasses.replace(own, **{key: value for key, value in options.items() if key in known})
+    return cast("TeacherGradientBackend", changed)
