@@ -7,13 +7,14 @@ for no good reason).
 import dataclasses
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 import torch
 
 from l2t_bench.backend import Backend
 from l2t_bench.errors import Refused, UserError
 from l2t_bench.gradient import Exactness, TeacherGradientBackend
+from l2t_bench.names import describe_options
 from l2t_bench.optimizers import SGD, TensorDict, linear_decay
 from l2t_bench.problem import TeachingProblem
 from l2t_bench.registry import build_problem, list_backends, load_backend
@@ -173,9 +174,9 @@ def label(backend: TeacherGradientBackend) -> str:
 
 def _with(backend: TeacherGradientBackend, **options: Any) -> TeacherGradientBackend:
     """The backend with other options, those that it has."""
-    own: Any = backend
-    if not dataclasses.is_dataclass(own):
+    known = describe_options(type(backend))
+    if not known:
         return backend
-    known = {option.name for option in dataclasses.fields(own)}
-    changed = dataclasses.replace(own, **{key: value for key, value in options.items() if key in known})
-    return cast("TeacherGradientBackend", changed)
+    own: Any = backend
+    changed: TeacherGradientBackend = dataclasses.replace(own, **{k: v for k, v in options.items() if k in known})
+    return changed
