@@ -21,7 +21,7 @@ SEEDS = 5
 def quick(request: Request) -> Sequence[Cell]:
     """Every backend x both students x five seeds, horizons 20 and 100; then the teachers and their controls."""
     return [
-        *_gradient_cells(request, "quick", PROBLEMS, SEEDS, {"horizons": [20, 100], "repeats": [3, 2]}),
+        *_gradient_cells(request, "quick", PROBLEMS, SEEDS, {"horizons": [20, 100], "repeats": [3, 1]}),
         *_teaching_cells(request),
     ]
 

@@ -44,11 +44,11 @@ class TeachingSettings:
     problem: str = "digits/mlp[train=300,dev=700,split=3,lr=1.2,schedule=linear,beta=4,gain=0.3,refresh=20]"
     lr: float = 1.2  # of the students that the teacher is trained on
     horizon: int = 300
-    outer_steps: int = 30
+    outer_steps: int = 25
     students: int = 1
     teacher_lr: float = 0.003
-    select_every: int = 10
-    select_students: int = 8
+    select_every: int = 8
+    select_students: int = 6
     learned_grid: tuple[float, ...] = (0.6, 1.2, 2.4)
     untrained_grid: tuple[float, ...] = (0.6, 1.2, 2.4, 4.8)
     cross_entropy_grid: tuple[float, ...] = (0.025, 0.05, 0.1, 0.2, 0.4)
