@@ -17,10 +17,10 @@ bench: $(STAMP)  ## compare the backends on handwritten digits: a table, and the
 	$(BIN)/l2t-bench run quick
 
 test: $(STAMP)  ## the tests, without the longer proofs
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest -n auto -m "not slow"
 
 test-all: $(STAMP)  ## every test
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto
 
 check: lint types wheel  ## ruff, mypy --strict, and what the wheel holds
 

@@ -177,7 +177,7 @@ def test_a_wrong_plug_in_fails_the_ladder_with_exit_code_1(tmp_path: Path) -> No
             """
         )
     )
-    problem = "digits/mlp[hidden=8,nonlinearity=tanh,lr=0.1]"
+    problem = "digits/mlp[hidden=4,nonlinearity=tanh,lr=0.1,keys=1,features=none,dev=50]"
     wrong = l2t("verify", f"{tmp_path}/plug.py:Halved", problem)
     assert wrong.returncode == 1, wrong.stderr
     assert "FAIL" in wrong.stdout
