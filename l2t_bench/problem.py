@@ -251,6 +251,22 @@ class TeachingProblem:
             raise UserError(f"problem {self.name} has no test set")
         return _as_batches(self.test)
 
+    def check_objective(self) -> None:
+        """Raises ``UserError`` for an objective that is no scalar, before a run is lost over it.
+
+        Looked at once, on the first dev batch. Batches that ``prepare_dev`` makes need a trained student: those are
+        looked at when they are there.
+        """
+        _ = self._untrained_objective
+
+    @cached_property
+    def _untrained_objective(self) -> Tensor | None:
+        if self.prepare_dev is not None:
+            return None
+        held = {**dict(self._student_eval.named_parameters()), **dict(self._student_eval.named_buffers())}
+        with torch.no_grad():
+            return self.dev_objective(held, {}, self.dev_batches[0])
+
     def view(self, state: StudentState, index: int, horizon: int, seed: int, previous: Tensor | None) -> StudentView:
         """What ``features`` and ``prepare_dev`` see of this state."""
         return StudentView(

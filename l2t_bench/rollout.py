@@ -115,6 +115,7 @@ class Rollout:
             loss, _ = self.problem.train_loss(params, state.buffers, phi, step)
         if not loss.requires_grad:
             raise UserError("the loss does not depend on the student's parameters")
+        self.problem.check_objective()
 
     def _check_replayable(self, batch: Any) -> None:
         if not isinstance(batch, Tensor) and hasattr(batch, "__len__") and len(batch) == 2:

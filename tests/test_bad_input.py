@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 import l2t_bench as l2t
-from l2t_bench.errors import Diverged, L2TError, UnknownNameError
+from l2t_bench.errors import Diverged, L2TError, UnknownNameError, UserError
 from l2t_bench.objectives import accuracy
 from l2t_bench.problem import TeachingProblem
 from l2t_bench.verification.samples import general_theta, random_batch, random_problem
@@ -330,3 +330,19 @@ def test_every_error_of_ours_is_one_family_and_a_mistake_is_a_value_error() -> N
     assert issubclass(l2t.Refused, L2TError) and issubclass(l2t.Diverged, L2TError)
     assert not issubclass(l2t.Diverged, l2t.UserError), "a diverged student is a result, not a mistake"
     assert not l2t.Refused("no") and str(l2t.Refused("no", "but yes")) == "no; but yes"
+
+
+def test_an_objective_that_is_no_scalar_is_said_before_the_student_trains() -> None:
+    drawn: list[int] = []
+    problem = random_problem()
+
+    def counted(index: int, seed: int) -> object:
+        drawn.append(index)
+        return problem.train(index, seed)
+
+    vector = dataclasses.replace(
+        problem, train=counted, objective=lambda output, target: torch.softmax(output, -1)[:, 0]
+    )
+    with pytest.raises(UserError, match="objective.*take its"):
+        l2t.load_backend("rmd").teacher_gradient(vector, vector.init_teacher(0), horizon=30)
+    assert max(drawn) == 0
