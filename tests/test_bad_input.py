@@ -343,6 +343,6 @@ def test_an_objective_that_is_no_scalar_is_said_before_the_student_trains() -> N
     vector = dataclasses.replace(
         problem, train=counted, objective=lambda output, target: torch.softmax(output, -1)[:, 0]
     )
-    with pytest.raises(UserError, match="objective.*take its"):
+    with pytest.raises(UserError, match="take its"):
         l2t.load_backend("rmd").teacher_gradient(vector, vector.init_teacher(0), horizon=30)
     assert max(drawn) == 0
