@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from l2t_bench.registry import build_problem, list_backends, list_problems, list_suites, load_backend
     from l2t_bench.rollout import record
     from l2t_bench.teachers import AttentionTeacher
+    from l2t_bench.training import Selection, TeacherOptimizer, TeacherTraining, teach, train_teacher
 
 _SUBMODULES = ("features", "losses", "optimizers", "teachers")
 _HOMES = {
@@ -44,6 +45,7 @@ _HOMES = {
     "registry": ("build_problem", "list_backends", "list_problems", "list_suites", "load_backend"),
     "rollout": ("record",),
     "teachers": ("AttentionTeacher",),
+    "training": ("Selection", "TeacherOptimizer", "TeacherTraining", "teach", "train_teacher"),
 }
 
 __all__ = [
@@ -60,12 +62,15 @@ __all__ = [
     "L2TError",
     "Prediction",
     "Refused",
+    "Selection",
     "Step",
     "StudentState",
     "StudentView",
     "Supported",
     "TeacherGradient",
     "TeacherGradientBackend",
+    "TeacherOptimizer",
+    "TeacherTraining",
     "TeachingProblem",
     "UserError",
     "build_problem",
@@ -79,7 +84,9 @@ __all__ = [
     "multistep",
     "optimizers",
     "record",
+    "teach",
     "teachers",
+    "train_teacher",
 ]
 
 
