@@ -8,10 +8,10 @@ import torchopt
 from torch import Tensor
 
 from l2t_bench.backend import Backend, Derivative, Run
-from l2t_bench.gradient import Capabilities, Exactness
+from l2t_bench.gradient import Capabilities, Exactness, Refused
 from l2t_bench.modules import module_at
 from l2t_bench.optimizers import SGD, TensorDict
-from l2t_bench.problem import StudentState
+from l2t_bench.problem import StudentState, TeachingProblem
 from l2t_bench.rollout import loss_gradients
 
 
@@ -30,6 +30,12 @@ class TorchOptUnroll(Backend):
 
     name = "torchopt"
     capabilities = Capabilities(Exactness.EXACT, optimizers=("SGD",), memory_law="T*G")
+
+    def refusal(self, problem: TeachingProblem, horizon: int) -> Refused | None:
+        names = [name for name, _ in problem.student.named_parameters(remove_duplicate=False)]
+        if self.api == "meta" and len(names) > len(dict(problem.student.named_parameters())):
+            return Refused(f"{self} moves tied weights apart", "torchopt[api=functional] and rmd keep them tied")
+        return None
 
     def differentiate(self, run: Run) -> Derivative:
         unroll = _unroll_functional if self.api == "functional" else _unroll_meta

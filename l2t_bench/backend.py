@@ -98,7 +98,8 @@ class Backend(ABC):
             return Refused(f"{self} cannot replay train-mode BatchNorm", "rmd and functorch can")
         if not own.dropout and any(issubclass(kind, torch.nn.modules.dropout._DropoutNd) for kind in layers):
             return Refused(f"{self} draws dropout masks anew in its reverse pass", "rmd and functorch replay them")
-        return self.refusal(problem, horizon) or Supported()
+        refusal = self.refusal(problem, horizon)
+        return Supported() if refusal is None else refusal  # a Refused is false
 
     def teacher_gradient(
         self,

@@ -2,12 +2,13 @@
 
 import copy
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils import _pytree as pytree
 
 from l2t_bench.errors import UserError
@@ -45,6 +46,21 @@ def seeded(seed: int, device: torch.device) -> Iterator[None]:
     finally:
         for generator, state in zip(generators, states, strict=True):
             generator.set_state(state)
+
+
+@contextmanager
+def twice_differentiable(module: nn.Module, device: torch.device) -> Iterator[None]:
+    """Kernels that have a second derivative: attention by plain mathematics, and no cuDNN under recurrent layers.
+
+    The fused attention kernels, the CPU's too, and cuDNN's recurrent ones have none. Plain training takes the same
+    kernels, so that what is compared is the same student.
+    """
+    recurrent = device.type == "cuda" and any(isinstance(layer, nn.RNNBase) for layer in module.modules())
+    with ExitStack() as stack:
+        stack.enter_context(sdpa_kernel(SDPBackend.MATH))
+        if recurrent:
+            stack.enter_context(torch.backends.cudnn.flags(enabled=False))
+        yield
 
 
 def call(module: nn.Module, tensors: Mapping[str, Tensor], argument: Any) -> tuple[Any, dict[str, Tensor]]:

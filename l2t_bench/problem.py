@@ -15,7 +15,17 @@ from torch import Tensor, nn
 
 from l2t_bench.batches import Batch
 from l2t_bench.errors import UserError
-from l2t_bench.modules import call, call_decode, cast, fresh_parameters, mix_seeds, scalar, seeded, tensor_leaves
+from l2t_bench.modules import (
+    call,
+    call_decode,
+    cast,
+    fresh_parameters,
+    mix_seeds,
+    scalar,
+    seeded,
+    tensor_leaves,
+    twice_differentiable,
+)
 from l2t_bench.optimizers import Optimizer, TensorDict, Tensors
 
 Dev = Any
@@ -210,7 +220,7 @@ class TeachingProblem:
         """L_phi(f_omega, batch) of ``step`` in train mode; the buffers after it, constants of the differentiation."""
         inputs, targets = step.batch
         own = {name: buffer.detach().clone() for name, buffer in buffers.items()}  # BatchNorm writes into them
-        with seeded(step.seed, self.device):
+        with seeded(step.seed, self.device), twice_differentiable(self.student, self.device):
             output, held = call(self.student, {**own, **params}, inputs)
             loss = scalar(self.loss(output, targets, phi), "loss(output, target, phi)")
         return loss, {name: held[name].detach() for name in own}
@@ -218,7 +228,7 @@ class TeachingProblem:
     def module_loss(self, module: nn.Module, phi: Any, step: Step) -> Tensor:
         """The same on a module that holds its parameters itself, as ``higher`` and ``torchopt.MetaSGD`` want it."""
         inputs, targets = step.batch
-        with seeded(step.seed, self.device):
+        with seeded(step.seed, self.device), twice_differentiable(self.student, self.device):
             return scalar(self.loss(module(inputs), targets, phi), "loss(output, target, phi)")
 
     def dev_objective(self, params: Tensors, buffers: Tensors, batch: Batch) -> Tensor:

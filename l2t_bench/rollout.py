@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from l2t_bench.errors import Diverged, UserError
+from l2t_bench.errors import Diverged, Refused, UserError
 from l2t_bench.modules import map_tensors, same_tensors, tensor_leaves
 from l2t_bench.optimizers import TensorDict, Tensors
 from l2t_bench.problem import Step, StudentState, TeachingProblem, forward_seed
@@ -43,6 +43,7 @@ class Rollout:
         self._recorded = steps
         self._steps: list[Step] = []
         self._losses: list[Tensor] = []
+        self._first_loss: Tensor | None = None
         self._phi_of: Tensor | None = None
         self._phi: Any = None
 
@@ -71,7 +72,13 @@ class Rollout:
         return self._phi
 
     def observe(self, loss: Tensor) -> None:
-        """Take note of a step's loss; raises ``Diverged`` with the first step whose loss is not finite."""
+        """Take note of a step's loss.
+
+        Raises ``Diverged`` with the first step whose loss is not finite, ``Refused`` where a library's first step is not
+        that of plain training.
+        """
+        if not self._losses:
+            self._check_same_student(loss.detach())
         self._losses.append(loss.detach())
         if len(self._losses) % _FINITE_CHECK_EVERY == 0 or len(self._losses) == self.horizon:
             self._check_losses()
@@ -115,7 +122,20 @@ class Rollout:
             loss, _ = self.problem.train_loss(params, state.buffers, phi, step)
         if not loss.requires_grad:
             raise UserError("the loss does not depend on the student's parameters")
+        self._first_loss = loss.detach()
         self.problem.check_objective()
+
+    def _check_same_student(self, loss: Tensor) -> None:
+        """The library's forward pass against the plain one: torch.func draws other dropout masks inside attention."""
+        tolerance = torch.finfo(loss.dtype).eps ** 0.5
+        if self._first_loss is None or torch.allclose(loss, self._first_loss, tolerance, tolerance, equal_nan=True):
+            return
+        ours, plain = loss.item(), self._first_loss.item()
+        raise Refused(
+            f"under this method the student's first loss is {ours:.6g}, in plain training {plain:.6g}: it draws other "
+            "random numbers and would differentiate another run",
+            "rmd replays plain training; or train without the layer's dropout",
+        )
 
     def _check_replayable(self, batch: Any) -> None:
         if not isinstance(batch, Tensor) and hasattr(batch, "__len__") and len(batch) == 2:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 import l2t_bench as l2t
-from l2t_bench.gradient import Exactness
+from l2t_bench.gradient import Exactness, Refused
 from l2t_bench.modules import mix_seeds, same_tensors, seeded
 from l2t_bench.optimizers import SGD, linear_decay
 from l2t_bench.problem import StudentState, TeachingProblem
@@ -390,3 +390,84 @@ def test_the_callers_random_state_and_theta_stay_as_they_were(backend: str) -> N
         l2t.load_backend(backend).teacher_gradient(problem, theta, horizon=5)
         assert torch.equal(torch.rand(3), untouched)
     assert same_tensors(theta, before) and not any(tensor.requires_grad for tensor in theta.values())
+
+
+# -- students that a user may bring ------------------------------------------------------------------------------------
+
+
+class Tied(nn.Module):
+    """An embedding whose weights are also the output layer's."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embedding, self.hidden = nn.Embedding(11, 5), nn.Linear(5, 5)
+        self.output = nn.Linear(5, 11, bias=False)
+        self.output.weight = self.embedding.weight
+
+    def forward(self, words: Tensor) -> Tensor:
+        return self.output(torch.tanh(self.hidden(self.embedding(words).mean(1))))
+
+
+class Reader(nn.Module):
+    """A recurrent layer or a whole Transformer layer between an embedding and an output layer."""
+
+    def __init__(self, kind: str, dropout: float = 0.0) -> None:
+        super().__init__()
+        torch.manual_seed(3)
+        self.embedding, self.output = nn.Embedding(11, 8), nn.Linear(8, 11)
+        self.kind = kind
+        if kind == "lstm":
+            self.body: nn.Module = nn.LSTM(8, 8, batch_first=True)
+        else:
+            self.body = nn.TransformerEncoderLayer(8, 2, 12, dropout=dropout, batch_first=True)
+
+    def forward(self, words: Tensor) -> Tensor:
+        read = self.body(self.embedding(words))
+        return self.output((read[0] if self.kind == "lstm" else read).mean(1))
+
+
+def word_problem(student: nn.Module) -> TeachingProblem:
+    def words(seed: int) -> tuple[Tensor, Tensor]:
+        generator = torch.Generator().manual_seed(mix_seeds(seed, 23))
+        return torch.randint(11, (8, 5), generator=generator), torch.randint(11, (8,), generator=generator)
+
+    fixed = {name: param.detach().double() for name, param in student.named_parameters()}
+    return dataclasses.replace(
+        random_problem(),
+        student=student.double(),
+        teacher=l2t.AttentionTeacher(11, features=1, keys=2, noise=0.3).double(),
+        train=lambda index, seed: words(mix_seeds(seed, index)),
+        dev=words(999),
+        init=lambda seed: fixed,
+    )
+
+
+STUDENTS = {
+    "tied weights": Tied,
+    "LSTM": lambda: Reader("lstm"),
+    "Transformer layer": lambda: Reader("transformer"),
+}
+
+
+@pytest.mark.parametrize("kind", STUDENTS)
+@pytest.mark.parametrize("backend", EXACT)
+def test_tied_weights_recurrence_and_attention_are_differentiated_or_refused(backend: str, kind: str) -> None:
+    problem = word_problem(STUDENTS[kind]())
+    if not l2t.load_backend(backend).supports(problem, 10):
+        assert (backend, kind) == ("torchopt[api=meta]", "tied weights")
+        return
+    found = subject(backend, problem, 10)
+    assert_passed(checks.check_forward_parity(found))
+    assert_passed(checks.check_directions(found, count=3, bound=1e-7))
+
+
+@pytest.mark.parametrize("backend", EXACT)
+def test_dropout_inside_attention_is_replayed_or_refused_and_never_drawn_otherwise(backend: str) -> None:
+    problem = word_problem(Reader("transformer", dropout=0.2))
+    if backend == "functorch":
+        with pytest.raises(Refused, match="other random numbers"):
+            subject(backend, problem, 5)
+        return
+    found = subject(backend, problem, 10)
+    assert_passed(checks.check_forward_parity(found))
+    assert_passed(checks.check_directions(found, count=3, bound=1e-7))
