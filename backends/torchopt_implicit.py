@@ -12,8 +12,8 @@ from torchopt.diff.implicit import custom_root
 
 from l2t_bench.backend import Backend, Derivative, Run
 from l2t_bench.errors import UserError
-from l2t_bench.gradient import Capabilities, Exactness
-from l2t_bench.problem import Step, StudentState
+from l2t_bench.gradient import Capabilities, Exactness, Refused
+from l2t_bench.problem import Step, StudentState, TeachingProblem
 from l2t_bench.rollout import train_student
 
 _TOLERANCE = 1e-10  # of the residual, relative; TorchOpt's own 1e-5 stops far above what float64 can do
@@ -42,6 +42,12 @@ class TorchOptImplicit(Backend):
     def __post_init__(self) -> None:
         if self.iterations < 1 or self.batches < 1 or self.damping < 0:
             raise UserError("torchopt-implicit: iterations and batches must be at least 1, damping not negative")
+
+    def refusal(self, problem: TeachingProblem, horizon: int) -> Refused | None:
+        attentive = [layer for layer in problem.student.modules() if isinstance(layer, torch.nn.MultiheadAttention)]
+        if any(layer.dropout > 0 for layer in attentive):
+            return Refused(f"{self}: torch.func draws other dropout masks inside attention", "rmd replays them")
+        return None
 
     def kept_steps(self, horizon: int) -> int:
         return min(self.batches, horizon)

@@ -74,8 +74,8 @@ class Rollout:
     def observe(self, loss: Tensor) -> None:
         """Take note of a step's loss.
 
-        Raises ``Diverged`` with the first step whose loss is not finite, ``Refused`` where a library's first step is not
-        that of plain training.
+        Raises ``Diverged`` with the first step whose loss is not finite, ``Refused`` where the first loss is not plain
+        training's.
         """
         if not self._losses:
             self._check_same_student(loss.detach())
