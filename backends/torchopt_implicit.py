@@ -43,7 +43,7 @@ class TorchOptImplicit(Backend):
         if self.iterations < 1 or self.batches < 1 or self.damping < 0:
             raise UserError("torchopt-implicit: iterations and batches must be at least 1, damping not negative")
 
-    def refusal(self, problem: TeachingProblem, horizon: int) -> Refused | None:
+    def refusal(self, problem: TeachingProblem) -> Refused | None:
         attentive = [layer for layer in problem.student.modules() if isinstance(layer, torch.nn.MultiheadAttention)]
         if any(layer.dropout > 0 for layer in attentive):
             return Refused(f"{self}: torch.func draws other dropout masks inside attention", "rmd replays them")

@@ -31,7 +31,7 @@ class TorchOptUnroll(Backend):
     name = "torchopt"
     capabilities = Capabilities(Exactness.EXACT, optimizers=("SGD",), memory_law="T*G")
 
-    def refusal(self, problem: TeachingProblem, horizon: int) -> Refused | None:
+    def refusal(self, problem: TeachingProblem) -> Refused | None:
         names = [name for name, _ in problem.student.named_parameters(remove_duplicate=False)]
         if self.api == "meta" and len(names) > len(dict(problem.student.named_parameters())):
             return Refused(f"{self} moves tied weights apart", "torchopt[api=functional] and rmd keep them tied")

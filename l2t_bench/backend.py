@@ -76,7 +76,7 @@ class Backend(ABC):
     def differentiate(self, run: Run) -> Derivative:
         """Walk along ``run.rollout`` and return the derivative. Must leave nothing behind in ``self``."""
 
-    def refusal(self, problem: TeachingProblem, horizon: int) -> Refused | None:
+    def refusal(self, problem: TeachingProblem) -> Refused | None:
         """Why this method cannot do this problem, beyond what its capabilities say; ``None`` if it can."""
         del problem, horizon
         return None
@@ -98,7 +98,7 @@ class Backend(ABC):
             return Refused(f"{self} cannot replay train-mode BatchNorm", "rmd and functorch can")
         if not own.dropout and any(issubclass(kind, torch.nn.modules.dropout._DropoutNd) for kind in layers):
             return Refused(f"{self} draws dropout masks anew in its reverse pass", "rmd and functorch replay them")
-        refusal = self.refusal(problem, horizon)
+        refusal = self.refusal(problem)
         return Supported() if refusal is None else refusal  # a Refused is false
 
     def teacher_gradient(
