@@ -78,7 +78,7 @@ class Backend(ABC):
 
     def refusal(self, problem: TeachingProblem) -> Refused | None:
         """Why this method cannot do this problem, beyond what its capabilities say; ``None`` if it can."""
-        del problem, horizon
+        del problem
         return None
 
     def kept_steps(self, horizon: int) -> int:
@@ -86,6 +86,8 @@ class Backend(ABC):
         return horizon
 
     def supports(self, problem: TeachingProblem, horizon: int) -> Supported | Refused:
+        """The contract's; none of the methods here depends on the horizon."""
+        del horizon
         optimizer = problem.optimizer
         own = self.capabilities
         if type(optimizer).__name__ not in own.optimizers:
