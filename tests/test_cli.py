@@ -1,9 +1,12 @@
 """What a person sees at the command line: answers, exit codes, and never a traceback for a mistake."""
 
+import contextlib
 import json
+import signal
 import subprocess
 import sys
 import textwrap
+import time
 from pathlib import Path
 
 import pytest
@@ -195,3 +198,25 @@ def test_a_smoke_run_writes_results_tables_and_a_page_and_is_idempotent(tmp_path
     assert sorted(json.loads(content)["status"] for content in results.values()) == ["ok", "ok"]
     assert l2t(*command, cwd=tmp_path).returncode == 0
     assert {path: path.read_bytes() for path in results} == results
+
+
+def test_an_interrupted_run_says_so_keeps_what_is_finished_and_leaves_no_process(tmp_path: Path) -> None:
+    command = [sys.executable, "-P", "-m", "l2t_bench.cli.main", "run", "quick", "--profile", "smoke", "--out", "out"]
+    process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 60
+    while not list(tmp_path.glob("out/cells/quick/*/spec.json")) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert "the same command goes on from there" in errors and "Traceback" not in errors
+    assert not [line for line in command_lines() if str(tmp_path) in line]
+
+
+def command_lines() -> list[str]:
+    """Of all processes that are still there when they are looked at."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):
+            found.append(path.read_bytes().decode(errors="replace"))
+    return found

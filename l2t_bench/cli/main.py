@@ -30,9 +30,6 @@ def main() -> None:
     except L2TError as error:
         error_line(str(error))
         sys.exit(2)
-    except KeyboardInterrupt:
-        error_line("interrupted; what is finished is kept")
-        sys.exit(130)
 
 
 if __name__ == "__main__":

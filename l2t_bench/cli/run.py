@@ -25,6 +25,7 @@ def run(
     rerun: Annotated[Rerun, typer.Option(help="Which finished cells to run again.")] = Rerun.NONE,
 ) -> None:
     """Run a suite. The same command again runs what is missing; finished cells are kept."""
+    from l2t_bench.cli.console import error_line
     from l2t_bench.cli.report import show
     from l2t_bench.engine.cell import FAILURES
     from l2t_bench.engine.preflight import preflight
@@ -40,7 +41,11 @@ def run(
         preflight(backend or (), sorted({cell.problem for cell in cells}), device)
     folder = out or Path("runs") / (chosen.name if wanted == chosen.default_profile else f"{chosen.name}-{wanted}")
     plan = Plan(chosen.name, wanted, cells, seconds(timeout), rerun)
-    counts = _with_progress(plan, folder, run_plan)
+    try:
+        counts = _with_progress(plan, folder, run_plan)
+    except KeyboardInterrupt:  # before typer sees it, which would say nothing
+        error_line(f"interrupted: what is finished is kept in {folder}; the same command goes on from there")
+        raise typer.Exit(130) from None
     show(folder)
     if any(status in FAILURES for status in counts):
         raise typer.Exit(1)
