@@ -170,4 +170,5 @@ def _cost(meter: Meter) -> Cost:
         gradients=meter.counts.get("gradients", 0),
         vector_products=meter.counts.get("vector_products", 0),
         recomputed_steps=meter.counts.get("recomputed_steps", 0),
+        peaks=dict(meter.peaks),
     )

@@ -6,6 +6,7 @@ from enum import StrEnum
 from typing import Protocol, runtime_checkable
 
 from l2t_bench.errors import Refused
+from l2t_bench.measure import PhasePeak
 from l2t_bench.optimizers import TensorDict, Tensors
 from l2t_bench.problem import Step, StudentState, TeachingProblem
 
@@ -45,6 +46,7 @@ class Cost:
     gradients: int  # student gradients taken going forward
     vector_products: int  # (Hessian, mixed-derivative) vector products
     recomputed_steps: int  # student gradients taken once more in the reverse pass
+    peaks: Mapping[str, PhasePeak] = field(default_factory=dict)  # of each phase: forward, dev, reverse
 
     @property
     def seconds(self) -> float:

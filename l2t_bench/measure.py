@@ -1,83 +1,14 @@
 """Clocks and memory peaks of the phases of a computation, host and device."""
 
-import gc
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from ctypes import CDLL
 from dataclasses import dataclass
-from pathlib import Path
+from typing import Protocol
 
 import torch
 
-_STATUS = Path("/proc/self/status")
-_CLEAR_REFS = Path("/proc/self/clear_refs")
-_M_MMAP_THRESHOLD, _M_MMAP_MAX = -3, -4  # glibc's malloc.h
-_PAGE = 4096
-_MAPPINGS = 30_000  # the kernel allows a process 65,530; beyond these the heap serves as before
-_LARGEST_THRESHOLD = 32 << 20  # where glibc's own rule ends up in a process that frees large blocks
-
-
-def resident_bytes() -> int | None:
-    """The process's resident size now, in bytes; ``None`` where /proc does not tell."""
-    return _status_bytes("VmRSS")
-
-
-def peak_resident_bytes() -> int | None:
-    """The largest resident size since ``reset_peak_resident``, in bytes.
-
-    ``VmHWM`` and not ``ru_maxrss``: the latter is inherited from the parent process.
-    """
-    return _status_bytes("VmHWM")
-
-
-def reset_peak_resident() -> None:
-    """Make the resident size of now the peak so far."""
-    try:
-        _CLEAR_REFS.write_text("5")
-    except OSError:
-        return  # not Linux, or not allowed: peaks then count from the process's start
-
-
-def release_free_memory() -> None:
-    """Collect garbage and give the allocator's free pages back, so that a start level means what is in use."""
-    gc.collect()
-    try:
-        CDLL("libc.so.6").malloc_trim(0)
-    except (OSError, AttributeError):
-        return  # another libc: it keeps its free pages
-
-
-@contextmanager
-def whole_pages() -> Iterator[None]:
-    """Inside the block every allocation of a page or more is a mapping of its own, given back when it is freed.
-
-    The resident peak then counts what a computation holds, and not how the C library's heap happens to be cut up, which
-    moved the peaks of equal runs by a third. Measure memory before anything large has run without it: blocks that the
-    heap holds already are used first. It costs page faults: take no times inside. Without glibc nothing changes.
-    """
-    try:
-        mallopt = CDLL("libc.so.6").mallopt
-    except (OSError, AttributeError):
-        yield
-        return
-    mallopt(_M_MMAP_THRESHOLD, _PAGE)
-    mallopt(_M_MMAP_MAX, _MAPPINGS)
-    try:
-        yield
-    finally:
-        mallopt(_M_MMAP_THRESHOLD, _LARGEST_THRESHOLD)
-
-
-def _status_bytes(key: str) -> int | None:
-    try:
-        text = _STATUS.read_text()
-    except OSError:
-        return None
-    for line in text.splitlines():
-        if line.startswith(key + ":"):
-            return int(line.split()[1]) * 1024
-    return None
+from l2t_bench.resident import highest, peak_resident_bytes, reset_peak_resident, resident_bytes
 
 
 @dataclass(frozen=True)
@@ -88,47 +19,120 @@ class Memory:
     peak: int | None
 
 
-class Meter:
-    """Seconds by phase, counts by kind, and the memory peaks of one computation on ``device``.
+@dataclass(frozen=True)
+class PhasePeak:
+    """The largest sizes during one phase, in bytes; ``None`` where the platform does not tell."""
 
-    The device is synchronised when a phase begins and when it ends, so that a phase holds its own work and no other's.
+    host: int | None = None  # resident size of the process
+    device: int | None = None  # allocated in tensors
+    reserved: int | None = None  # held by torch's allocator, cached blocks included
+
+    def join(self, other: "PhasePeak") -> "PhasePeak":
+        """The peak of both."""
+        return PhasePeak(
+            highest(self.host, other.host), highest(self.device, other.device), highest(self.reserved, other.reserved)
+        )
+
+
+class Clock(Protocol):
+    """Times one block of work."""
+
+    def start(self) -> None: ...
+    def stop(self) -> float:
+        """Seconds since ``start``, all work of the block included."""
+        ...
+
+
+class HostClock:
+    """The host's monotonic clock: right where the work is done when the call returns."""
+
+    def start(self) -> None:
+        self._begun = time.perf_counter_ns()
+
+    def stop(self) -> float:
+        return (time.perf_counter_ns() - self._begun) / 1e9
+
+
+class DeviceClock:
+    """A pair of CUDA events in the stream of the work: one synchronisation per block, none inside it."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        self._begun: torch.cuda.Event = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
+        self._ended: torch.cuda.Event = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
+
+    def start(self) -> None:
+        self._begun.record(torch.cuda.current_stream(self._device))
+
+    def stop(self) -> float:
+        self._ended.record(torch.cuda.current_stream(self._device))
+        self._ended.synchronize()
+        return float(self._begun.elapsed_time(self._ended)) / 1e3
+
+
+def clock_for(device: torch.device) -> Clock:
+    """The clock that is right for work on ``device``."""
+    return DeviceClock(device) if device.type == "cuda" else HostClock()
+
+
+class Meter:
+    """Seconds and memory peaks by phase, and counts by kind, of one computation on ``device``.
+
+    Every peak is reset when a phase begins, so that a phase's peak is its own; the peak of the whole is the largest.
     """
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
         self.seconds: dict[str, float] = {}
+        self.peaks: dict[str, PhasePeak] = {}
         self.counts: dict[str, int] = {}
-        reset_peak_resident()
-        self._host_start = resident_bytes()
-        self._device_start: int | None = None
         if device.type == "cuda":
             torch.cuda.synchronize(device)
-            torch.cuda.reset_peak_memory_stats(device)
-            self._device_start = torch.cuda.memory_allocated(device)
+        self._reset_peaks()
+        self._whole = PhasePeak()
+        self._host_start = resident_bytes()
+        self._device_start = torch.cuda.memory_allocated(device) if device.type == "cuda" else None
 
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
-        """Add the seconds of the block to phase ``name``."""
-        self._synchronize()
-        start = time.perf_counter_ns()
+        """Add the seconds of the block to phase ``name``, and join its peak to the phase's."""
+        self._whole = self._whole.join(self._peaks_now())
+        self._reset_peaks()
+        clock = clock_for(self._device)
+        clock.start()
         try:
             yield
         finally:
-            self._synchronize()
-            self.seconds[name] = self.seconds.get(name, 0.0) + (time.perf_counter_ns() - start) / 1e9
+            self.seconds[name] = self.seconds.get(name, 0.0) + clock.stop()
+            self.peaks[name] = self.peaks.get(name, PhasePeak()).join(self._peaks_now())
 
     def count(self, **amounts: int) -> None:
         """Add to the counts of this kind, for instance ``count(gradients=1)``."""
         for kind, amount in amounts.items():
             self.counts[kind] = self.counts.get(kind, 0) + amount
 
+    def peak(self) -> PhasePeak:
+        """The largest sizes since the meter was made, inside phases and between them."""
+        return self._whole.join(self._peaks_now())
+
     def host(self) -> Memory:
-        return Memory(self._host_start, peak_resident_bytes())
+        """Resident size: when the meter was made, and at its largest since."""
+        return Memory(self._host_start, self.peak().host)
 
     def device(self) -> Memory:
-        peak = torch.cuda.max_memory_allocated(self._device) if self._device.type == "cuda" else None
-        return Memory(self._device_start, peak)
+        """Bytes allocated on the device: when the meter was made, and at their largest since."""
+        return Memory(self._device_start, self.peak().device)
 
-    def _synchronize(self) -> None:
+    def _peaks_now(self) -> PhasePeak:
+        if self._device.type != "cuda":
+            return PhasePeak(peak_resident_bytes())
+        return PhasePeak(
+            peak_resident_bytes(),
+            torch.cuda.max_memory_allocated(self._device),
+            torch.cuda.max_memory_reserved(self._device),
+        )
+
+    def _reset_peaks(self) -> None:
+        reset_peak_resident()
         if self._device.type == "cuda":
-            torch.cuda.synchronize(self._device)
+            torch.cuda.reset_peak_memory_stats(self._device)

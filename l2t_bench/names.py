@@ -4,7 +4,7 @@ import math
 import re
 import types
 import typing
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import MISSING, fields, is_dataclass
 from difflib import get_close_matches
 from typing import Any, Literal
@@ -28,6 +28,12 @@ def split_spec(spec: str) -> tuple[str, dict[str, str]]:
             raise UserError(f"option {key!r} stands twice in {spec!r}")
         options[key] = value
     return match["name"].strip(), options
+
+
+def write_spec(name: str, options: Mapping[str, str]) -> str:
+    """``split_spec`` undone, in one form: options in the order of their names, no blanks."""
+    written = ",".join(f"{key}={value}" for key, value in sorted(options.items()))
+    return f"{name}[{written}]" if written else name
 
 
 def split_list(text: str) -> list[str]:

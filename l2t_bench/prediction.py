@@ -3,9 +3,9 @@
 from collections.abc import Callable
 
 from l2t_bench.gradient import Prediction, Refused, TeacherGradientBackend
-from l2t_bench.measure import release_free_memory, whole_pages
 from l2t_bench.optimizers import Tensors
 from l2t_bench.problem import TeachingProblem
+from l2t_bench.resident import release_free_memory, whole_pages
 
 _SHORT, _LONG = 5, 25  # steps of the two runs: their difference is twenty steps without what a run costs once
 

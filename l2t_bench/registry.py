@@ -7,13 +7,16 @@ Entries are "module:attribute" strings, so that listing imports nothing. Others 
 import hashlib
 import importlib
 import importlib.util
+import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from importlib.metadata import entry_points
 from pathlib import Path
 from types import MappingProxyType, ModuleType
 from typing import TYPE_CHECKING, Any
 
+from l2t_bench.engine.environment import source_of
+from l2t_bench.engine.suite import Suite
 from l2t_bench.errors import UserError
 from l2t_bench.names import make, split_spec, unknown
 
@@ -40,6 +43,9 @@ PROBLEMS: Mapping[str, str] = MappingProxyType(
     }
 )
 SUITES: Mapping[str, str] = MappingProxyType({"quick": "l2t_bench.suites.quick:SUITE"})
+
+
+PLUGINS = "L2T_BENCH_PLUGINS"  # the environment variable
 
 
 def list_backends() -> list[str]:
@@ -106,6 +112,20 @@ def build_problem(spec: str, *, dtype: str = "float32", device: str = "cpu") -> 
     return problem
 
 
+def sources_of(method: str, problem: str, task: str) -> list[Path]:
+    """The files that define a cell's method, problem and task, as far as they can be told without importing them.
+
+    Our own problems and tasks are part of the package and need no mention.
+    """
+    targets = [task]
+    for spec, group, own in ((method, "backends", BACKENDS), (problem, "problems", PROBLEMS)):
+        name = split_spec(spec)[0]
+        targets.append(_entries(group, own).get(name, name))
+    modules = [target.rpartition(":")[0] for target in targets]
+    files = [Path(name) if name.endswith(".py") else source_of(name) for name in modules if name]
+    return [file for file in files if file is not None and file.is_file()]
+
+
 def load_suite(name: str) -> Any:
     """A suite by name, or ``file.py:ATTRIBUTE``."""
     entries = _entries("suites", SUITES)
@@ -135,8 +155,40 @@ def import_file(path: str) -> ModuleType:
     return module
 
 
+def plugin_files() -> list[str]:
+    """The Python files that ``L2T_BENCH_PLUGINS`` names, and so does ``--plugin``, for this process and its workers."""
+    return [name for name in os.environ.get(PLUGINS, "").split(os.pathsep) if name]
+
+
+def add_plugins(files: Iterable[str]) -> None:
+    """Have the backends, problems and suites of these files join ours, in this process and those that it starts."""
+    paths = [str(Path(name).expanduser().resolve()) for name in files]
+    for path in paths:
+        if not Path(path).is_file():
+            raise UserError(f"there is no file {path}")
+    os.environ[PLUGINS] = os.pathsep.join(dict.fromkeys([*plugin_files(), *paths]))
+
+
+def _plugin_entries(group: str) -> dict[str, str]:
+    """What the plug-in files define, by name: backends by their ``name``, suites likewise, problems in ``PROBLEMS``."""
+    found = {}
+    for path in plugin_files():
+        module = import_file(path)
+        for attribute, value in vars(module).items():
+            defined_here = getattr(value, "__module__", None) == module.__name__
+            if group == "backends" and isinstance(value, type) and defined_here and hasattr(value, "teacher_gradient"):
+                if isinstance(name := getattr(value, "name", None), str):
+                    found[name] = f"{path}:{attribute}"
+            elif group == "suites" and isinstance(value, Suite):
+                found[value.name] = f"{path}:{attribute}"
+        if group == "problems":
+            for name in getattr(module, "PROBLEMS", {}):
+                found[name] = f"{path}:{module.PROBLEMS[name].__name__}"
+    return found
+
+
 def _entries(group: str, own: Mapping[str, str]) -> dict[str, str]:
-    found = {point.name: point.value for point in entry_points(group=f"l2t_bench.{group}")}
+    found = {point.name: point.value for point in entry_points(group=f"l2t_bench.{group}")} | _plugin_entries(group)
     taken = sorted(set(found) & set(own))
     if taken:
         raise UserError(f"an installed plug-in takes the name {taken[0]!r}, which is ours: uninstall or rename it")

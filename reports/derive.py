@@ -2,42 +2,22 @@
 
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
-from l2t_bench.reports import load
+from l2t_bench.reports import load, statistics
 from l2t_bench.reports.load import Arrays, Run
+from l2t_bench.reports.statistics import NOTHING, Values
 
-ENOUGH = 5  # three against three can never differ significantly, five can
-LEVEL = 0.95
-RESAMPLES = 10_000
-CLEAR_EFFECT = {"seconds": 1.05, "peak_above_start_mib": 1.02}  # a smaller ratio is not called a difference
+Estimate = statistics.Estimate
+ENOUGH, bootstrap_mean = statistics.ENOUGH, statistics.bootstrap_mean
+QUANTITIES: Mapping[str, str] = {"seconds": "time", "peak_above_start_mib": "memory"}  # what a column measures
 CROSS_ENTROPY, UNTRAINED = "cross-entropy", "untrained-teacher"
-_GENERATOR = 1810_12081  # fixed, so that a page can be made again to the last digit
 _KNOWN_ORDER = ("rmd", "higher", "torchopt", "functorch", "truncated", "torchopt-implicit")
 _CONTROLS = (UNTRAINED, CROSS_ENTROPY)
-
-Values = Sequence[float] | np.ndarray
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """A value with its 95 % bootstrap interval over ``n`` units; NaN where there is nothing to estimate from."""
-
-    value: float
-    low: float
-    high: float
-    n: int
-
-    @property
-    def enough(self) -> bool:
-        """Whether there are units enough for the interval to decide anything."""
-        return self.n >= ENOUGH
-
-
-NOTHING = Estimate(math.nan, math.nan, math.nan, 0)
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,19 +82,6 @@ def in_order(methods: Iterable[str]) -> list[str]:
 # -- estimates
 
 
-def bootstrap_mean(values: Values) -> Estimate:
-    """The mean with its percentile bootstrap interval; a single value has no interval."""
-    sample = np.asarray(values, dtype=float)
-    if sample.size == 0 or not np.isfinite(sample).all():
-        return NOTHING
-    if sample.size == 1:
-        return Estimate(float(sample[0]), math.nan, math.nan, 1)
-    drawn = np.random.default_rng(_GENERATOR).integers(sample.size, size=(RESAMPLES, sample.size))
-    tail = 100 * (1 - LEVEL) / 2
-    low, high = np.percentile(sample[drawn].mean(axis=1), [tail, 100 - tail])
-    return Estimate(float(sample.mean()), float(low), float(high), sample.size)
-
-
 def ratio_estimate(numerators: Values, denominators: Values) -> Estimate:
     """The geometric mean of paired ratios, with its interval; nothing where a value is not above zero."""
     above, below = np.asarray(numerators, dtype=float), np.asarray(denominators, dtype=float)
@@ -124,12 +91,17 @@ def ratio_estimate(numerators: Values, denominators: Values) -> Estimate:
     return Estimate(math.exp(logs.value), math.exp(logs.low), math.exp(logs.high), logs.n)
 
 
-def paired(frame: pd.DataFrame, key: str, column: str, method: str, reference: str) -> tuple[np.ndarray, np.ndarray]:
-    """``column`` of two methods on the values of ``key`` that both have, in its order."""
-    ours = frame[frame["method"] == method].set_index(key)[column].dropna()
-    theirs = frame[frame["method"] == reference].set_index(key)[column].dropna()
-    common = sorted(set(ours.index) & set(theirs.index))
-    return ours.loc[common].to_numpy(float), theirs.loc[common].to_numpy(float)
+def _ratios(group: pd.DataFrame, column: str, baseline: str | None) -> dict[str, tuple[Estimate, str]]:
+    """Each method's ratio to the baseline within one problem and horizon, paired by seed and round, and its verdict."""
+    if baseline is None:
+        return {}
+    pairs = statistics.paired_log_ratios(group, column, baseline)
+    judged = statistics.with_verdict(statistics.ratio_intervals(pairs, ["method"]), QUANTITIES[column])
+    return {row["method"]: (_estimate(row), row["verdict"]) for row in judged.to_dict("records")}
+
+
+def _estimate(row: Mapping[Any, Any]) -> Estimate:
+    return Estimate(float(row["value"]), float(row["low"]), float(row["high"]), int(row["n"]))
 
 
 # -- gradient quality
@@ -195,15 +167,21 @@ def gradient_summary(quality: pd.DataFrame) -> pd.DataFrame:
     for (problem, horizon), group in quality.groupby(["problem", "horizon"]):
         exactness = dict(zip(group["method"], group["exactness"], strict=True))
         baseline = baseline_method(exactness)
-        rows += [
-            {"problem": problem, "horizon": horizon, "method": method, "exactness": exactness[method]}
-            | _costs(group, method, baseline)
-            | _quality(group[group["method"] == method])
-            for method in in_order(exactness)
-        ]
+        ratios = {column: _ratios(group, column, baseline) for column in QUANTITIES}
+        for method in in_order(exactness):
+            own = group[group["method"] == method]
+            rows.append(
+                {"problem": problem, "horizon": horizon, "method": method, "exactness": exactness[method]}
+                | {"seeds": own["seed"].nunique(), "baseline": baseline or ""}
+                | {column: median_over_seeds(own, column) for column in QUANTITIES}
+                | _named("time_ratio", ratios["seconds"].get(method, _NO_RATIO)[0])
+                | _named("memory_ratio", ratios["peak_above_start_mib"].get(method, _NO_RATIO)[0])
+                | _quality(own)
+            )
     return pd.DataFrame(rows, columns=_SUMMARY_COLUMNS)
 
 
+_NO_RATIO = (NOTHING, statistics.TOO_SMALL)
 _SUMMARY_COLUMNS = [
     "problem",
     "horizon",
@@ -231,22 +209,9 @@ _SUMMARY_COLUMNS = [
 ]
 
 
-def _costs(group: pd.DataFrame, method: str, baseline: str | None) -> dict[str, object]:
-    own = group[group["method"] == method]
-    return {
-        "seeds": len(own),
-        "baseline": baseline or "",
-        "seconds": own["seconds"].median(),
-        "peak_above_start_mib": own["peak_above_start_mib"].median(),
-        **_named("time_ratio", _ratio(group, "seconds", method, baseline)),
-        **_named("memory_ratio", _ratio(group, "peak_above_start_mib", method, baseline)),
-    }
-
-
-def _ratio(group: pd.DataFrame, column: str, method: str, reference: str | None) -> Estimate:
-    if reference is None:
-        return NOTHING
-    return ratio_estimate(*paired(group, "seed", column, method, reference))
+def median_over_seeds(own: pd.DataFrame, column: str) -> float:
+    """The median over seeds of one method's ``column``, a seed's rounds averaged first."""
+    return float(own.groupby("seed")[column].mean().median())
 
 
 def _named(name: str, estimate: Estimate) -> dict[str, float]:
@@ -293,13 +258,14 @@ def ranking(gradients: pd.DataFrame, column: str) -> pd.DataFrame:
     rows = []
     exact = gradients[gradients["exactness"] == "exact"].dropna(subset=[column])
     for (problem, horizon), group in exact.groupby(["problem", "horizon"]):
-        medians = group.groupby("method")[column].median()
-        leader = min(in_order(medians.index), key=lambda method: float(medians[method]))
-        for method in sorted(in_order(medians.index), key=lambda method: float(medians[method])):
-            estimate = _ratio(group, column, method, leader)
-            clear = estimate.enough and estimate.low > 1 and estimate.value > CLEAR_EFFECT[column]
+        medians = {str(method): median_over_seeds(own, column) for method, own in group.groupby("method")}
+        leader = min(in_order(medians), key=lambda method: medians[method])
+        ratios = _ratios(group, column, leader)
+        for method in sorted(in_order(medians), key=lambda method: medians[method]):
+            estimate, verdict = ratios.get(method, _NO_RATIO)
+            behind = verdict in ("slower", "larger")
             rows.append(
-                {"problem": problem, "horizon": horizon, "leader": leader, "method": method, "behind": clear}
+                {"problem": problem, "horizon": horizon, "leader": leader, "method": method, "behind": behind}
                 | _named("ratio", estimate)
             )
     columns = ["problem", "horizon", "leader", "method", "behind", *_named("ratio", NOTHING)]
@@ -312,7 +278,7 @@ def ranking(gradients: pd.DataFrame, column: str) -> pd.DataFrame:
 def teaching_summary(students: pd.DataFrame, teachings: pd.DataFrame) -> pd.DataFrame:
     """One row per teaching cell: test accuracy over students, and differences to the controls paired by student."""
     rows = []
-    for (_, _), group in students.groupby(["problem", "seed"]):
+    for _, group in statistics.with_round(students).groupby(["problem", "seed", "round"]):
         for method in in_order(group["method"]):
             own = group[group["method"] == method]
             rows.append(
@@ -334,4 +300,7 @@ def difference(students: pd.DataFrame, method: str, control: str) -> Estimate:
     """Test accuracy of one loss minus a control's, paired by student seed; nothing for the control itself."""
     if method == control or control not in set(students["method"]):
         return NOTHING
-    return bootstrap_mean(np.subtract(*paired(students, "student_seed", "test_accuracy", method, control)))
+    one_teacher = students.assign(problem="", seed=0)
+    differences = statistics.accuracy_differences(one_teacher, control)
+    intervals = statistics.difference_intervals(differences[differences["method"] == method], ["method"])
+    return _estimate(intervals.iloc[0].to_dict()) if len(intervals) else NOTHING

@@ -4,10 +4,8 @@ Nothing is unpickled, no name found in a file leads out of the run's folder, and
 warning and a missing cell, never a result.
 """
 
-import json
 import math
-import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,24 +15,38 @@ import pandas as pd
 from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
-from l2t_bench.errors import UserError
+from l2t_bench.engine.records import (
+    DamagedError,
+    Form,
+    first_misfit,
+    inside,
+    is_count,
+    is_duration,
+    is_number,
+    is_plain_name,
+    is_text,
+    is_whole,
+    list_of,
+    or_null,
+    read_cell,
+    read_json,
+    some_of,
+)
+from l2t_bench.engine.store import RunFolder
 
-SCHEMA = 1
 MIB = 2**20
 _LONGEST_MESSAGE = 600
 
 Arrays = Mapping[str, np.ndarray]
-_Check = Callable[[Any], bool]
-_Form = Mapping[str, _Check]
 
 
 @dataclass(frozen=True, eq=False)
 class Run:
     """A run as it lies in its folder.
 
-    ``cells`` has one row per planned cell: cell_id, suite, kind, problem, method, seed, dtype, device, status, message,
-    seconds, measurements. ``status`` is the engine's, ``missing`` for a cell without a result, ``damaged`` for one
-    whose files cannot be trusted. ``d_theta`` has the teacher gradients that were kept, by (cell_id, horizon).
+    ``cells`` has one row per planned cell: cell_id, suite, kind, problem, method, seed, round, dtype, device, status,
+    message, seconds, measurements. ``status`` is the engine's, ``missing`` for a cell without a result, ``damaged`` for
+    one whose files cannot be trusted. ``d_theta`` has the teacher gradients that were kept, by (cell_id, horizon).
     """
 
     path: Path
@@ -50,20 +62,16 @@ class Run:
 
     @property
     def finished(self) -> bool:
-        """Whether the engine came to the end of its plan."""
-        return bool(self.meta["finished"])
-
-
-class _DamagedError(ValueError):
-    """A file of a run that is not what the engine writes; the message is a line for the user."""
+        """Whether every planned cell has a result."""
+        return not (self.cells["status"] == "missing").any()
 
 
 def load_run(path: Path | str) -> Run:
     """Read a run, finished or not. Raises ``UserError`` for a path that holds no run."""
     folder = Path(path)
-    meta = _manifest(folder)
+    meta = _meta(folder, RunFolder(folder).read_plan())
     warnings: list[str] = []
-    rows = [_cell_row(folder, planned, meta["finished"], warnings) for planned in meta["cells"]]
+    rows = [_cell_row(folder, planned, warnings) for planned in meta["cells"]]
     cells = _without_twins(pd.DataFrame(rows, columns=_CELL_COLUMNS), warnings)
     _report_strangers(folder, {planned["cell_id"] for planned in meta["cells"]}, warnings)
     d_theta = _read_gradients(folder, cells, warnings)
@@ -131,218 +139,112 @@ def teachings(run: Run) -> pd.DataFrame:
 
 def failures(run: Run) -> pd.DataFrame:
     """The cells that ended without a result, and why; those that an unfinished run has yet to do are not among them."""
-    failed = run.cells["status"] != "ok"
-    if not run.finished:
-        failed &= run.cells["status"] != "missing"
+    failed = ~run.cells["status"].isin(["ok", "missing"])
     return run.cells.loc[failed, ["kind", "problem", "method", "seed", "status", "message"]].reset_index(drop=True)
 
 
-# -- forms: what the engine writes, key by key; a key with "?" may be left out, the others may not
-
-
-def _is_text(value: Any) -> bool:
-    return isinstance(value, str)
-
-
-def _is_number(value: Any) -> bool:
-    try:
-        return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-    except OverflowError:
-        return False
-
-
-def _is_whole(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**63
-
-
-def _is_count(value: Any) -> bool:
-    return _is_whole(value) and value >= 0
-
-
-def _is_duration(value: Any) -> bool:
-    return _is_number(value) and value >= 0
-
-
-def _is_plain_name(value: Any) -> bool:
-    """A name of a file or folder that stays where it is looked up."""
-    return isinstance(value, str) and bool(re.fullmatch(r"[^/\\\x00:]{1,200}", value)) and value not in (".", "..")
+# -- forms: what the tasks of our suites measure, key by key
 
 
 def _are_durations(value: Any) -> bool:
-    return isinstance(value, list) and bool(value) and all(map(_is_duration, value))
+    return isinstance(value, list) and bool(value) and all(map(is_duration, value))
 
 
 def _are_numbers_by_name(value: Any) -> bool:
-    return isinstance(value, dict) and all(value_ is None or _is_number(value_) for value_ in value.values())
+    return isinstance(value, dict) and all(value_ is None or is_number(value_) for value_ in value.values())
 
 
-def _or_null(check: _Check) -> _Check:
-    return lambda value: value is None or check(value)
-
-
-def _fits(record: Any, form: _Form) -> bool:
-    return isinstance(record, dict) and _first_misfit(record, form) is None
-
-
-def _list_of(form: _Form) -> _Check:
-    return lambda value: isinstance(value, list) and all(_fits(item, form) for item in value)
-
-
-def _some_of(form: _Form) -> _Check:
-    return lambda value: bool(value) and _list_of(form)(value)
-
-
-def _first_misfit(record: Mapping[str, Any], form: _Form) -> str | None:
-    """The first key that is missing or of another kind than the form says."""
-    for key, check in form.items():
-        name = key.removesuffix("?")
-        if name not in record:
-            if name == key:
-                return name
-        elif not check(record[name]):
-            return name
-    return None
-
-
-_IDENTITY: _Form = {
-    "suite": _is_plain_name,
-    "kind": lambda value: value in ("gradient", "teaching"),
-    "problem": _is_text,
-    "method": _is_text,
-    "seed": _is_whole,
-    "dtype?": _is_text,
-    "device?": _is_text,
-}
-_MANIFEST: _Form = {
-    "suite": _is_text,
-    "finished": lambda value: isinstance(value, bool),
-    "cells": _list_of({"cell_id": _is_plain_name, "identity": lambda value: _fits(value, _IDENTITY)}),
-    "profile?": _or_null(_is_text),
-    "created?": _or_null(_is_text),
-    "environment?": lambda value: isinstance(value, dict),
-}
-_CELL: _Form = {
-    "cell_id": _is_plain_name,
-    "status": _is_text,
-    "message": _or_null(_is_text),
-    "identity": lambda value: _fits(value, _IDENTITY),
-    "seconds": _is_duration,
-    "measurements": lambda value: isinstance(value, dict),
-}
-_GRADIENT_RUN: _Form = {
-    "horizon": _is_count,
-    "exactness?": _is_text,
+_GRADIENT_RUN: Form = {
+    "horizon": is_count,
+    "exactness?": is_text,
     "seconds": _are_durations,
     "seconds_forward?": _are_durations,
     "seconds_reverse?": _are_durations,
     "seconds_dev?": _are_durations,
-    "host_start_bytes?": _or_null(_is_count),
-    "host_peak_bytes?": _or_null(_is_count),
-    "device_start_bytes?": _or_null(_is_count),
-    "device_peak_bytes?": _or_null(_is_count),
-    "value": _is_number,
-    "gradients?": _is_count,
-    "vector_products?": _is_count,
-    "recomputed_steps?": _is_count,
+    "host_start_bytes?": or_null(is_count),
+    "host_peak_bytes?": or_null(is_count),
+    "device_start_bytes?": or_null(is_count),
+    "device_peak_bytes?": or_null(is_count),
+    "value": is_number,
+    "gradients?": is_count,
+    "vector_products?": is_count,
+    "recomputed_steps?": is_count,
     "diagnostics?": _are_numbers_by_name,
-    "gradient_file": _is_plain_name,
+    "gradient_file": is_plain_name,
 }
-_MEASUREMENTS: Mapping[str, _Form] = {
+_MEASUREMENTS: Mapping[str, Form] = {
     "gradient": {
-        "exactness": _is_text,
-        "parameters?": _is_count,
-        "memory_law?": _is_text,
-        "runs": _some_of(_GRADIENT_RUN),
+        "exactness": is_text,
+        "parameters?": is_count,
+        "memory_law?": is_text,
+        "runs": some_of(_GRADIENT_RUN),
     },
     "teaching": {
-        "loss": _is_text,
-        "lr": _is_number,
-        "lr_grid?": _list_of({"lr": _is_number, "dev_accuracy": _is_number}),
-        "students": _some_of({"seed": _is_whole, "dev_accuracy": _is_number, "test_accuracy": _is_number}),
-        "outer_steps?": _is_count,
-        "horizon?": _is_count,
-        "train?": _is_count,
-        "dev?": _is_count,
-        "test?": _is_count,
-        "curve?": _list_of(
+        "loss": is_text,
+        "lr": is_number,
+        "lr_grid?": list_of({"lr": is_number, "dev_accuracy": is_number}),
+        "students": some_of({"seed": is_whole, "dev_accuracy": is_number, "test_accuracy": is_number}),
+        "outer_steps?": is_count,
+        "horizon?": is_count,
+        "train?": is_count,
+        "dev?": is_count,
+        "test?": is_count,
+        "curve?": list_of(
             {
-                "outer_step": _is_count,
-                "value": _is_number,
-                "gradient_norm?": _or_null(_is_number),
-                "diverged?": _is_count,
-                "seconds?": _or_null(_is_duration),
+                "outer_step": is_count,
+                "value": is_number,
+                "gradient_norm?": or_null(is_number),
+                "diverged?": is_count,
+                "seconds?": or_null(is_duration),
             }
         ),
-        "selection?": _list_of(
-            {"outer_step": _is_count, "dev_accuracy_mean": _is_number, "dev_accuracy_std": _is_duration}
+        "selection?": list_of(
+            {"outer_step": is_count, "dev_accuracy_mean": is_number, "dev_accuracy_std": is_duration}
         ),
-        "schedule?": _is_text,
-        "selected_outer_step?": _or_null(_is_count),
-        "seconds_training?": _or_null(_is_duration),
-        "seconds_students?": _or_null(_is_duration),
+        "schedule?": is_text,
+        "selected_outer_step?": or_null(is_count),
+        "seconds_training?": or_null(is_duration),
+        "seconds_students?": or_null(is_duration),
     },
 }
 
 # -- reading
 
 
-def _read_json(file: Path) -> dict[str, Any]:
-    """A JSON object of our schema. Raises ``_DamagedError`` for anything else, ``FileNotFoundError`` for no file."""
-    try:
-        content = json.loads(file.read_text(encoding="utf-8"), parse_constant=_refuse_constant)
-    except (ValueError, RecursionError) as error:
-        raise _DamagedError("is cut short or not JSON") from error
-    except FileNotFoundError:
-        raise
-    except OSError as error:
-        raise _DamagedError(f"cannot be read ({error.strerror})") from error
-    if not isinstance(content, dict):
-        raise _DamagedError("is not a JSON object")
-    if content.get("schema") != SCHEMA:
-        raise _DamagedError(f"has schema {content.get('schema')!r}, this version reads {SCHEMA}")
-    return content
+def _meta(folder: Path, plan: Mapping[str, Any]) -> dict[str, Any]:
+    """What is said of the whole run: its plan, and where its cells ran (the environment that most of them name)."""
+    seeds = {planned["identity"]["seed"] for planned in plan["cells"]}
+    return {
+        "suite": ", ".join(plan["suites"]),
+        "profile": ", ".join(map(str, plan.get("profiles", []))),
+        "seeds": len(seeds),
+        "created": plan["created"],
+        "cells": plan["cells"],
+        "environment": _environment(folder),
+    }
 
 
-def _refuse_constant(name: str) -> float:
-    raise ValueError(f"{name} is not JSON")
-
-
-def _manifest(folder: Path) -> dict[str, Any]:
-    advice = "name a folder that `l2t-bench run` has written, such as runs/quick"
-    if not folder.is_dir():
-        raise UserError(f"there is no folder {folder}: {advice}")
-    try:
-        meta = _read_json(folder / "run.json")
-    except FileNotFoundError:
-        raise UserError(f"{folder} holds no run (it has no run.json): {advice}") from None
-    except _DamagedError as error:
-        raise UserError(f"{folder / 'run.json'} {error}: repeat the run's command, finished cells are kept") from error
-    misfit = _first_misfit(meta, _MANIFEST)
-    if misfit is not None:
-        raise UserError(f"{folder / 'run.json'}: {misfit!r} is missing or not of the form that a run writes")
-    return meta
-
-
-def _inside(root: Path, *names: str) -> Path:
-    """A path below ``root``. Raises ``_DamagedError`` where a link leads out of it."""
-    path = root.joinpath(*names)
-    if not path.resolve().is_relative_to(root.resolve()):
-        raise _DamagedError("leads out of the run's folder")
-    return path
+def _environment(folder: Path) -> dict[str, Any]:
+    files = sorted((folder / "environments").glob("*.json"), key=lambda file: file.stat().st_size)
+    for file in reversed(files):  # the fullest: a cell that was refused early may not have come to torch's settings
+        try:
+            return read_json(file)
+        except (DamagedError, FileNotFoundError):
+            continue
+    return {}
 
 
 def _read_cell(folder: Path, cell_id: str, suite: str) -> dict[str, Any]:
-    record = _read_json(_inside(folder, "cells", suite, cell_id, "cell.json"))
-    misfit = _first_misfit(record, _CELL)
-    if misfit is None and record["cell_id"] != cell_id:
-        misfit = "cell_id"
-    if misfit is None and record["status"] == "ok":
-        misfit = _first_misfit(record["measurements"], _MEASUREMENTS[record["identity"]["kind"]])
+    record = read_cell(folder, suite, cell_id)
+    if record["status"] != "ok":
+        return record
+    misfit = first_misfit(record["measurements"], _MEASUREMENTS.get(record["identity"]["kind"], {}))
     if misfit is not None:
-        raise _DamagedError(f"has {misfit!r} missing or of another form")
-    horizons = [run["horizon"] for run in record["measurements"].get("runs", [])] if record["status"] == "ok" else []
-    if len(set(horizons)) < len(horizons):
-        raise _DamagedError("has one horizon twice")
+        raise DamagedError(f"has {misfit!r} missing or of another form")
+    if record["identity"]["kind"] == "gradient":
+        horizons = [run["horizon"] for run in record["measurements"]["runs"]]
+        if len(set(horizons)) < len(horizons):
+            raise DamagedError("has one horizon twice")
     return record
 
 
@@ -353,6 +255,7 @@ _CELL_COLUMNS = [
     "problem",
     "method",
     "seed",
+    "round",
     "dtype",
     "device",
     "status",
@@ -362,25 +265,25 @@ _CELL_COLUMNS = [
 ]
 
 
-def _cell_row(folder: Path, planned: Mapping[str, Any], finished: bool, warnings: list[str]) -> dict[str, Any]:
+def _cell_row(folder: Path, planned: Mapping[str, Any], warnings: list[str]) -> dict[str, Any]:
     """A planned cell with what came of it."""
     identity, cell_id = planned["identity"], planned["cell_id"]
     status, message, seconds = "missing", "not run yet", math.nan
     measurements: dict[str, Any] = {}
-    if finished:
-        message = "left no result: repeat the run's command"
     try:
         record = _read_cell(folder, cell_id, identity["suite"])
     except FileNotFoundError:
         pass
-    except _DamagedError as error:
+    except DamagedError as error:
         status, message = "damaged", f"cell.json {error}"
         warnings.append(f"cell {cell_id}: {message}; treated as missing, repeat the run's command to measure it again")
     else:
         identity, status, seconds = record["identity"], record["status"], record["seconds"]
         message = " ".join((record["message"] or "").split())[:_LONGEST_MESSAGE]
         measurements = record["measurements"] if status == "ok" else {}
-    keys = {key: identity.get(key, "") for key in ("suite", "kind", "problem", "method", "seed", "dtype", "device")}
+    keys = {
+        key: identity.get(key, "") for key in ("suite", "kind", "problem", "method", "seed", "round", "dtype", "device")
+    }
     return {
         "cell_id": cell_id,
         **keys,
@@ -393,7 +296,7 @@ def _cell_row(folder: Path, planned: Mapping[str, Any], finished: bool, warnings
 
 def _without_twins(cells: pd.DataFrame, warnings: list[str]) -> pd.DataFrame:
     """Cells that no table could tell apart would be averaged unseen: the first is kept, the others are named."""
-    twins = cells.duplicated(["kind", "problem", "method", "seed"])
+    twins = cells.duplicated(["kind", "problem", "method", "seed", "round"])
     warnings.extend(
         f"cell {cell_id}: another cell has the same problem, method and seed; left out"
         for cell_id in cells["cell_id"][twins]
@@ -402,10 +305,10 @@ def _without_twins(cells: pd.DataFrame, warnings: list[str]) -> pd.DataFrame:
 
 
 def _report_strangers(folder: Path, planned: set[str], warnings: list[str]) -> None:
-    """Results in the folder that the plan in run.json does not name: an older plan's."""
+    """Results in the folder that the plan in plan.json does not name: an older plan's."""
     found = {file.parent.name for file in (folder / "cells").glob("*/*/cell.json")}
     if strangers := len(found - planned):
-        warnings.append(f"{strangers} of the folder's cells are not in the plan of run.json and are left out")
+        warnings.append(f"{strangers} of the folder's cells are not in the plan of plan.json and are left out")
 
 
 def _read_gradients(folder: Path, cells: pd.DataFrame, warnings: list[str]) -> dict[tuple[str, int], Arrays]:
@@ -415,9 +318,9 @@ def _read_gradients(folder: Path, cells: pd.DataFrame, warnings: list[str]) -> d
         for measured in cell["measurements"]["runs"]:
             name = measured["gradient_file"]
             try:
-                file = _inside(folder, "cells", cell["suite"], cell["cell_id"], name)
+                file = inside(folder, "cells", cell["suite"], cell["cell_id"], "artifacts", name)
                 found[cell["cell_id"], measured["horizon"]] = load_file(file)
-            except (_DamagedError, SafetensorError, OSError, ValueError, KeyError, TypeError):
+            except (DamagedError, SafetensorError, OSError, ValueError, KeyError, TypeError):
                 warnings.append(f"cell {cell['cell_id']}: {name} is missing or damaged; its gradient is not compared")
     return found
 
@@ -444,6 +347,7 @@ _GRADIENT_COLUMNS = [
     "problem",
     "method",
     "seed",
+    "round",
     "horizon",
     "exactness",
     "dtype",
@@ -469,7 +373,7 @@ def _gradient_row(cell: Mapping[str, Any], measured: Mapping[str, Any]) -> dict[
     whole = cell["measurements"]
     host, on_device = _above_start_mib(measured, "host"), _above_start_mib(measured, "device")
     return {
-        **{key: cell[key] for key in ("cell_id", "problem", "method", "seed", "dtype", "device")},
+        **{key: cell[key] for key in ("cell_id", "problem", "method", "seed", "round", "dtype", "device")},
         "horizon": measured["horizon"],
         "exactness": measured.get("exactness", whole["exactness"]),  # a window as long as the run is exact
         "parameters": whole.get("parameters"),

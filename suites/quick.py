@@ -4,15 +4,18 @@ Gradient cells compare time, memory and direction; teaching cells train a teache
 beside the untrained teacher and cross entropy.
 """
 
-import random
 from collections.abc import Sequence
+from dataclasses import asdict
+
+from l2t_bench.suites.settings import TeachingSettings
 
 from l2t_bench.engine.cell import Cell
 from l2t_bench.engine.suite import Request, Suite
 
-VERSION = 1
+VERSION = 2
 BACKENDS = ("rmd", "truncated[window=10]", "higher", "torchopt", "torchopt-implicit", "functorch")
 PROBLEMS = ("digits/mlp", "digits/lenet")
+TEACHING_PROBLEM = PROBLEMS[0]
 LEARNED_BY = ("rmd", "higher", "truncated[window=100]")
 CONTROLS = ("untrained-teacher", "cross-entropy")
 SEEDS = 5
@@ -20,10 +23,8 @@ SEEDS = 5
 
 def quick(request: Request) -> Sequence[Cell]:
     """Every backend x both students x five seeds, horizons 20 and 100; then the teachers and their controls."""
-    return [
-        *_gradient_cells(request, "quick", PROBLEMS, SEEDS, {"horizons": [20, 100], "repeats": [3, 1]}),
-        *_teaching_cells(request),
-    ]
+    settings = {"horizons": [20, 100], "repeats": [3, 1]}
+    return [*_gradient_cells(request, "quick", PROBLEMS, SEEDS, settings), *_teaching_cells(request)]
 
 
 def smoke(request: Request) -> Sequence[Cell]:
@@ -34,31 +35,28 @@ def smoke(request: Request) -> Sequence[Cell]:
 def _gradient_cells(
     request: Request, profile: str, problems: Sequence[str], seeds: int, settings: dict[str, list[int]]
 ) -> list[Cell]:
-    """Round by round (a round is a seed), the backends of a round in a random order that is always the same."""
-    cells = []
-    for seed in range(request.seeds or seeds):
-        in_round = [(problem, method) for problem in problems for method in request.backends or BACKENDS]
-        random.Random(seed).shuffle(in_round)
-        cells += [
-            Cell(
-                suite="quick",
-                suite_version=VERSION,
-                profile=profile,
-                kind="gradient",
-                problem=problem,
-                method=method,
-                seed=seed,
-                task="l2t_bench.engine.gradient_cell:measure",
-                device=request.device,
-                threads=request.threads,
-                settings=settings,
-            )
-            for problem, method in in_round
-        ]
-    return cells
+    return [
+        Cell(
+            suite="quick",
+            suite_version=VERSION,
+            profile=profile,
+            kind="gradient",
+            problem=problem,
+            method=method,
+            seed=seed,
+            task="l2t_bench.engine.gradient_cell:measure",
+            settings=settings,
+        )
+        for seed in request.seeds or range(seeds)
+        for problem in request.problems or problems
+        for method in request.backends or BACKENDS
+    ]
 
 
 def _teaching_cells(request: Request) -> list[Cell]:
+    """Teachers learned with the backends asked for, of those that learn here; none for another problem."""
+    if request.problems and TEACHING_PROBLEM not in request.problems:
+        return []
     methods = [method for method in LEARNED_BY if not request.backends or method in request.backends]
     return [
         Cell(
@@ -66,11 +64,11 @@ def _teaching_cells(request: Request) -> list[Cell]:
             suite_version=VERSION,
             profile="quick",
             kind="teaching",
-            problem="digits/mlp",
+            problem=TEACHING_PROBLEM,
             method=method,
             seed=0,
             task="l2t_bench.suites.teaching:measure",
-            device=request.device,
+            settings=asdict(TeachingSettings()),
             timed=False,
         )
         for method in (*methods, *CONTROLS)

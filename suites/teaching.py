@@ -9,12 +9,14 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
-from pathlib import Path
 from statistics import fmean
 from typing import Any, Literal
 
+from l2t_bench.suites.settings import TeachingSettings
+
 from l2t_bench.batches import IndexedBatches
 from l2t_bench.engine.cell import Cell
+from l2t_bench.engine.recorder import Recorder
 from l2t_bench.errors import Diverged
 from l2t_bench.losses.image import cross_entropy
 from l2t_bench.optimizers import Schedule, linear_decay
@@ -38,25 +40,6 @@ Part = Literal["dev", "test"]
 
 
 @dataclass(frozen=True)
-class TeachingSettings:
-    """The experiment. Grids hold student learning rates; each loss is judged at the one that is best on dev."""
-
-    problem: str = "digits/mlp[train=300,dev=700,split=3,lr=1.2,schedule=linear,beta=4,gain=0.3,refresh=20]"
-    lr: float = 1.2  # of the students that the teacher is trained on
-    horizon: int = 300
-    outer_steps: int = 25
-    students: int = 1
-    teacher_lr: float = 0.003
-    select_every: int = 8
-    select_students: int = 6
-    learned_grid: tuple[float, ...] = (0.6, 1.2, 2.4)
-    untrained_grid: tuple[float, ...] = (0.6, 1.2, 2.4, 4.8)
-    cross_entropy_grid: tuple[float, ...] = (0.025, 0.05, 0.1, 0.2, 0.4)
-    tuning_students: int = 4
-    fresh_students: int = 12
-
-
-@dataclass(frozen=True)
 class Lesson:
     """How a student is taught: under which loss, and at which learning rate."""
 
@@ -74,28 +57,30 @@ class Lesson:
         return {part: accuracy_on(problem, student, part) for part in parts}
 
 
-def measure(cell: Cell, folder: Path) -> dict[str, Any]:
-    """The task of a teaching cell; ``folder`` is not used: all it has to say fits in ``cell.json``."""
-    del folder
-    return teaching_cell(cell.method, TeachingSettings(**cell.settings), cell.device, cell.seed)
+def measure(cell: Cell, recorder: Recorder) -> dict[str, Any]:
+    """The task of a teaching cell: its settings are ``TeachingSettings``."""
+    return teaching_cell(cell.method, TeachingSettings(**cell.settings), cell.device, cell.seed, recorder)
 
 
-def teaching_cell(method: str, settings: TeachingSettings, device: str, seed: int) -> dict[str, Any]:
+def teaching_cell(
+    method: str, settings: TeachingSettings, device: str, seed: int, recorder: Recorder
+) -> dict[str, Any]:
     """The measurements of one loss: ``method`` is a backend's name, ``untrained-teacher`` or ``cross-entropy``.
 
     The test set is looked at once, by the fresh students at the end.
     """
     problem = build_problem(settings.problem, device=device)
     begun = time.perf_counter()
-    training = None if method in (UNTRAINED, CROSS_ENTROPY) else _learn(problem, method, settings, seed)
+    training = None if method in (UNTRAINED, CROSS_ENTROPY) else _learn(problem, method, settings, seed, recorder)
     trained = time.perf_counter()
     lesson = _lesson(problem, method, settings, training, seed)
     candidates = _candidates(method, settings)
-    chosen, table = choose(candidates, partial(_tuning_score, lesson, candidates, settings))
-    students = [
-        _student_row(seed, lesson.accuracies(seed, candidates[chosen], ("dev", "test")))
-        for seed in SeedRange.FRESH.seeds(settings.fresh_students)
-    ]
+    with recorder.phase("evaluation"):
+        chosen, table = choose(candidates, partial(_tuning_score, lesson, candidates, settings))
+        students = [
+            _student_row(seed, lesson.accuracies(seed, candidates[chosen], ("dev", "test")))
+            for seed in SeedRange.FRESH.seeds(settings.fresh_students)
+        ]
     sizes = {part: sum(len(targets) for _, targets in batches) for part, batches in _parts(problem).items()}
     return {
         "loss": {UNTRAINED: "untrained", CROSS_ENTROPY: "cross-entropy"}.get(method, "learned"),
@@ -111,7 +96,9 @@ def teaching_cell(method: str, settings: TeachingSettings, device: str, seed: in
     }
 
 
-def _learn(problem: TeachingProblem, method: str, settings: TeachingSettings, seed: int) -> TeacherTraining:
+def _learn(
+    problem: TeachingProblem, method: str, settings: TeachingSettings, seed: int, recorder: Recorder
+) -> TeacherTraining:
     return train_teacher(
         problem,
         load_backend(method),
@@ -121,7 +108,7 @@ def _learn(problem: TeachingProblem, method: str, settings: TeachingSettings, se
         optimizer=TeacherOptimizer(lr=settings.teacher_lr),
         selection=Selection(settings.select_every, settings.select_students),
         seed=seed,
-        on_outer_step=lambda record: print(f"outer step {record.outer_step}: M~ {record.value:.4f}", flush=True),
+        on_outer_step=lambda record: recorder.curve(**asdict(record)),
     )
 
 

@@ -18,7 +18,9 @@ from torch import Tensor
 
 import l2t_bench as l2t
 from l2t_bench.engine.cell import Cell
-from l2t_bench.engine.runner import Plan, run
+from l2t_bench.engine.planning import Plan
+from l2t_bench.engine.runner import run
+from l2t_bench.engine.study import Study
 from l2t_bench.losses.dynamic import bilinear_sigmoid
 from l2t_bench.verification.samples import general_theta, random_problem
 
@@ -228,7 +230,7 @@ def test_pandas_reads_a_runs_results_as_one_tidy_table(tmp_path: Path) -> None:
         )
         for method in ("rmd", "truncated[window=2]")
     )
-    statuses = run(Plan("quick", "smoke", cells, timeout=60), tmp_path / "run", lambda event: None)
+    statuses = run(Plan(Study(("quick",), timeout=60), cells), tmp_path / "run", lambda event: None)
     assert statuses == {"ok": 2}
 
     table = gradients(load_run(tmp_path / "run"))

@@ -11,9 +11,10 @@ from pathlib import Path
 import pytest
 
 from l2t_bench.engine.cell import Cell, Outcome, Status
-from l2t_bench.engine.preflight import preflight
-from l2t_bench.engine.runner import Event, Plan, Rerun, run
+from l2t_bench.engine.planning import Plan, cells_of, check
+from l2t_bench.engine.runner import Event, Rerun, run
 from l2t_bench.engine.store import RunFolder, write_json
+from l2t_bench.engine.study import Study
 from l2t_bench.engine.suite import Request
 from l2t_bench.errors import UserError
 from l2t_bench.registry import load_suite
@@ -23,34 +24,34 @@ import os, signal, time
 from pathlib import Path
 from l2t_bench.errors import Diverged, Refused
 
-def fine(cell, folder):
-    with (folder.parent / "calls.txt").open("a") as calls:
+def fine(cell, recorder):
+    with (recorder.folder.parent / "calls.txt").open("a") as calls:
         calls.write(cell.method + "\\n")
     return {"answer": 42}
 
-def refuses(cell, folder):
+def refuses(cell, recorder):
     raise Refused("not this one", "another can")
 
-def diverges(cell, folder):
+def diverges(cell, recorder):
     raise Diverged("at step 7", 7)
 
-def breaks(cell, folder):
+def breaks(cell, recorder):
     raise KeyError("lost")
 
-def dies(cell, folder):
+def dies(cell, recorder):
     print("last words", flush=True)
     os.kill(os.getpid(), signal.SIGSEGV)
 
-def sleeps(cell, folder):
+def sleeps(cell, recorder):
     time.sleep(600)
 
-def leaves_a_child(cell, folder):
+def leaves_a_child(cell, recorder):
     import subprocess
     child = subprocess.Popen(["sleep", "600"])
-    (folder.parent / "child.pid").write_text(str(child.pid))
+    (recorder.folder.parent / "child.pid").write_text(str(child.pid))
     time.sleep(600)
 
-def not_a_number(cell, folder):
+def not_a_number(cell, recorder):
     return {"answer": float("nan")}
 """
 
@@ -68,7 +69,8 @@ def tasks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Cell
 
 
 def run_all(out: Path, *cells: Cell, timeout: float = 60.0, rerun: Rerun = Rerun.NONE) -> dict[str, int]:
-    return run(Plan("stub", "smoke", cells, timeout, rerun), out, lambda event: None)
+    plan = Plan(Study(("stub",), timeout=timeout), cells)
+    return run(plan, out, lambda event: None, rerun=rerun)
 
 
 def record(out: Path, cell: Cell) -> dict[str, object]:
@@ -90,7 +92,7 @@ def test_a_cell_ends_with_the_status_of_how_it_ended(tasks: Callable[..., Cell],
 def test_a_number_that_json_does_not_have_is_no_result(tasks: Callable[..., Cell], tmp_path: Path) -> None:
     cell = tasks("not_a_number")
     run_all(tmp_path / "run", cell)
-    assert record(tmp_path / "run", cell)["status"] == "crashed"
+    assert record(tmp_path / "run", cell)["status"] == "error"
 
 
 def test_the_same_command_again_runs_just_what_is_missing(tasks: Callable[..., Cell], tmp_path: Path) -> None:
@@ -149,7 +151,7 @@ def test_timed_cells_run_alone_and_first(tasks: Callable[..., Cell], tmp_path: P
         else:
             running.discard(event.cell.cell_id)
 
-    run(Plan("stub", "smoke", (*shared, *alone), 60.0), tmp_path / "run", watch)
+    run(Plan(Study(("stub",)), (*shared, *alone)), tmp_path / "run", watch)
     assert at_once == [1, 1]
     assert order == [0, 1, 10, 11]
 
@@ -190,16 +192,16 @@ def test_a_folder_that_is_not_a_runs_is_left_alone(tmp_path: Path, tasks: Callab
 
 def test_the_parent_of_a_run_imports_no_torch() -> None:
     script = (
-        "import sys; import l2t_bench.engine.runner, l2t_bench.cli.main, l2t_bench.suites.quick; "
-        "import l2t_bench.registry as r; r.load_suite('quick').cells(None, __import__('l2t_bench.engine.suite', "
-        "fromlist=['Request']).Request()); sys.exit('torch' in sys.modules)"
+        "import sys; import l2t_bench.engine.runner, l2t_bench.cli.main; "
+        "from l2t_bench.engine.planning import cells_of; from l2t_bench.engine.study import Study; "
+        "cells_of(Study(('quick',))); sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0
 
 
 def test_a_misspelt_option_is_found_before_anything_runs() -> None:
     with pytest.raises(UserError, match="its options are window"):
-        preflight(["truncated[windw=3]"], [], "cpu")
+        check(Study(("quick",), backends=("truncated[windw=3]",)), [])
 
 
 def test_the_quick_suite_is_what_it_says() -> None:
@@ -213,6 +215,7 @@ def test_the_quick_suite_is_what_it_says() -> None:
     assert {cell.seed for cell in gradient} == set(range(5))
     assert all(cell.settings["horizons"] == [20, 100] for cell in gradient)
     assert len(gradient) == 60
+    assert [cell.seed for cell in cells_of(Study(("quick",))) if cell.timed] == [n for n in range(5) for _ in range(12)]
     assert len({cell.cell_id for cell in cells}) == len(cells)
     teaching = {cell.method.split("[")[0] for cell in cells if cell.kind == "teaching"}
     assert teaching == {"rmd", "higher", "truncated", "untrained-teacher", "cross-entropy"}
@@ -223,8 +226,8 @@ def test_the_quick_suite_is_what_it_says() -> None:
 def test_a_suite_has_the_profiles_that_it_has() -> None:
     with pytest.raises(UserError, match="did you mean 'smoke'"):
         load_suite("quick").cells("smok", Request())
-    with pytest.raises(UserError, match="seeds"):
-        Request(seeds=0)
+    with pytest.raises(UserError, match="seed must not"):
+        Request(seeds=(-1,))
 
 
 def test_an_outcome_is_readable_by_anybody(tmp_path: Path) -> None:
@@ -233,5 +236,5 @@ def test_an_outcome_is_readable_by_anybody(tmp_path: Path) -> None:
     folder.open()
     folder.write_cell(cell, Outcome(Status.OK, 1.5, {"x": [1, 2]}))
     written = record(tmp_path / "run", cell)
-    assert (written["schema"], written["cell_id"], written["status"]) == (1, cell.cell_id, "ok")
+    assert (written["schema"], written["cell_id"], written["status"]) == (2, cell.cell_id, "ok")
     assert not [name for name in os.listdir(folder.cell_folder(cell)) if name.endswith(".tmp")]

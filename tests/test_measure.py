@@ -9,9 +9,10 @@ import pytest
 import torch
 
 import l2t_bench as l2t
-from l2t_bench import measure
+from l2t_bench import resident
 from l2t_bench.gradient import Cost
-from l2t_bench.measure import Meter, peak_resident_bytes, release_free_memory, reset_peak_resident, resident_bytes
+from l2t_bench.measure import Meter
+from l2t_bench.resident import peak_resident_bytes, release_free_memory, reset_peak_resident, resident_bytes
 from l2t_bench.verification.samples import general_theta, random_problem
 
 MB = 10**6
@@ -128,8 +129,8 @@ def test_a_cpu_has_no_device_memory_to_tell() -> None:
 def test_where_the_platform_does_not_tell_memory_is_unknown_and_not_zero(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(measure, "_STATUS", tmp_path / "missing")
-    monkeypatch.setattr(measure, "_CLEAR_REFS", tmp_path / "no folder" / "missing")
+    monkeypatch.setattr(resident, "_STATUS", tmp_path / "missing")
+    monkeypatch.setattr(resident, "_CLEAR_REFS", tmp_path / "no folder" / "missing")
     problem = random_problem()
     cost = l2t.load_backend("rmd").teacher_gradient(problem, general_theta(problem), horizon=2).cost
     assert cost.host_bytes is None and cost.host_peak_bytes is None and cost.device_bytes is None

@@ -13,7 +13,7 @@ _SCRIPT = """
 import json, sys
 import torch
 import l2t_bench as l2t
-from l2t_bench.measure import release_free_memory, whole_pages
+from l2t_bench.resident import release_free_memory, whole_pages
 torch.set_num_threads(1)
 backend, problem = l2t.load_backend(sys.argv[1]), l2t.build_problem(sys.argv[2])
 theta = problem.init_teacher(0)

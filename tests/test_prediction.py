@@ -23,7 +23,7 @@ print(l2t.load_backend(sys.argv[1]).predict(l2t.build_problem(sys.argv[2]), 150)
 _MEASURE = """
 import sys, torch
 import l2t_bench as l2t
-from l2t_bench.measure import release_free_memory, whole_pages
+from l2t_bench.resident import release_free_memory, whole_pages
 torch.set_num_threads(1)
 backend, problem = l2t.load_backend(sys.argv[1]), l2t.build_problem(sys.argv[2])
 with whole_pages():

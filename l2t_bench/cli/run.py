@@ -1,67 +1,115 @@
-"""``l2t-bench run``: run a suite's cells and report on them."""
+"""``l2t-bench run``: run suites' cells and report on them."""
 
-import re
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from l2t_bench.engine.runner import Event, Plan, Rerun
+from l2t_bench.engine.runner import Event, Rerun, missing
 
-_UNITS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0}
+if TYPE_CHECKING:
+    from l2t_bench.engine.planning import Plan
+    from l2t_bench.engine.study import Study
 
 
 def run(
-    suite: Annotated[str, typer.Argument(help="A suite's name; see `l2t-bench list suites`.")],
+    suites: Annotated[
+        list[str] | None, typer.Argument(help="Suites by name; see `l2t-bench list suites`.", metavar="[SUITE]...")
+    ] = None,
+    config: Annotated[Path | None, typer.Option(help="A study as a TOML file; other options go before it.")] = None,
     backend: Annotated[
         list[str] | None, typer.Option("-b", "--backend", help="Only these backends, with options; may be repeated.")
     ] = None,
+    problem: Annotated[
+        list[str] | None, typer.Option("-p", "--problem", help="These problems instead of the suite's; repeatable.")
+    ] = None,
     profile: Annotated[str | None, typer.Option(help="How large the grid is: smoke, quick, ...")] = None,
-    seeds: Annotated[int | None, typer.Option(help="How many seeds of each gradient cell.")] = None,
-    device: Annotated[str, typer.Option(help="cpu, cuda or cuda:N.")] = "cpu",
-    threads: Annotated[int, typer.Option(help="CPU threads of each cell.")] = 1,
-    timeout: Annotated[str, typer.Option(help="Longest time of one cell: 90s, 10m, 2h.")] = "20m",
+    seeds: Annotated[int | None, typer.Option(help="How many seeds of each cell.")] = None,
+    rounds: Annotated[int | None, typer.Option(help="How often each timed cell is run.")] = None,
+    device: Annotated[str | None, typer.Option(help="cpu, cuda or cuda:N.")] = None,
+    threads: Annotated[int | None, typer.Option(help="CPU threads of each cell.")] = None,
+    timeout: Annotated[str | None, typer.Option(help="Longest time of one cell: 90s, 10m, 2h.")] = None,
+    memory_limit: Annotated[str | None, typer.Option(help="Most memory of one cell, host and device: 8GB.")] = None,
     out: Annotated[Path | None, typer.Option(help="The run's folder; runs/SUITE[-PROFILE] if left out.")] = None,
     rerun: Annotated[Rerun, typer.Option(help="Which finished cells to run again.")] = Rerun.NONE,
+    fail_fast: Annotated[bool, typer.Option("--fail-fast", help="Stop at the first cell that fails.")] = False,
+    plugin: Annotated[list[str] | None, typer.Option(help="A Python file with backends or suites.")] = None,
 ) -> None:
-    """Run a suite. The same command again runs what is missing; finished cells are kept."""
+    """Run suites. The same command again runs what is missing; finished cells are kept."""
     from l2t_bench.cli.console import error_line
-    from l2t_bench.cli.report import show
+    from l2t_bench.engine import study as studies
     from l2t_bench.engine.cell import FAILURES
-    from l2t_bench.engine.preflight import preflight
+    from l2t_bench.engine.planning import check, plan
+    from l2t_bench.engine.process import DiskFullError
     from l2t_bench.engine.runner import run as run_plan
-    from l2t_bench.engine.suite import Request
-    from l2t_bench.registry import load_suite
+    from l2t_bench.engine.store import RunFolder
+    from l2t_bench.registry import add_plugins
 
-    chosen = load_suite(suite)
-    wanted = profile or chosen.default_profile
-    request = Request(seeds, tuple(backend or ()), device, threads)
-    cells = tuple(chosen.cells(wanted, request))
-    if backend or device != "cpu":
-        preflight(backend or (), sorted({cell.problem for cell in cells}), device)
-    folder = out or Path("runs") / (chosen.name if wanted == chosen.default_profile else f"{chosen.name}-{wanted}")
-    plan = Plan(chosen.name, wanted, cells, seconds(timeout), rerun)
+    given = {
+        "suites": tuple(suites or ()),
+        "backends": tuple(backend or ()),
+        "problems": tuple(problem or ()),
+        "profile": profile,
+        "seeds": studies.seed_list(seeds) if seeds is not None else None,
+        "rounds": rounds,
+        "device": device,
+        "threads": threads,
+        "timeout": studies.seconds(timeout) if timeout else None,
+        "memory_limit": studies.size(memory_limit) if memory_limit else None,
+        "plugins": tuple(str(Path(name).resolve()) for name in plugin or ()),
+    }
+    changed = {key: value for key, value in given.items() if value not in (None, ())}
+    study = replace(studies.read_study(config), **changed) if config else studies.Study(**{"suites": (), **changed})  # type: ignore[arg-type]
+    add_plugins(study.plugins)
+    planned = plan(study)
+    folder = out or _usual_folder(study)
+    waiting = missing(RunFolder(folder), planned.cells, rerun)
+    if waiting and (study.backends or study.problems or study.device != "cpu" or study.plugins):
+        check(study, waiting)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _as_interrupt)
     try:
-        counts = _with_progress(plan, folder, run_plan)
+        counts = _with_progress(
+            planned, lambda on_event: run_plan(planned, folder, on_event, rerun=rerun, fail_fast=fail_fast)
+        )
     except KeyboardInterrupt:  # before typer sees it, which would say nothing
         error_line(f"interrupted: what is finished is kept in {folder}; the same command goes on from there")
         raise typer.Exit(130) from None
-    show(folder)
+    except DiskFullError as full:
+        error_line(f"{full}; what is finished is kept in {folder}, the same command goes on from there")
+        raise typer.Exit(1) from None
+    _report(folder, changed=bool(waiting))
     if any(status in FAILURES for status in counts):
         raise typer.Exit(1)
 
 
-def seconds(text: str) -> float:
-    """``"90s"``, ``"10m"``, ``"2h"`` or a plain number of seconds. Raises ``UserError`` for anything else."""
-    from l2t_bench.errors import UserError
-
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)([smh]?)", text.strip())
-    if match is None or float(match[1]) <= 0:
-        raise UserError(f"a duration is written 90s, 10m or 2h, not {text!r}")
-    return float(match[1]) * _UNITS[match[2]]
+def _as_interrupt(number: int, frame: object) -> None:
+    del number, frame
+    raise KeyboardInterrupt
 
 
-def _with_progress(plan: Plan, folder: Path, run_plan: object) -> dict[str, int]:
+def _usual_folder(study: "Study") -> Path:
+    from l2t_bench.engine.study import folder_name
+
+    return Path("runs") / folder_name(study)
+
+
+def _report(folder: Path, *, changed: bool) -> None:
+    """The tables and the page, by a process of their own: pandas would make this one large, and it may run for days."""
+    page = folder / "report.html"
+    if not changed and page.is_file():
+        print(f"nothing was missing; page: {page}; `l2t-bench report {folder}` prints the tables")
+        return
+    sys.stdout.flush()
+    subprocess.run([sys.executable, "-P", "-m", "l2t_bench.cli.main", "report", str(folder)], check=False)
+
+
+def _with_progress(plan: "Plan", work: Callable[[Callable[[Event], None]], dict[str, int]]) -> dict[str, int]:
     """The run with a live bar on a terminal, a plain line per ended cell elsewhere."""
     from rich.markup import escape
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
@@ -86,5 +134,4 @@ def _with_progress(plan: Plan, folder: Path, run_plan: object) -> dict[str, int]
                 )
             progress.update(bar, completed=event.done, description=escape("; ".join(running.values())))
 
-        counts: dict[str, int] = run_plan(plan, folder, on_event)  # type: ignore[operator]
-    return counts
+        return work(on_event)

@@ -8,7 +8,8 @@ from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from typing import Any
 
-SCHEMA = 1
+SCHEMA = 2
+_NOT_IDENTITY = ("task", "timed", "threads")
 
 
 class Status(StrEnum):
@@ -22,6 +23,7 @@ class Status(StrEnum):
     TIMEOUT = "timeout"
     OOM_HOST = "oom_host"
     OOM_DEVICE = "oom_device"
+    INTERRUPTED = "interrupted"
 
 
 FAILURES = frozenset(Status) - {Status.OK, Status.REFUSED}
@@ -31,7 +33,8 @@ FAILURES = frozenset(Status) - {Status.OK, Status.REFUSED}
 class Cell:
     """One measurement: what is run (``task``, a "module:function"), on what, and by what.
 
-    ``timed`` cells run alone on the machine; others may share it. Neither that nor ``threads`` is part of the identity.
+    ``timed`` cells run alone on the machine; others may share it. Neither that nor ``threads`` is part of the identity,
+    and of ``device`` only its kind is: a run may go on with another GPU of the machine.
     """
 
     suite: str
@@ -42,6 +45,7 @@ class Cell:
     method: str
     seed: int
     task: str
+    round: int = 0
     dtype: str = "float32"
     device: str = "cpu"
     settings: Mapping[str, Any] = field(default_factory=dict)
@@ -51,22 +55,33 @@ class Cell:
     @property
     def identity(self) -> dict[str, Any]:
         """The declared data that make this cell this cell."""
-        own = asdict(self)
-        for key in ("task", "timed", "threads"):
-            del own[key]
+        own = {key: value for key, value in asdict(self).items() if key not in _NOT_IDENTITY}
+        own["device"] = self.device.partition(":")[0]
         return own
 
     @property
     def cell_id(self) -> str:
         """A readable name that is safe as a folder's, ending in a hash of the identity."""
-        digest = hashlib.sha256(json.dumps(self.identity, sort_keys=True).encode()).hexdigest()[:10]
-        words = f"{self.kind}-{self.problem}-{self.method}-s{self.seed}"
-        return f"{re.sub(r'[^A-Za-z0-9.=]+', '-', words).strip('-')[:80]}-{digest}"
+        return cell_id_of(self.identity)
 
     @property
     def label(self) -> str:
         """What a person sees while it runs."""
-        return f"{self.kind} {self.problem} {self.method} seed {self.seed}"
+        return label_of(self.identity)
+
+
+def cell_id_of(identity: Mapping[str, Any]) -> str:
+    """The name that an identity gives its cell. Raises ``KeyError`` for one that lacks its words."""
+    digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:10]
+    words = f"{identity['kind']}-{identity['problem']}-{identity['method']}-s{identity['seed']}"
+    return f"{re.sub(r'[^A-Za-z0-9.=]+', '-', words).strip('-.')[:80]}-{digest}"
+
+
+def label_of(identity: Mapping[str, Any]) -> str:
+    """``gradient digits/mlp rmd seed 0``, and the round where there is more than the first."""
+    number = identity.get("round", 0)
+    words = f"{identity['kind']} {identity['problem']} {identity['method']} seed {identity['seed']}"
+    return f"{words} round {number}" if number else words
 
 
 @dataclass(frozen=True)
@@ -74,9 +89,13 @@ class Outcome:
     """What came of a cell, as ``cell.json`` holds it."""
 
     status: Status
-    seconds: float
+    seconds: float  # of the whole process, as its parent or it itself saw it
     measurements: Mapping[str, Any] = field(default_factory=dict)
     message: str | None = None
+    phases: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # seconds and peak bytes by phase
+    environment: str | None = None  # the name of a file in environments/
+    code: str | None = None  # fingerprint of the sources that it ran
+    data: Mapping[str, str] = field(default_factory=dict)  # checksums of the files it read
 
 
 def cell_record(cell: Cell, outcome: Outcome) -> dict[str, Any]:
@@ -87,6 +106,10 @@ def cell_record(cell: Cell, outcome: Outcome) -> dict[str, Any]:
         "status": outcome.status.value,
         "message": outcome.message,
         "identity": cell.identity,
+        "environment": outcome.environment,
+        "code": outcome.code,
+        "data": dict(outcome.data),
         "seconds": outcome.seconds,
-        "measurements": outcome.measurements,
+        "phases": dict(outcome.phases),
+        "measurements": dict(outcome.measurements),
     }

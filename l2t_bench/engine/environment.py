@@ -1,9 +1,13 @@
-"""Where a run ran: machine, libraries and code. No user name, no host name, no home directory."""
+"""Where a run ran: machine, libraries, flags and code. No user name, no host name, no home directory."""
 
+import hashlib
 import os
 import platform
+import re
 import subprocess
+from collections.abc import Iterable, Mapping
 from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -19,22 +23,66 @@ _LIBRARIES = (
     "numpy",
     "scikit-learn",
 )
+_FLAGS = ("CUBLAS_WORKSPACE_CONFIG", "CUDA_LAUNCH_BLOCKING", "NVIDIA_TF32_OVERRIDE", "PYTHONHASHSEED", "MKL_CBWR")
+_PACKAGE = Path(__file__).resolve().parents[1]
 
 
 def environment(device: str, threads: int) -> dict[str, Any]:
-    """What a result needs beside it to be understood; importing none of the libraries it names."""
+    """What a result needs beside it to be understood, as far as it can be told without importing torch."""
     return {
         "python": platform.python_version(),
         "platform": f"{platform.system()}-{platform.machine()}",
+        "kernel": platform.release(),
         "cpu": cpu_model(),
         "cores": os.cpu_count(),
+        "usable_cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None,
+        "memory_bytes": _memory_bytes(),
         "threads": threads,
         "device": device,
-        "gpu": gpu_model() if device.startswith("cuda") else None,
+        **(gpu() if device.startswith("cuda") else {"gpu": None, "driver": None}),
         "torch": installed("torch"),
         "libraries": {name: installed(name) for name in _LIBRARIES},
+        "flags": {name: os.environ[name] for name in _FLAGS if name in os.environ},
         **git_state(),
     }
+
+
+def torch_settings() -> dict[str, Any]:
+    """How torch is set in this process: build, threads, determinism, precision. Imports torch."""
+    import torch
+
+    return {
+        "torch": torch.__version__,
+        "cuda": torch.version.cuda,
+        "cudnn": torch.backends.cudnn.version() if torch.cuda.is_available() else None,  # type: ignore[no-untyped-call]
+        "torch_threads": torch.get_num_threads(),
+        "deterministic_algorithms": torch.are_deterministic_algorithms_enabled(),
+        "cudnn_deterministic": torch.backends.cudnn.deterministic,
+        "cudnn_benchmark": torch.backends.cudnn.benchmark,
+        "tf32_matmul": torch.backends.cuda.matmul.allow_tf32,
+        "tf32_cudnn": torch.backends.cudnn.allow_tf32,
+        "float32_matmul_precision": torch.get_float32_matmul_precision(),
+    }
+
+
+def fingerprint(sources: Iterable[Path]) -> str:
+    """A hash of the package's own sources, command line and reports left out, and of ``sources``."""
+    package = sorted(path for path in _PACKAGE.rglob("*.py") if "cli" not in path.parts[len(_PACKAGE.parts) :])
+    digest = hashlib.sha256()
+    for name, path in [(str(path.relative_to(_PACKAGE)), path) for path in package] + [
+        (path.name, path) for path in sorted(set(sources))
+    ]:
+        digest.update(name.encode() + b"\0" + path.read_bytes() + b"\0")
+    return digest.hexdigest()[:12]
+
+
+def source_of(module: str) -> Path | None:
+    """The file of a module that is not imported for it; ``None`` where it cannot be told."""
+    try:
+        found = find_spec(module)
+    except (ImportError, ValueError):
+        return None
+    return Path(found.origin) if found and found.origin and Path(found.origin).is_file() else None
 
 
 def installed(name: str) -> str | None:
@@ -54,17 +102,36 @@ def cpu_model() -> str:
     return models[0] if models else platform.machine()
 
 
-def gpu_model() -> str | None:
-    """The first GPU's name and driver, as its own tool says; ``None`` where there is no such tool."""
-    return _output("nvidia-smi", "--query-gpu=name,driver_version", "--format=csv,noheader")
+def gpu() -> dict[str, str | None]:
+    """The first GPU's name and its driver, as its own tool says; ``None`` where there is no such tool."""
+    told = _output("nvidia-smi", "--query-gpu=name,driver_version", "--format=csv,noheader")
+    name, _, driver = (told or "").splitlines()[0].partition(", ") if told else ("", "", "")
+    return {"gpu": name or None, "driver": driver or None}
 
 
 def git_state() -> dict[str, Any]:
-    """The commit of the checkout that the package is imported from, and whether it was changed since."""
-    package = Path(__file__).resolve().parent
-    commit = _output("git", "-C", str(package), "rev-parse", "--short", "HEAD")
-    changes = _output("git", "-C", str(package), "status", "--porcelain", "--untracked-files=no")
+    """The commit of the checkout that the package is imported from, and whether it was changed since.
+
+    A package that was installed has none, also where it lies inside somebody's checkout.
+    """
+    if not (_PACKAGE.parent / "pyproject.toml").is_file():
+        return {"commit": None, "dirty": None}
+    commit = _output("git", "-C", str(_PACKAGE), "rev-parse", "--short", "HEAD")
+    changes = _output("git", "-C", str(_PACKAGE), "status", "--porcelain", "--untracked-files=no")
     return {"commit": commit, "dirty": bool(changes) if commit else None}
+
+
+def without_home(text: str, environ: Mapping[str, str] = os.environ) -> str:
+    """``text`` with this user's home directory written as ``~``: a result says nothing about who made it."""
+    home = environ.get("HOME", "").rstrip("/")
+    return re.sub(rf"{re.escape(home)}(?![\w.-])", "~", text) if len(home) > 1 else text
+
+
+def _memory_bytes() -> int | None:
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (ValueError, OSError, AttributeError):
+        return None
 
 
 def _output(*command: str) -> str | None:

@@ -1,46 +1,57 @@
 """The task of a gradient cell: one backend's teacher gradient on one problem and seed, at each horizon, measured."""
 
+from collections.abc import Sequence
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 from safetensors.torch import save_file
 
 from l2t_bench.engine.cell import Cell
-from l2t_bench.gradient import Refused, TeacherGradient, TeacherGradientBackend
-from l2t_bench.measure import release_free_memory, whole_pages
+from l2t_bench.engine.recorder import Recorder
+from l2t_bench.gradient import Cost, Refused, TeacherGradient, TeacherGradientBackend
 from l2t_bench.optimizers import Tensors
 from l2t_bench.problem import TeachingProblem
 from l2t_bench.registry import build_problem, load_backend
+from l2t_bench.resident import release_free_memory, whole_pages
 from l2t_bench.verification.samples import general_theta
 
 _WARM_UP = 5  # steps: enough to load every kernel that the run needs
+_PHASES = {"forward": "rollout", "dev": "dev", "reverse": "reverse"}  # of a teacher gradient -> of a cell
 
 
-def measure(cell: Cell, folder: Path) -> dict[str, Any]:
+def measure(cell: Cell, recorder: Recorder) -> dict[str, Any]:
     """Settings ``horizons`` and ``repeats`` (how often each horizon is timed); the gradients are kept beside the cell.
 
     theta is in general position, so that no part of the gradient is zero by symmetry.
     """
-    problem = build_problem(cell.problem, dtype=cell.dtype, device=cell.device)
-    backend = load_backend(cell.method)
+    with recorder.phase("build"):
+        problem = build_problem(cell.problem, dtype=cell.dtype, device=cell.device)
+        backend = load_backend(cell.method)
     horizons: list[int] = list(cell.settings["horizons"])
     verdict = backend.supports(problem, max(horizons))
     if isinstance(verdict, Refused):
         raise verdict
-    theta = general_theta(problem, cell.seed)
+    with recorder.phase("data"):
+        problem.train(0, cell.seed)
+        theta = general_theta(problem, cell.seed)
     with whole_pages():  # memory first, times after it
-        backend.teacher_gradient(problem, theta, horizon=_WARM_UP, seed=cell.seed)
-        peaks = [_peaks(backend, problem, theta, horizon, cell.seed) for horizon in horizons]
+        with recorder.phase("warm-up") as phase:
+            warm = backend.teacher_gradient(problem, theta, horizon=_WARM_UP, seed=cell.seed).cost
+            phase.saw(host=warm.host_peak_bytes, device=warm.device_peak_bytes)
+        sized = [_sized(backend, problem, theta, horizon, cell.seed) for horizon in horizons]
     timed = [
         [backend.teacher_gradient(problem, theta, horizon=horizon, seed=cell.seed) for _ in range(repeats)]
         for horizon, repeats in zip(horizons, cell.settings["repeats"], strict=True)
     ]
+    _add_phases(recorder, sized, [result.cost for results in timed for result in results])
     runs = []
-    for horizon, results, memory in zip(horizons, timed, peaks, strict=True):
+    for horizon, results, cost in zip(horizons, timed, sized, strict=True):
         name = f"gradient-{horizon}.safetensors"
-        save_file({key: tensor.cpu().contiguous() for key, tensor in results[0].d_theta.items()}, folder / name)
-        runs.append({"horizon": horizon, "gradient_file": name, **_times(results), **memory})
+        with recorder.phase("io"):
+            kept = {key: tensor.cpu().contiguous() for key, tensor in results[0].d_theta.items()}
+            save_file(kept, recorder.artifact(name))
+        recorder.samples(f"horizon {horizon}", _blocks(results))
+        runs.append({"horizon": horizon, "gradient_file": name, **_times(results), **_bytes(cost)})
     return {
         "exactness": str(backend.capabilities.exactness),
         "memory_law": backend.capabilities.memory_law,
@@ -49,7 +60,27 @@ def measure(cell: Cell, folder: Path) -> dict[str, Any]:
     }
 
 
-def _times(results: list[TeacherGradient]) -> dict[str, Any]:
+def _sized(backend: TeacherGradientBackend, problem: TeachingProblem, theta: Tensors, horizon: int, seed: int) -> Cost:
+    """The cost of a run whose memory is looked at, and no clock."""
+    release_free_memory()
+    return backend.teacher_gradient(problem, theta, horizon=horizon, seed=seed).cost
+
+
+def _add_phases(recorder: Recorder, sized: Sequence[Cost], timed: Sequence[Cost]) -> None:
+    """Seconds of the timed runs, peaks of those that were run for their memory."""
+    for name, phase in _PHASES.items():
+        recorder.add_phase(phase, sum(getattr(cost, f"seconds_{name}") for cost in timed))
+        for cost in sized:
+            if (peak := cost.peaks.get(name)) is not None:
+                recorder.add_phase(phase, 0.0, **asdict(peak))
+
+
+def _blocks(results: Sequence[TeacherGradient]) -> list[dict[str, float]]:
+    """The raw seconds of every repeat, by phase."""
+    return [{phase: getattr(result.cost, f"seconds_{name}") for name, phase in _PHASES.items()} for result in results]
+
+
+def _times(results: Sequence[TeacherGradient]) -> dict[str, Any]:
     """Seconds of every repeat, whole and by phase; what is the same in all, once."""
     costs = [result.cost for result in results]
     phases = [key for key in asdict(costs[0]) if key.startswith("seconds_")]
@@ -65,10 +96,6 @@ def _times(results: list[TeacherGradient]) -> dict[str, Any]:
     }
 
 
-def _peaks(
-    backend: TeacherGradientBackend, problem: TeachingProblem, theta: Tensors, horizon: int, seed: int
-) -> dict[str, Any]:
-    """Start and peak, host and device, of a run that no clock looks at."""
-    release_free_memory()
-    cost = asdict(backend.teacher_gradient(problem, theta, horizon=horizon, seed=seed).cost)
-    return {key: value for key, value in cost.items() if key.endswith("_bytes")}
+def _bytes(cost: Cost) -> dict[str, Any]:
+    """Start and peak, host and device."""
+    return {key: value for key, value in asdict(cost).items() if key.endswith("_bytes")}

@@ -1,24 +1,29 @@
-"""Runs a suite's cells, each in a process of its own, and keeps what comes of them. Never imports torch."""
+"""Runs a plan's cells, each in a process of its own, and keeps what comes of them. Never imports torch."""
 
-import contextlib
+import errno
 import os
-import signal
-import subprocess
-import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from l2t_bench.engine.cell import FAILURES, Cell, Outcome, Status
-from l2t_bench.engine.environment import environment
-from l2t_bench.engine.store import RunFolder, write_json
+from l2t_bench.engine.cell import FAILURES, SCHEMA, Cell, Outcome, Status
+from l2t_bench.engine.environment import environment, fingerprint, without_home
+from l2t_bench.engine.lock import held
+from l2t_bench.engine.planning import Plan
+from l2t_bench.engine.process import DiskFullError, Ending, Limits, Worker, how_it_ended, kill_all, run_token, start
+from l2t_bench.engine.records import DamagedError, read_json
+from l2t_bench.engine.store import RunFolder, write_json, write_text
+from l2t_bench.engine.study import write_study
+from l2t_bench.registry import sources_of
 
 _POLL_SECONDS = 0.02
+_LONGEST_LOG = 8 << 20
 
 
 class Rerun(StrEnum):
@@ -26,6 +31,7 @@ class Rerun(StrEnum):
 
     NONE = "none"
     FAILED = "failed"
+    STALE = "stale"  # the code has changed since
     ALL = "all"
 
 
@@ -40,128 +46,170 @@ class Event:
     seconds: float = 0.0
 
 
-@dataclass(frozen=True)
-class Plan:
-    """A run as it was asked for."""
-
-    suite: str
-    profile: str
-    cells: tuple[Cell, ...]
-    timeout: float
-    rerun: Rerun = Rerun.NONE
-
-
-@dataclass(frozen=True)
-class _Worker:
-    cell: Cell
-    process: subprocess.Popen[bytes]
-    started: float
-
-    @property
-    def seconds(self) -> float:
-        return time.monotonic() - self.started
-
-
-def run(plan: Plan, out: Path, on_event: Callable[[Event], None]) -> dict[str, int]:
+def run(
+    plan: Plan,
+    out: Path,
+    on_event: Callable[[Event], None],
+    *,
+    rerun: Rerun = Rerun.NONE,
+    fail_fast: bool = False,
+) -> dict[str, int]:
     """Run what is missing of ``plan`` in folder ``out``; the number of its cells by status.
 
-    Timed cells run one at a time; the others after them, as many at once as there are cores. Raises ``UserError`` for a
-    folder that cannot be used. An interrupt ends the cells in flight and leaves what is finished.
+    Timed cells run one at a time; the others after them, as many at once as there is room for. Raises ``UserError`` for
+    a folder that cannot be used or that another run holds, ``DiskFullError`` where results cannot be kept. An interrupt
+    ends the cells in flight and leaves what is finished.
     """
     folder = RunFolder(out)
     folder.open()
-    waiting = [cell for cell in plan.cells if _wanted(folder.status(cell), plan.rerun)]
-    folder.write_manifest(_manifest(plan, finished=False))
-    done = len(plan.cells) - len(waiting)
-    stages = (
-        ([cell for cell in waiting if cell.timed], 1),
-        ([cell for cell in waiting if not cell.timed], os.cpu_count() or 1),
-    )
-    for cells, lanes in stages:
-        for worker, status in _work_off(folder, cells, lanes, plan.timeout):
+    with held(out):
+        kill_all(run_token(out))  # what a run that was killed may have left behind
+        _write_plan(folder, plan)
+        waiting = missing(folder, plan.cells, rerun)
+        done = len(plan.cells) - len(waiting)
+        for worker, status in _run_cells(folder, plan, waiting):
             done += status is not None
             on_event(Event(worker.cell, status, done, len(plan.cells), worker.seconds))
-    folder.write_manifest(_manifest(plan, finished=True))
-    statuses = [folder.status(cell) or "missing" for cell in plan.cells]
+            if fail_fast and status in FAILURES:
+                break
+        statuses = [folder.status(cell) or "missing" for cell in plan.cells]
     return {status: statuses.count(status) for status in sorted(set(statuses))}
 
 
-def _wanted(status: str | None, rerun: Rerun) -> bool:
-    if status is None or rerun is Rerun.ALL:
+def missing(folder: RunFolder, cells: Sequence[Cell], rerun: Rerun = Rerun.NONE) -> list[Cell]:
+    """The cells of a plan that a run would run."""
+    return [cell for cell in cells if _wanted(cell, folder.record(cell), rerun)]
+
+
+def _wanted(cell: Cell, record: dict[str, Any] | None, rerun: Rerun) -> bool:
+    if record is None or record["status"] == Status.INTERRUPTED or rerun is Rerun.ALL:
         return True
-    return rerun is Rerun.FAILED and status in FAILURES
+    if rerun is Rerun.STALE:
+        return bool(record["code"] != fingerprint(sources_of(cell.method, cell.problem, cell.task)))
+    return rerun is Rerun.FAILED and record["status"] in FAILURES
 
 
-def _manifest(plan: Plan, *, finished: bool) -> dict[str, Any]:
-    first = plan.cells[0]
-    return {
-        "suite": plan.suite,
-        "profile": plan.profile,
-        "seeds": len({cell.seed for cell in plan.cells}),
-        "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "finished": finished,
-        "environment": environment(first.device, first.threads),
+def _write_plan(folder: RunFolder, plan: Plan) -> None:
+    """``plan.json`` and ``run.toml``; when the run was first begun stays."""
+    created = datetime.now(UTC).isoformat(timespec="seconds")
+    with suppress(FileNotFoundError, DamagedError):
+        created = str(read_json(folder.path / "plan.json").get("created", created))
+    content = {
+        "suites": sorted({cell.suite for cell in plan.cells}),
+        "profiles": sorted({cell.profile for cell in plan.cells}),
+        "created": created,
         "cells": [{"cell_id": cell.cell_id, "identity": cell.identity} for cell in plan.cells],
     }
+    try:
+        folder.write_plan(content)
+        write_text(folder.path / "run.toml", write_study(plan.study, folder.path))
+    except OSError as error:
+        raise _as_disk_full(error) from error
+
+
+def _run_cells(folder: RunFolder, plan: Plan, waiting: Sequence[Cell]) -> Iterator[tuple[Worker, str | None]]:
+    study = plan.study
+    limits = Limits(study.timeout, study.memory_limit)
+    settings = environment(study.device, study.threads)
+    lanes = 1 if study.device != "cpu" else os.cpu_count() or 1  # one cell per device at a time
+    for cells, at_once in (
+        ([cell for cell in waiting if cell.timed], 1),
+        ([cell for cell in waiting if not cell.timed], lanes),
+    ):
+        yield from _work_off(folder, cells, at_once, limits, settings)
 
 
 def _work_off(
-    folder: RunFolder, cells: Sequence[Cell], lanes: int, timeout: float
-) -> Iterator[tuple[_Worker, str | None]]:
+    folder: RunFolder, cells: Sequence[Cell], lanes: int, limits: Limits, settings: dict[str, Any]
+) -> Iterator[tuple[Worker, str | None]]:
     """Each worker twice: with ``None`` when it begins, with its status when it has ended."""
     queue = deque(cells)
-    running: list[_Worker] = []
+    running: list[Worker] = []
     try:
         while queue or running:
             while queue and len(running) < lanes:
-                running.append(_start(folder, queue.popleft()))
+                running.append(_start(folder, queue.popleft(), limits, settings))
                 yield running[-1], None
-            for worker in [each for each in running if _has_ended(folder, each, timeout)]:
+            for worker in [each for each in running if each.ended()]:
                 running.remove(worker)
-                yield worker, folder.status(worker.cell)
+                yield worker, _close(folder, worker)
             time.sleep(_POLL_SECONDS)
     finally:
-        for worker in running:
-            _kill(worker)
+        _interrupt(folder, running)
 
 
-def _start(folder: RunFolder, cell: Cell) -> _Worker:
+def _start(folder: RunFolder, cell: Cell, limits: Limits, settings: dict[str, Any]) -> Worker:
+    """The cell's folder emptied of what an earlier attempt left, its order written, its process started."""
     place = folder.cell_folder(cell)
-    place.mkdir(parents=True, exist_ok=True)
-    (place / "cell.json").unlink(missing_ok=True)
-    write_json(place / "spec.json", {"run": str(folder.path.resolve()), "cell": asdict(cell)})
-    threads = {name: str(cell.threads) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
-    with (place / "stdout.log").open("wb") as out, (place / "stderr.log").open("wb") as err:
-        process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "l2t_bench.engine.worker", str(place / "spec.json")],
-            stdin=subprocess.DEVNULL,
-            stdout=out,
-            stderr=err,
-            env={**os.environ, **threads},
-            start_new_session=True,  # so that what it starts itself can be ended with it
-        )
-    return _Worker(cell, process, time.monotonic())
+    order = {
+        "schema": SCHEMA,
+        "cell": asdict(cell),
+        "environment": {**settings, "threads": cell.threads},
+        "code": fingerprint(sources_of(cell.method, cell.problem, cell.task)),
+        "memory_limit": limits.memory_bytes,
+    }
+    try:
+        for name in ("cell.json", "curves.jsonl", "samples.json"):
+            (place / name).unlink(missing_ok=True)
+        write_json(place / "spec.json", order)
+    except OSError as error:
+        raise _as_disk_full(error) from error
+    return start(cell, place / "spec.json", folder.path, limits)
 
 
-def _has_ended(folder: RunFolder, worker: _Worker, timeout: float) -> bool:
-    if worker.process.poll() is None:
-        if worker.seconds < timeout:
-            return False
-        _kill(worker)
-        folder.write_cell(worker.cell, Outcome(Status.TIMEOUT, worker.seconds, message=f"over {timeout:g} s"))
-    elif folder.status(worker.cell) is None:
-        folder.write_cell(worker.cell, Outcome(Status.CRASHED, worker.seconds, message=_last_words(folder, worker)))
-    return True
+def _close(folder: RunFolder, worker: Worker) -> str | None:
+    """The status of a worker that has ended; where it left no result, its end is the result."""
+    place = folder.cell_folder(worker.cell)
+    status = folder.status(worker.cell)
+    try:
+        for log in ("stdout.log", "stderr.log"):
+            _without_home(place / log)
+        if status is None:
+            status, message = how_it_ended(worker, _last_line(place / "stderr.log"))
+            folder.write_cell(worker.cell, Outcome(status, worker.seconds, message=message))
+    except OSError as error:
+        raise _as_disk_full(error) from error
+    return status
 
 
-def _kill(worker: _Worker) -> None:
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(worker.process.pid, signal.SIGKILL)
-    worker.process.wait()
+def _interrupt(folder: RunFolder, running: Sequence[Worker]) -> None:
+    """End the workers that are left, politely first; at a second interrupt at once."""
+    waiting = list(running)
+    for worker in waiting:
+        worker.end(Ending.INTERRUPT)
+    while waiting:
+        try:
+            for worker in [each for each in waiting if each.ended()]:
+                waiting.remove(worker)
+                with suppress(DiskFullError):
+                    _close(folder, worker)
+            time.sleep(_POLL_SECONDS)
+        except KeyboardInterrupt:
+            for worker in waiting:
+                worker.kill()
 
 
-def _last_words(folder: RunFolder, worker: _Worker) -> str:
-    code = worker.process.returncode
-    how = signal.Signals(-code).name if code < 0 else f"exit code {code}"
-    lines = (folder.cell_folder(worker.cell) / "stderr.log").read_text(errors="replace").strip().splitlines()
-    return f"{how}: {lines[-1]}" if lines else how
+def _as_disk_full(error: OSError) -> Exception:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return DiskFullError(f"no space is left on the device: {error.filename or 'a result'} could not be written")
+    return error
+
+
+def _last_line(log: Path) -> str:
+    try:
+        with log.open("rb") as file:
+            file.seek(max(0, log.stat().st_size - 4096))
+            lines = file.read().decode(errors="replace").strip().splitlines()
+    except OSError:
+        return ""
+    return without_home(lines[-1]) if lines else ""
+
+
+def _without_home(log: Path) -> None:
+    """A traceback names files: not by whose home directory they are in."""
+    with suppress(FileNotFoundError):
+        if log.stat().st_size > _LONGEST_LOG:
+            return
+        text = log.read_text(encoding="utf-8", errors="replace")
+        if (clean := without_home(text)) != text:
+            write_text(log, clean)

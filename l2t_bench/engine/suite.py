@@ -10,23 +10,26 @@ from l2t_bench.names import unknown
 
 @dataclass(frozen=True)
 class Request:
-    """What the user asked of a suite: how many seeds, and where it runs. ``backends`` empty means the suite's own."""
+    """What the user asked of a suite's grid; what is empty is the suite's own.
 
-    seeds: int | None = None
+    Rounds, device, threads and overridden settings are no matter of the suite: the engine applies them to its cells.
+    """
+
+    seeds: tuple[int, ...] = ()
     backends: tuple[str, ...] = ()
-    device: str = "cpu"
-    threads: int = 1
+    problems: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        if self.seeds is not None and self.seeds < 1:
-            raise UserError(f"seeds must be at least 1, not {self.seeds}")
-        if self.threads < 1:
-            raise UserError(f"threads must be at least 1, not {self.threads}")
+        if any(seed < 0 for seed in self.seeds):
+            raise UserError(f"a seed must not be negative, not {min(self.seeds)}")
 
 
 @dataclass(frozen=True)
 class Suite:
-    """A name, a version that is raised when the cells' meaning changes, and a grid for each profile."""
+    """A name, a version that is raised when the cells' meaning changes, and a grid for each profile.
+
+    The order of a grid's cells is of no meaning: timed ones are run round by round, each round in a random order.
+    """
 
     name: str
     version: int

@@ -1,50 +1,146 @@
-"""The process of one cell: ``python -P -m l2t_bench.engine.worker CELL.JSON``. It writes ``cell.json`` when done."""
+"""The process of one cell: ``python -P -m l2t_bench.engine.worker SPEC PARENT``. It writes ``cell.json`` when done.
 
+It dies with its parent, and writes nothing once the parent is gone: the next run may have begun the cell anew.
+"""
+
+import ctypes
+import errno
 import json
+import os
+import signal
 import sys
+import threading
 import time
 import traceback
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 from l2t_bench.engine.cell import Cell, Outcome, Status
+from l2t_bench.engine.environment import torch_settings, without_home
+from l2t_bench.engine.recorder import Recorder
 from l2t_bench.engine.store import RunFolder
 from l2t_bench.errors import Diverged, Refused
 
-
-def main(spec: Path) -> None:
-    """Run the cell that ``spec`` describes: ``{"run": folder, "cell": {...}}``."""
-    request = json.loads(spec.read_text())
-    cell = Cell(**request["cell"])
-    folder = RunFolder(Path(request["run"]))
-    folder.write_cell(cell, run_cell(cell, folder.cell_folder(cell)))
+DISK_FULL = 74  # the exit code, EX_IOERR: a full disk may not even take the message
+_ORPHANED = 75
+_PR_SET_PDEATHSIG = 1
+_NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 
 
-def run_cell(cell: Cell, folder: Path) -> Outcome:
-    """The cell's task, its outcome by how it ended."""
+def main(spec: Path, parent: int) -> int:
+    """Run the cell that ``spec`` describes, in ``RUN/cells/SUITE/CELL/``; the exit code."""
+    die_with(parent)
+    order = json.loads(spec.read_text(encoding="utf-8"))
+    cell, folder = Cell(**order["cell"]), RunFolder(spec.parents[3])
+    try:
+        outcome = run_cell(cell, folder, order)
+        if os.getppid() != parent:
+            return _ORPHANED
+        folder.write_cell(cell, outcome)
+    except OSError as error:
+        if error.errno not in _NO_SPACE:
+            raise
+        return DISK_FULL
+    return 0
+
+
+def die_with(parent: int) -> None:
+    """Be killed when ``parent`` ends; at once, if it has."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    else:
+        threading.Thread(target=_watch, args=(parent,), daemon=True).start()
+    if os.getppid() != parent:  # it ended before the kernel was told
+        os._exit(_ORPHANED)
+
+
+def _watch(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(0.5)
+    os._exit(_ORPHANED)
+
+
+def run_cell(cell: Cell, folder: RunFolder, order: dict[str, Any]) -> Outcome:
+    """The cell's task, its outcome by how it ended. Raises ``OSError`` where the disk is full."""
     start = time.perf_counter()
+    recorder = Recorder(folder.cell_folder(cell))
 
-    def ended(status: Status, message: str | None) -> Outcome:
-        return Outcome(status, time.perf_counter() - start, message=message)
+    def ended(status: Status, message: str | None = None, measurements: dict[str, Any] | None = None) -> Outcome:
+        settings = torch_settings() if "torch" in sys.modules else {}
+        return Outcome(
+            status=status,
+            seconds=time.perf_counter() - start,
+            measurements=measurements or {},
+            message=None if message is None else without_home(message),
+            phases=recorder.phases,
+            environment=folder.write_environment({**order["environment"], **settings}),
+            code=order["code"],
+            data=recorder.data,
+        )
 
     try:
-        import torch
-
-        torch.set_num_threads(cell.threads)
-        module, _, function = cell.task.partition(":")
-        measurements = getattr(import_module(module), function)(cell, folder)
+        with recorder.phase("import"):
+            module, _, function = cell.task.partition(":")
+            task = getattr(import_module(module), function)
+        if "torch" in sys.modules:
+            sys.modules["torch"].set_num_threads(cell.threads)
+            bound_device_memory(cell.device, order["memory_limit"])
+        measurements = task(cell, recorder)
+        json.dumps(measurements, allow_nan=False)  # a number that JSON does not have is an error of the task
+        with recorder.phase("io"):
+            recorder.close()
     except Refused as refusal:
         return ended(Status.REFUSED, str(refusal))
     except Diverged as divergence:
         return ended(Status.DIVERGED, str(divergence))
-    except MemoryError as error:
-        return ended(Status.OOM_HOST, str(error) or "out of memory")
     except Exception as error:
+        if isinstance(error, OSError) and error.errno in _NO_SPACE:
+            raise
         traceback.print_exc()
-        kind = Status.OOM_DEVICE if type(error).__name__ == "OutOfMemoryError" else Status.ERROR
-        return ended(kind, f"{type(error).__name__}: {error}".splitlines()[0])
-    return Outcome(Status.OK, time.perf_counter() - start, measurements)
+        return ended(status_of(error), f"{type(error).__name__}: {error}".splitlines()[0])
+    return ended(Status.OK, measurements=measurements)
+
+
+def bound_device_memory(device: str, limit: int | None) -> None:
+    """Hold torch's allocator to ``limit`` bytes of the cell's GPU."""
+    if limit is None or not device.startswith("cuda"):
+        return
+    import torch
+
+    place = torch.device(device)
+    total = torch.cuda.get_device_properties(place).total_memory
+    torch.cuda.set_per_process_memory_fraction(min(1.0, limit / total), place)
+
+
+def status_of(error: Exception) -> Status:
+    """``error``, unless it is evidence of memory that ran out: Python's exception, torch's, its allocator's words."""
+    if isinstance(error, MemoryError):
+        return Status.OOM_HOST
+    torch = sys.modules.get("torch")
+    if torch is None:
+        return Status.ERROR
+    if isinstance(error, torch.OutOfMemoryError):
+        return Status.OOM_DEVICE
+    if isinstance(error, RuntimeError) and "DefaultCPUAllocator: can't allocate memory" in str(error):
+        return Status.OOM_HOST
+    return Status.ERROR
+
+
+def _end(code: int) -> None:
+    """Leave at once: the result is on the disk, and taking torch down takes a tenth of a second."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError:
+            code = code or DISK_FULL
+    os._exit(code)
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    try:
+        _code = main(Path(sys.argv[1]), int(sys.argv[2]))
+    except Exception:
+        traceback.print_exc()
+        _code = 1
+    _end(_code)

@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
+from l2t_bench.engine.cell import cell_id_of
+
 HOSTILE = "<script>alert(1)</script>"
 METHODS = {  # method: exactness, seconds per step, bytes per step, direction and length of its gradient
     "rmd": ("exact", 0.0028, 30_000, 1.0, 0.0),
@@ -35,25 +37,27 @@ ENVIRONMENT = {
 
 @dataclass
 class RunWriter:
-    """Writes cells and, last, ``run.json``."""
+    """Writes cells and, last, ``plan.json``."""
 
     path: Path
     planned: list[dict[str, Any]] = field(default_factory=list)
 
-    def plan(self, kind: str, problem: str, method: str, seed: int) -> Path:
+    def plan(self, kind: str, problem: str, method: str, seed: int, **settings: Any) -> Path:
         """Name a cell; its folder."""
-        cell_id = f"{kind}-{problem.replace('/', '-')}-{len(self.planned):03d}"
         identity = {
             "suite": "quick",
-            "suite_version": 1,
+            "suite_version": 2,
             "profile": "quick",
             "kind": kind,
             "problem": problem,
             "method": method,
             "seed": seed,
+            "round": 0,
             "dtype": "float32",
             "device": "cpu",
+            "settings": settings,
         }
+        cell_id = cell_id_of(identity)
         self.planned.append({"cell_id": cell_id, "identity": identity})
         folder = self.path / "cells" / "quick" / cell_id
         folder.mkdir(parents=True)
@@ -62,11 +66,15 @@ class RunWriter:
     def write(self, folder: Path, status: str, measurements: dict[str, Any], message: str | None = None) -> Path:
         """The ``cell.json`` of the cell planned last."""
         record = {
-            "schema": 1,
+            "schema": 2,
             **self.planned[-1],
             "status": status,
             "message": message,
+            "environment": None,
+            "code": None,
+            "data": {},
             "seconds": 5.0,
+            "phases": {},
             "measurements": measurements,
         }
         (folder / "cell.json").write_text(json.dumps(record))
@@ -78,7 +86,8 @@ class RunWriter:
         written = []
         for horizon, run in runs.items():
             name = f"gradient-{horizon}.safetensors"
-            save_file(run["d_theta"], folder / name)
+            (folder / "artifacts").mkdir(exist_ok=True)
+            save_file(run["d_theta"], folder / "artifacts" / name)
             written.append(
                 {
                     "horizon": horizon,
@@ -140,19 +149,18 @@ class RunWriter:
         }
         return self.write(folder, "ok", measurements)
 
-    def finish(self, *, finished: bool = True) -> Path:
-        """Write ``run.json``; the run's folder."""
-        manifest = {
-            "schema": 1,
-            "suite": "quick",
-            "profile": "quick",
-            "seeds": 5,
+    def finish(self) -> Path:
+        """Write ``plan.json`` and the environment; the run's folder."""
+        plan = {
+            "schema": 2,
+            "suites": ["quick"],
+            "profiles": ["quick"],
             "created": "2026-01-02T03:04:05Z",
-            "finished": finished,
-            "environment": ENVIRONMENT,
             "cells": self.planned,
         }
-        (self.path / "run.json").write_text(json.dumps(manifest))
+        (self.path / "environments").mkdir(exist_ok=True)
+        (self.path / "environments" / "abc.json").write_text(json.dumps({"schema": 2, **ENVIRONMENT}))
+        (self.path / "plan.json").write_text(json.dumps(plan))
         return self.path
 
 

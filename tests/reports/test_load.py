@@ -94,11 +94,11 @@ def test_a_sound_run_has_no_warnings(run_folder: Path) -> None:
     ("make", "said"),
     [
         (lambda path: None, "holds no run"),
-        (lambda path: (path / "run.json").write_text("{"), "cut short"),
-        (lambda path: (path / "run.json").write_text("[]"), "not a JSON object"),
-        (lambda path: (path / "run.json").write_text('{"schema": 2}'), "schema 2"),
-        (lambda path: (path / "run.json").write_text('{"schema": 1, "suite": "quick"}'), "'finished'"),
-        (lambda path: (path / "run.json").write_bytes(b"\xff\xfe"), "cut short"),
+        (lambda path: (path / "plan.json").write_text("{"), "cut short"),
+        (lambda path: (path / "plan.json").write_text("[]"), "not a JSON object"),
+        (lambda path: (path / "plan.json").write_text('{"schema": 1}'), "schema 1"),
+        (lambda path: (path / "plan.json").write_text('{"schema": 2, "suites": ["quick"]}'), "'created'"),
+        (lambda path: (path / "plan.json").write_bytes(b"\xff\xfe"), "cut short"),
     ],
 )
 def test_a_folder_that_is_no_run_is_a_user_error(tmp_path: Path, make: Any, said: str) -> None:
@@ -120,7 +120,11 @@ DAMAGES = {
     "cut short": _truncate,
     "not an object": lambda file: file.write_text("3"),
     "nested too deeply": lambda file: file.write_text("[" * 100_000),
-    "another schema": lambda file: edit(file, lambda cell: cell.update(schema=2)),
+    "another schema": lambda file: edit(file, lambda cell: cell.update(schema=1)),
+    "an edited identity": lambda file: edit(file, lambda cell: cell["identity"].update(seed=7)),
+    "a path in its identity": lambda file: edit(file, lambda cell: cell["identity"].update(problem="/home/me/x")),
+    "a status that there is not": lambda file: edit(file, lambda cell: cell.update(status="fine")),
+    "empty": lambda file: file.write_text(""),
     "another cell": lambda file: edit(file, lambda cell: cell.update(cell_id="other")),
     "no status": lambda file: edit(file, lambda cell: cell.pop("status")),
     "no measurements": lambda file: edit(file, lambda cell: cell.update(measurements={})),
@@ -159,7 +163,7 @@ def test_a_gradient_file_that_leads_elsewhere_is_damage(writer: Any, name: str) 
 @pytest.mark.parametrize("name", ["..", "a/b", "/tmp"])
 def test_a_plan_that_names_cells_elsewhere_is_refused(writer: Any, name: str) -> None:
     one_cell(writer)
-    edit(writer.path / "run.json", lambda manifest: manifest["cells"][0].update(cell_id=name))
+    edit(writer.path / "plan.json", lambda manifest: manifest["cells"][0].update(cell_id=name))
     with pytest.raises(UserError, match="cells"):
         load_run(writer.path)
 
@@ -176,7 +180,7 @@ def test_a_link_out_of_the_folder_is_not_followed(writer: Any, tmp_path: Path) -
 @pytest.mark.parametrize("content", [b"", b"\x80\x04pickle", b"\xff" * 64])
 def test_a_damaged_gradient_costs_the_comparison_and_not_the_times(writer: Any, content: bytes) -> None:
     file = one_cell(writer)
-    (file.parent / "gradient-20.safetensors").write_bytes(content)
+    (file.parent / "artifacts" / "gradient-20.safetensors").write_bytes(content)
     run = load_run(writer.path)
     assert len(run.warnings) == 1 and "gradient-20.safetensors" in run.warnings[0]
     assert not run.d_theta and len(load.gradients(run)) == 1
@@ -184,27 +188,22 @@ def test_a_damaged_gradient_costs_the_comparison_and_not_the_times(writer: Any, 
 
 def test_two_cells_that_no_table_could_tell_apart_are_not_averaged(writer: Any) -> None:
     one_cell(writer)
-    one_cell(writer)
-    run = load_run(writer.path)
+    writer.plan("gradient", "digits/mlp", "rmd", 0, repeats=[9])
+    run = load_run(writer.finish())
     assert len(run.cells) == 1 and "same problem, method and seed" in run.warnings[0]
 
 
 def test_results_of_another_plan_are_left_out_and_counted(run_folder: Path) -> None:
-    edit(run_folder / "run.json", lambda manifest: manifest.update(cells=manifest["cells"][:60]))
+    edit(run_folder / "plan.json", lambda manifest: manifest.update(cells=manifest["cells"][:60]))
     run = load_run(run_folder)
     assert len(run.cells) == 60
-    assert run.warnings == ("9 of the folder's cells are not in the plan of run.json and are left out",)
+    assert run.warnings == ("9 of the folder's cells are not in the plan of plan.json and are left out",)
 
 
 def test_cells_that_an_unfinished_run_has_yet_to_do_are_missing_but_no_failures(writer: Any) -> None:
     writer.plan("gradient", "digits/mlp", "rmd", 0)
-    run = load_run(writer.finish(finished=False))
+    run = load_run(writer.finish())
     assert list(run.cells["status"]) == ["missing"] and load.failures(run).empty
-
-
-def test_cells_that_a_finished_run_did_not_keep_are_failures(writer: Any) -> None:
-    writer.plan("gradient", "digits/mlp", "rmd", 0)
-    assert list(load.failures(load_run(writer.finish()))["status"]) == ["missing"]
 
 
 def test_reports_import_no_torch() -> None:

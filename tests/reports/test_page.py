@@ -219,7 +219,7 @@ def test_the_start_is_written_as_people_write_it(stamp: str | None, shown: str) 
 def test_an_unfinished_run_says_so(writer: Any) -> None:
     writer.teaching("digits/mlp", "rmd", [0.9] * 10)
     writer.plan("teaching", "digits/mlp", "cross-entropy", 0)
-    page = Page(write_report(writer.finish(finished=False)).read_text(encoding="utf-8"))
+    page = Page(write_report(writer.finish()).read_text(encoding="utf-8"))
     assert "This run is not finished." in page.text
     assert "1 of 2 cells have no result yet" in page.text
 
@@ -231,7 +231,7 @@ def test_a_finished_run_does_not(page: Page) -> None:
 def test_a_run_that_has_nothing_yet_still_has_a_page(writer: Any) -> None:
     writer.plan("gradient", "digits/mlp", "rmd", 0)
     writer.plan("teaching", "digits/mlp", "rmd", 0)
-    page = Page(write_report(writer.finish(finished=False)).read_text(encoding="utf-8"))
+    page = Page(write_report(writer.finish()).read_text(encoding="utf-8"))
     assert "2 of 2 cells have no result yet" in page.text
     assert [row["exactness"] for row in page.rows("T", "method")] == ["missing"]
 

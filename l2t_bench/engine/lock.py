@@ -1,0 +1,71 @@
+"""One `run` at a time on a run's folder: the second says who holds it."""
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from l2t_bench.errors import UserError
+
+_LOCK, _HOLDER = ".lock", ".holder.json"
+
+
+@contextmanager
+def held(folder: Path) -> Iterator[None]:
+    """Hold ``folder`` inside the block. The lock goes with the process, however that ends, and no worker inherits it.
+
+    Raises ``UserError`` where another process holds it, naming that process.
+    """
+    from filelock import FileLock, Timeout
+
+    lock = FileLock(folder / _LOCK, blocking=False)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise UserError(f"{folder} is in use by {_named(holder(folder))}: wait for it, or name another --out") from None
+    except OSError as error:
+        raise UserError(f"{folder} cannot be written: {error.strerror}") from error
+    note = folder / _HOLDER
+    try:
+        note.write_text(json.dumps({"pid": os.getpid(), "since": datetime.now(UTC).isoformat(timespec="seconds")}))
+        yield
+    finally:
+        with suppress(OSError):
+            note.unlink()
+        lock.release()
+
+
+def holder(folder: Path) -> dict[str, Any] | None:
+    """The ``pid`` and ``since`` of the process that holds ``folder``; ``None`` where none does."""
+    from filelock import FileLock, Timeout
+
+    if not (folder / _LOCK).exists():
+        return None
+    lock = FileLock(folder / _LOCK, blocking=False)
+    try:
+        lock.acquire()
+    except Timeout:
+        return _note(folder)
+    except OSError:
+        return None  # not ours to lock: nobody runs here who could write either
+    lock.release()
+    return None
+
+
+def _note(folder: Path) -> dict[str, Any]:
+    try:
+        note = json.loads((folder / _HOLDER).read_text())
+    except (OSError, ValueError):
+        return {}  # it has just begun
+    return note if isinstance(note, dict) else {}
+
+
+def _named(found: dict[str, Any] | None) -> str:
+    return (
+        f"process {found['pid']}, since {found['since']}"
+        if found and found.keys() >= {"pid", "since"}
+        else "another run"
+    )

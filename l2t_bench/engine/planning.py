@@ -1,0 +1,133 @@
+"""From a study to the cells of a run: suites are asked for their grids, and what the study changes is applied."""
+
+import random
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from l2t_bench.engine.cell import Cell
+from l2t_bench.engine.inquiry import ask
+from l2t_bench.engine.study import Overrides, Study
+from l2t_bench.engine.suite import Request
+from l2t_bench.errors import UserError
+from l2t_bench.names import did_you_mean, split_spec, write_spec
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A run as it was asked for: the study, and its cells in the order in which they are run."""
+
+    study: Study
+    cells: tuple[Cell, ...]
+
+
+def plan(study: Study) -> Plan:
+    """The cells of a study, made in a process of their own: a suite of a plug-in may import anything.
+
+    Raises ``UserError`` for names, profiles and settings that do not exist, and for a cell that is planned twice.
+    """
+    cells = ask("l2t_bench.engine.planning:answer_cells", study.as_json())
+    return Plan(study, tuple(Cell(**cell) for cell in cells))
+
+
+def check(study: Study, cells: Sequence[Cell]) -> None:
+    """Raises ``UserError`` with the first mistake among backends, problems and device, before hours are spent."""
+    problems = sorted({cell.problem for cell in cells})
+    ask(
+        "l2t_bench.engine.planning:answer_check",
+        {"methods": list(study.backends), "problems": problems, "device": study.device},
+    )
+
+
+def answer_cells(question: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Inside the process that may import anything: the study's cells as plain data."""
+    return [asdict(cell) for cell in cells_of(Study.of(question))]
+
+
+def answer_check(question: Mapping[str, Any]) -> None:
+    """Inside the process that may import torch: everything that was named can be made, and no two are the same."""
+    from l2t_bench.registry import build_problem, load_backend
+
+    made = [str(load_backend(method)) for method in question["methods"]]
+    if twice := [name for name, count in Counter(made).items() if count > 1]:
+        raise UserError(f"backends: {twice[0]} is named twice in other words, which would be the same cell twice")
+    for problem in question["problems"]:
+        build_problem(problem, device=question["device"])
+
+
+def cells_of(study: Study) -> list[Cell]:
+    """The cells of a study, round by round. Raises ``UserError``."""
+    from l2t_bench.registry import load_suite
+
+    request = Request(study.seeds, canonical(study.backends), canonical(study.problems))
+    grid = [cell for name in study.suites for cell in load_suite(name).cells(study.profile, request)]
+    if not grid:
+        raise UserError("the study has no cells: its suites have none for these backends and problems")
+    cells = interleaved(in_rounds(overridden(grid, study.overrides), study))
+    counts = Counter(cell.cell_id for cell in cells)
+    for cell in cells:
+        if counts[cell.cell_id] > 1:
+            raise UserError(f"the cell {cell.label} is planned twice")
+    return cells
+
+
+def canonical(specs: Iterable[str]) -> tuple[str, ...]:
+    """Names with options in one form, so that blanks and the order of options make no other cell."""
+    return tuple(write_spec(*split_spec(spec)) for spec in specs)
+
+
+def overridden(cells: Sequence[Cell], overrides: Overrides) -> list[Cell]:
+    """Cells with the settings of their kind replaced. Raises ``UserError`` for a kind or setting that none has."""
+    kinds = {cell.kind for cell in cells}
+    for kind, settings in overrides.items():
+        if kind not in kinds:
+            known = f"; there are {', '.join(sorted(kinds))}"
+            raise UserError(f"overrides: no cells of kind {kind!r}{did_you_mean(kind, kinds) or known}")
+        _check_settings(kind, settings, [cell for cell in cells if cell.kind == kind])
+    return [replace(cell, settings={**cell.settings, **overrides.get(cell.kind, {})}) for cell in cells]
+
+
+def _check_settings(kind: str, settings: Mapping[str, Any], cells: Sequence[Cell]) -> None:
+    known = {key: value for cell in cells for key, value in cell.settings.items()}
+    for key, value in settings.items():
+        if key not in known:
+            listed = did_you_mean(key, known) or f"; there are {', '.join(known)}"
+            raise UserError(f"overrides.{kind}: no setting {key!r}{listed}")
+        if not _alike(value, known[key]):
+            raise UserError(f"overrides.{kind}: {key} is {value!r}, where the suite has {known[key]!r}")
+
+
+def _alike(value: Any, usual: Any) -> bool:
+    """Whether a value is of the kind of the suite's own: a whole number may stand for any."""
+    if isinstance(value, list | tuple) and isinstance(usual, list | tuple):
+        return not usual or all(_alike(each, usual[0]) for each in value)
+    if isinstance(value, bool) or isinstance(usual, bool):
+        return isinstance(value, bool) and isinstance(usual, bool)
+    return isinstance(value, type(usual)) or (isinstance(value, int) and isinstance(usual, float))
+
+
+def in_rounds(cells: Sequence[Cell], study: Study) -> list[Cell]:
+    """Every timed cell once a round; what is not timed gives the same again, and is run once."""
+    return [
+        replace(cell, round=number, device=study.device, threads=study.threads if cell.timed else cell.threads)
+        for number in range(study.rounds)
+        for cell in cells
+        if cell.timed or number == 0
+    ]
+
+
+def interleaved(cells: Sequence[Cell]) -> list[Cell]:
+    """Timed cells first: round by round, seed by seed, all that share both in a random order that is always the same.
+
+    Cells that are compared with each other, as pairs of one seed and round, so run close together in time.
+    """
+    blocks: dict[tuple[int, int], list[Cell]] = {}
+    for cell in cells:
+        if cell.timed:
+            blocks.setdefault((cell.round, cell.seed), []).append(cell)
+    ordered = []
+    for (number, seed), block in sorted(blocks.items(), key=lambda item: item[0]):
+        random.Random(f"{number}/{seed}").shuffle(block)
+        ordered += block
+    return [*ordered, *(cell for cell in cells if not cell.timed)]

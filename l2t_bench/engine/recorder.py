@@ -1,0 +1,138 @@
+"""What a cell's task measures with: phases with a clock and a peak, curves as they grow, raw samples, artifacts."""
+
+import json
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from l2t_bench.engine.records import is_plain_name
+from l2t_bench.engine.store import write_json
+from l2t_bench.errors import UserError
+from l2t_bench.resident import highest, peak_resident_bytes, reset_peak_resident
+
+PHASES = (
+    "import",
+    "data",
+    "build",
+    "warm-up",
+    "compile",
+    "rollout",
+    "dev",
+    "reverse",
+    "teacher update",
+    "evaluation",
+    "io",
+)
+
+
+class Phase:
+    """Seconds and peak bytes of one phase, over all the times that it was entered."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+        self.host: int | None = None
+        self.device: int | None = None
+        self.reserved: int | None = None
+
+    def saw(self, *, host: int | None = None, device: int | None = None, reserved: int | None = None) -> None:
+        """Join peaks that something inside the phase measured, and reset, by itself."""
+        self.host = highest(self.host, host)
+        self.device = highest(self.device, device)
+        self.reserved = highest(self.reserved, reserved)
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "seconds": self.seconds,
+            "host_peak_bytes": self.host,
+            "device_peak_bytes": self.device,
+            "device_reserved_bytes": self.reserved,
+        }
+
+
+class Recorder:
+    """A cell's own, given to its task: ``task(cell, recorder) -> measurements``.
+
+    ``folder`` is the cell's. ``curves.jsonl`` grows as the task goes; ``samples.json`` has the raw times behind the
+    figures; ``artifacts/`` whatever files it keeps. Nothing of these counts before ``cell.json`` is there.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.data: dict[str, str] = {}  # checksums of the files that the task read
+        self._phases: dict[str, Phase] = {}
+        self._samples: dict[str, Any] = {}
+
+    @contextmanager
+    def phase(self, name: str) -> Iterator[Phase]:
+        """The block belongs to phase ``name`` (one of ``PHASES``). Phases do not nest."""
+        if name not in PHASES:
+            raise UserError(f"no phase {name!r}; there are {', '.join(PHASES)}")
+        phase = self._phases.setdefault(name, Phase())
+        reset_peak_resident()
+        _reset_device_peaks()
+        begun = time.perf_counter_ns()
+        try:
+            yield phase
+        finally:
+            _finish_device_work()
+            phase.seconds += (time.perf_counter_ns() - begun) / 1e9
+            device, reserved = _device_peaks()
+            phase.saw(host=peak_resident_bytes(), device=device, reserved=reserved)
+
+    def add_phase(self, name: str, seconds: float, **peaks: int | None) -> None:
+        """Add what something else has measured to phase ``name``; ``peaks`` as in ``Phase.saw``."""
+        phase = self._phases.setdefault(name, Phase())
+        phase.seconds += seconds
+        phase.saw(**peaks)
+
+    def curve(self, **point: float | int | str | None) -> None:
+        """Append a point to ``curves.jsonl`` at once, so that a run that is going on can be watched."""
+        with (self.folder / "curves.jsonl").open("a", encoding="utf-8") as file:
+            file.write(json.dumps(point, allow_nan=False) + "\n")
+
+    def samples(self, name: str, values: Sequence[Any] | Mapping[str, Any]) -> None:
+        """Keep raw values, such as the seconds of every timed block, for ``samples.json``."""
+        self._samples[name] = values
+
+    def artifact(self, name: str) -> Path:
+        """Where to write the file ``name`` that the cell keeps. Raises ``UserError`` for a name that is no file's."""
+        if not is_plain_name(name):
+            raise UserError(f"{name!r} cannot be a file's name")
+        place = self.folder / "artifacts"
+        place.mkdir(exist_ok=True)
+        return place / name
+
+    @property
+    def phases(self) -> dict[str, dict[str, Any]]:
+        """All phases so far, in the order of ``PHASES``."""
+        return {name: self._phases[name].as_json() for name in PHASES if name in self._phases}
+
+    def close(self) -> None:
+        """Write ``samples.json``, if there are any."""
+        if self._samples:
+            write_json(self.folder / "samples.json", {"schema": 1, **self._samples})
+
+
+def _cuda() -> Any | None:
+    """``torch.cuda`` where the task has imported torch and used a GPU; asking must not import or initialise it."""
+    torch = sys.modules.get("torch")
+    return torch.cuda if torch is not None and torch.cuda.is_initialized() else None
+
+
+def _reset_device_peaks() -> None:
+    if (cuda := _cuda()) is not None:
+        cuda.synchronize()
+        cuda.reset_peak_memory_stats()
+
+
+def _finish_device_work() -> None:
+    if (cuda := _cuda()) is not None:
+        cuda.synchronize()
+
+
+def _device_peaks() -> tuple[int | None, int | None]:
+    cuda = _cuda()
+    return (None, None) if cuda is None else (cuda.max_memory_allocated(), cuda.max_memory_reserved())

@@ -1,0 +1,220 @@
+"""A study: all that a user asks of a run, from the command line or a TOML file, with strict keys."""
+
+import os
+import re
+import tomllib
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from l2t_bench.errors import UserError
+from l2t_bench.names import did_you_mean, split_spec, write_spec
+
+SCHEMA = 1
+_TIME_UNITS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0}
+_SIZE_UNITS = {"": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
+Overrides = Mapping[str, Mapping[str, Any]]
+
+
+@dataclass(frozen=True)
+class Study:
+    """Suites with what is changed of them. What is empty or ``None`` is the suites' own.
+
+    ``backends`` and ``problems`` replace the suites' own; ``overrides`` replaces settings of cells by their kind, such
+    as ``{"gradient": {"horizons": [20]}}``; ``plugins`` are Python files with backends, problems or suites.
+    Raises ``UserError`` for values that make no sense.
+    """
+
+    suites: tuple[str, ...]
+    profile: str | None = None
+    backends: tuple[str, ...] = ()
+    problems: tuple[str, ...] = ()
+    seeds: tuple[int, ...] = ()
+    rounds: int = 1
+    device: str = "cpu"
+    threads: int = 1
+    timeout: float = 1200.0  # seconds, of one cell
+    memory_limit: int | None = None  # bytes, of one cell: on the host, and on the device
+    overrides: Overrides = field(default_factory=dict)
+    plugins: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not self.suites:
+            raise UserError("name a suite; `l2t-bench list suites` shows them")
+        for name in ("rounds", "threads"):
+            if getattr(self, name) < 1:
+                raise UserError(f"{name} must be at least 1, not {getattr(self, name)}")
+        if not self.timeout > 0:
+            raise UserError(f"timeout must be positive, not {self.timeout:g}")
+        if self.memory_limit is not None and self.memory_limit < 1:
+            raise UserError("memory_limit must be positive")
+        for name in ("suites", "backends", "problems", "seeds"):
+            values = getattr(self, name)
+            if twice := sorted({str(value) for value in values if values.count(value) > 1}):
+                raise UserError(f"{name}: {twice[0]} stands twice, which would be the same cell twice")
+
+    def as_json(self) -> dict[str, Any]:
+        """The study as plain data, from which ``Study.of`` makes it again."""
+        return asdict(self)
+
+    @staticmethod
+    def of(plain: Mapping[str, Any]) -> "Study":
+        """A study from what ``as_json`` gave."""
+        values: dict[str, Any] = {
+            key: tuple(value) if isinstance(value, list) else value for key, value in plain.items()
+        }
+        return Study(**values)
+
+
+def seconds(text: str) -> float:
+    """``"90s"``, ``"10m"``, ``"2h"`` or a plain number of seconds. Raises ``UserError`` for anything else."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)([smh]?)", text.strip())
+    if match is None or float(match[1]) <= 0:
+        raise UserError(f"a duration is written 90s, 10m or 2h, not {text!r}")
+    return float(match[1]) * _TIME_UNITS[match[2]]
+
+
+def size(text: str) -> int:
+    """``"8GB"``, ``"500MB"``, ``"8GiB"`` or a plain number of bytes. Raises ``UserError`` for anything else."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]?I?B)?", text.strip().upper())
+    if match is None or float(match[1]) <= 0 or (match[2] or "") not in {*_SIZE_UNITS, "B"}:
+        raise UserError(f"a size is written 8GB, 500MB or 8GiB, not {text!r}")
+    return int(float(match[1]) * _SIZE_UNITS["" if match[2] == "B" else match[2] or ""])
+
+
+def seed_list(seeds: int | list[int]) -> tuple[int, ...]:
+    """``5`` means the seeds 0 to 4. Raises ``UserError`` for none at all."""
+    if isinstance(seeds, int):
+        if seeds < 1:
+            raise UserError(f"seeds must be at least 1, not {seeds}")
+        return tuple(range(seeds))
+    if not seeds:
+        raise UserError("seeds: the list is empty")
+    return tuple(seeds)
+
+
+# -- as a TOML file
+
+
+def read_study(path: Path) -> Study:
+    """The study in a TOML file. Raises ``UserError`` naming the key that is unknown, missing or wrong."""
+    try:
+        content = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"there is no file {path}") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} cannot be read: {error}") from error
+    except tomllib.TOMLDecodeError as error:
+        raise UserError(f"{path} is not TOML: {error}") from error
+    try:
+        return _study(content, path.parent)
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from error
+
+
+def write_study(study: Study, folder: Path) -> str:
+    """The study as TOML that stands in ``folder``; ``read_study`` gives it back."""
+    import tomli_w
+
+    plain: dict[str, Any] = {"schema": SCHEMA, **study.as_json(), "timeout": f"{study.timeout:g}s"}
+    plain["memory_limit"] = None if study.memory_limit is None else f"{study.memory_limit}B"
+    plain["plugins"] = [_portable(Path(name), folder) for name in study.plugins]
+    kept = {key: list(value) if isinstance(value, tuple) else value for key, value in plain.items()}
+    head = "# What this run was asked for. `l2t-bench run --config FILE` repeats it.\n"
+    return head + tomli_w.dumps({key: value for key, value in kept.items() if value not in (None, [], {})})
+
+
+def _study(content: dict[str, Any], folder: Path) -> Study:
+    known = ["schema", *(entry.name for entry in fields(Study))]
+    for key in content:
+        if key not in known:
+            hint = did_you_mean(key, known) or f"; there are {', '.join(known)}"
+            raise UserError(f"unknown key {key!r}{hint}")
+    if content.get("schema", SCHEMA) != SCHEMA:
+        raise UserError(f"has schema {content['schema']!r}, this version reads {SCHEMA}")
+    if "suites" not in content:
+        raise UserError("the key 'suites' is missing: suites = [\"quick\"]")
+    readers: dict[str, Callable[[str, Any], Any]] = {
+        "suites": _names,
+        "profile": _text,
+        "backends": _specs,
+        "problems": _specs,
+        "seeds": _seeds,
+        "rounds": _whole,
+        "device": _text,
+        "threads": _whole,
+        "timeout": lambda key, value: seconds(str(_either(key, value, (str, int, float), "a duration such as '20m'"))),
+        "memory_limit": lambda key, value: size(str(_either(key, value, (str, int), "a size such as '8GB'"))),
+        "overrides": _overrides,
+        "plugins": lambda key, value: tuple(_resolved(name, folder) for name in _names(key, value)),
+    }
+    return Study(**{key: readers[key](key, value) for key, value in content.items() if key != "schema"})
+
+
+def _either(key: str, value: Any, kinds: tuple[type, ...], what: str) -> Any:
+    if not isinstance(value, kinds) or isinstance(value, bool):
+        raise UserError(f"{key} must be {what}, not {value!r}")
+    return value
+
+
+def _text(key: str, value: Any) -> str:
+    return str(_either(key, value, (str,), "text"))
+
+
+def _whole(key: str, value: Any) -> int:
+    return int(_either(key, value, (int,), "a whole number"))
+
+
+def _names(key: str, value: Any) -> tuple[str, ...]:
+    return tuple(_text(f"{key}: an entry", name) for name in _either(key, value, (list,), "a list of names"))
+
+
+def _seeds(key: str, value: Any) -> tuple[int, ...]:
+    if isinstance(value, list):
+        return seed_list([_whole("seeds: an entry", seed) for seed in value])
+    return seed_list(int(_either(key, value, (int,), "a number of seeds, or a list of them")))
+
+
+def _specs(key: str, value: Any) -> tuple[str, ...]:
+    """Names with options: ``"truncated[window=5]"``, or ``{name = "truncated", window = 5}``."""
+    entries = _either(key, value, (list,), "a list of names")
+    return tuple(_spec(key, entry) for entry in entries)
+
+
+def _spec(key: str, entry: Any) -> str:
+    if isinstance(entry, str):
+        return write_spec(*split_spec(entry))
+    if not isinstance(entry, dict) or not isinstance(entry.get("name"), str):
+        raise UserError(f'{key}: an entry is a name, or {{name = "...", option = value}}, not {entry!r}')
+    options = {option: _option(key, option, value) for option, value in entry.items() if option != "name"}
+    return write_spec(entry["name"], options)
+
+
+def _option(key: str, option: str, value: Any) -> str:
+    if not isinstance(value, str | int | float):
+        raise UserError(f"{key}: option {option} must be text or a number, not {value!r}")
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _overrides(key: str, value: Any) -> Overrides:
+    tables: dict[str, Any] = _either(key, value, (dict,), "a table of tables, such as [overrides.gradient]")
+    return {kind: _either(f"{key}.{kind}", table, (dict,), "a table") for kind, table in tables.items()}
+
+
+def _resolved(name: str, folder: Path) -> str:
+    return str((folder / Path(name).expanduser()).resolve())
+
+
+def _portable(path: Path, folder: Path) -> str:
+    """``path`` as seen from ``folder``; one in the home directory of somebody names neither it nor them."""
+    home, seen = Path.home(), os.path.relpath(path, folder)
+    if path.is_relative_to(home) and not folder.resolve().is_relative_to(home):
+        return f"~/{path.relative_to(home)}"
+    return seen
+
+
+def folder_name(study: Study) -> str:
+    """What a run's folder is called where nobody says: the suites, and the profile where one was asked for."""
+    names = [Path(name.partition(".py:")[0]).name for name in study.suites]
+    return "-".join([*names, *([study.profile] if study.profile and study.profile not in names else [])])
