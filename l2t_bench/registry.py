@@ -21,6 +21,8 @@ from l2t_bench.errors import UserError
 from l2t_bench.names import make, split_spec, unknown
 
 if TYPE_CHECKING:
+    import torch
+
     from l2t_bench.gradient import TeacherGradientBackend
     from l2t_bench.problem import TeachingProblem
 
@@ -100,6 +102,14 @@ def build_problem(spec: str, *, dtype: str = "float32", device: str = "cpu") -> 
     kind = getattr(torch, dtype, None)
     if kind not in (torch.float32, torch.float64):
         raise UserError(f"dtype must be float32 or float64, not {dtype!r}")
+    problem: TeachingProblem = definition.build(spec, usable_device(device), kind)
+    return problem
+
+
+def usable_device(device: str) -> "torch.device":
+    """``cpu``, ``cuda`` or ``cuda:N`` as torch's. Raises ``UserError`` for others, and where there is no such GPU."""
+    import torch
+
     try:
         place = torch.device(device)
     except RuntimeError:
@@ -108,8 +118,9 @@ def build_problem(spec: str, *, dtype: str = "float32", device: str = "cpu") -> 
         raise UserError(f"no device {device!r}: give cpu, cuda or cuda:N")
     if place.type == "cuda" and not torch.cuda.is_available():
         raise UserError("device cuda: this machine has no GPU that torch can use")
-    problem: TeachingProblem = definition.build(spec, place, kind)
-    return problem
+    if place.type == "cuda" and (place.index or 0) >= torch.cuda.device_count():
+        raise UserError(f"device {device}: this machine has {torch.cuda.device_count()} GPUs, numbered from 0")
+    return place
 
 
 def sources_of(method: str, problem: str, task: str) -> list[Path]:

@@ -201,7 +201,7 @@ def test_the_parent_of_a_run_imports_no_torch() -> None:
 
 def test_a_misspelt_option_is_found_before_anything_runs() -> None:
     with pytest.raises(UserError, match="its options are window"):
-        check(Study(("quick",), backends=("truncated[windw=3]",)), [])
+        check(Study(("quick",), backends=("truncated[windw=3]",)))
 
 
 def test_the_quick_suite_is_what_it_says() -> None:

@@ -4,7 +4,7 @@ import sys
 
 import typer
 
-from l2t_bench.cli import listing, prepare, report, run, verify
+from l2t_bench.cli import listing, prepare, report, run, status, verify
 from l2t_bench.cli.console import error_line
 from l2t_bench.errors import L2TError
 
@@ -18,6 +18,8 @@ app = typer.Typer(
 )
 app.command("list")(listing.list_names)
 app.command("run")(run.run)
+app.command("status")(status.status)
+app.command("show")(status.show)
 app.command("report")(report.report)
 app.command("verify")(verify.verify)
 app.command("prepare")(prepare.prepare)

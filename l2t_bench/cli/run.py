@@ -69,8 +69,8 @@ def run(
     planned = plan(study)
     folder = out or _usual_folder(study)
     waiting = missing(RunFolder(folder), planned.cells, rerun)
-    if waiting and (study.backends or study.problems or study.device != "cpu" or study.plugins):
-        check(study, waiting)
+    if waiting:
+        check(study)
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _as_interrupt)
     try:

@@ -31,13 +31,10 @@ def plan(study: Study) -> Plan:
     return Plan(study, tuple(Cell(**cell) for cell in cells))
 
 
-def check(study: Study, cells: Sequence[Cell]) -> None:
-    """Raises ``UserError`` with the first mistake among backends, problems and device, before hours are spent."""
-    problems = sorted({cell.problem for cell in cells})
-    ask(
-        "l2t_bench.engine.planning:answer_check",
-        {"methods": list(study.backends), "problems": problems, "device": study.device},
-    )
+def check(study: Study) -> None:
+    """Raises ``UserError`` with the first mistake among the backends, problems and device that the study names."""
+    if study.backends or study.problems or study.device != "cpu":
+        ask("l2t_bench.engine.planning:answer_check", study.as_json())
 
 
 def answer_cells(question: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -47,9 +44,10 @@ def answer_cells(question: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 def answer_check(question: Mapping[str, Any]) -> None:
     """Inside the process that may import torch: everything that was named can be made, and no two are the same."""
-    from l2t_bench.registry import build_problem, load_backend
+    from l2t_bench.registry import build_problem, load_backend, usable_device
 
-    made = [str(load_backend(method)) for method in question["methods"]]
+    usable_device(question["device"])
+    made = [str(load_backend(method)) for method in question["backends"]]
     if twice := [name for name, count in Counter(made).items() if count > 1]:
         raise UserError(f"backends: {twice[0]} is named twice in other words, which would be the same cell twice")
     for problem in question["problems"]:

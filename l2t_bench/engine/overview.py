@@ -1,0 +1,96 @@
+"""What a run's folder holds right now, read without disturbing the run that may be writing it."""
+
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from l2t_bench.engine.cell import label_of
+from l2t_bench.engine.lock import holder
+from l2t_bench.engine.records import DamagedError, inside, read_cell
+from l2t_bench.engine.store import RunFolder
+from l2t_bench.errors import UserError
+from l2t_bench.names import did_you_mean
+
+_LAST_LINES = 15
+
+
+@dataclass(frozen=True)
+class CellState:
+    """A planned cell: how it ended, or ``running``, ``missing`` or ``damaged``."""
+
+    cell_id: str
+    label: str
+    suite: str
+    status: str
+    message: str
+    seconds: float
+    code: str | None
+
+
+@dataclass(frozen=True)
+class Overview:
+    """A run: its planned cells in their order, and the process that is running it, if one is."""
+
+    path: Path
+    created: str
+    cells: tuple[CellState, ...]
+    held_by: int | None
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """How many cells there are by status."""
+        return dict(sorted(Counter(cell.status for cell in self.cells).items()))
+
+
+def look(path: Path) -> Overview:
+    """The state of a run, also while it is going on. Raises ``UserError`` for a folder that holds none."""
+    plan = RunFolder(path).read_plan()
+    held = holder(path)
+    cells = tuple(_state(path, planned, going=held is not None) for planned in plan["cells"])
+    return Overview(path, plan["created"], cells, None if held is None else held.get("pid"))
+
+
+def find(path: Path, name: str) -> CellState:
+    """The one cell whose id or description has ``name`` in it. Raises ``UserError`` for none, and for several."""
+    cells = look(path).cells
+    found = [cell for cell in cells if name in (cell.cell_id, cell.label)]
+    found = found or [cell for cell in cells if name in cell.cell_id or name in cell.label]
+    if not found:
+        raise UserError(f"{path} has no cell {name!r}{did_you_mean(name, [cell.cell_id for cell in cells])}")
+    if len(found) > 1:
+        shown = ", ".join(cell.cell_id for cell in found[:4])
+        raise UserError(f"{name!r} may be any of {len(found)} cells: {shown}{', ...' * (len(found) > 4)}")
+    return found[0]
+
+
+def record_of(path: Path, cell: CellState) -> dict[str, Any]:
+    """What a cell has left: its record, empty where there is no sound one."""
+    try:
+        return read_cell(path, cell.suite, cell.cell_id)
+    except (DamagedError, FileNotFoundError):
+        return {}
+
+
+def last_lines(path: Path, cell: CellState, log: str) -> list[str]:
+    """The end of ``stdout.log`` or ``stderr.log`` of a cell."""
+    try:
+        text = inside(path, "cells", cell.suite, cell.cell_id, log).read_text(encoding="utf-8", errors="replace")
+    except (OSError, DamagedError):
+        return []
+    return text.splitlines()[-_LAST_LINES:]
+
+
+def _state(path: Path, planned: dict[str, Any], *, going: bool) -> CellState:
+    identity, cell_id = planned["identity"], planned["cell_id"]
+    status, message, seconds, code = "missing", "", 0.0, None
+    try:
+        record = read_cell(path, identity["suite"], cell_id)
+        status, message, seconds = record["status"], record["message"] or "", record["seconds"]
+        code = record["code"]
+    except DamagedError as error:
+        status, message = "damaged", f"cell.json {error}; the next run measures it again"
+    except FileNotFoundError:
+        if going and (path / "cells" / identity["suite"] / cell_id / "spec.json").is_file():
+            status = "running"
+    return CellState(cell_id, label_of(identity), identity["suite"], status, message, seconds, code)
