@@ -67,7 +67,7 @@ def test_what_a_run_writes_of_its_study_is_the_same_study(tmp_path: Path) -> Non
     ],
 )
 def test_a_mistake_in_a_file_names_the_file_and_the_key(tmp_path: Path, text: str, said: str) -> None:
-    with pytest.raises(UserError, match="study.toml") as caught:
+    with pytest.raises(UserError, match=r"study\.toml") as caught:
         study(tmp_path, text)
     assert said in str(caught.value)
 

@@ -4,7 +4,7 @@ import sys
 
 import typer
 
-from l2t_bench.cli import listing, prepare, report, run, status, verify
+from l2t_bench.cli import compare, listing, merge, prepare, report, run, status, verify
 from l2t_bench.cli.console import error_line
 from l2t_bench.errors import L2TError
 
@@ -20,6 +20,8 @@ app.command("list")(listing.list_names)
 app.command("run")(run.run)
 app.command("status")(status.status)
 app.command("show")(status.show)
+app.command("merge")(merge.merge)
+app.command("compare")(compare.compare)
 app.command("report")(report.report)
 app.command("verify")(verify.verify)
 app.command("prepare")(prepare.prepare)

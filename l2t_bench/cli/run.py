@@ -3,7 +3,7 @@
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -13,6 +13,7 @@ import typer
 from l2t_bench.engine.runner import Event, Rerun, missing
 
 if TYPE_CHECKING:
+    from l2t_bench.engine.cell import Cell
     from l2t_bench.engine.planning import Plan
     from l2t_bench.engine.study import Study
 
@@ -39,6 +40,7 @@ def run(
     rerun: Annotated[Rerun, typer.Option(help="Which finished cells to run again.")] = Rerun.NONE,
     fail_fast: Annotated[bool, typer.Option("--fail-fast", help="Stop at the first cell that fails.")] = False,
     plugin: Annotated[list[str] | None, typer.Option(help="A Python file with backends or suites.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be run, and what it takes.")] = False,
 ) -> None:
     """Run suites. The same command again runs what is missing; finished cells are kept."""
     from l2t_bench.cli.console import error_line
@@ -71,6 +73,9 @@ def run(
     waiting = missing(RunFolder(folder), planned.cells, rerun)
     if waiting:
         check(study)
+    if dry_run:
+        _show_forecast(planned, folder, waiting)
+        return
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _as_interrupt)
     try:
@@ -86,6 +91,35 @@ def run(
     _report(folder, changed=bool(waiting))
     if any(status in FAILURES for status in counts):
         raise typer.Exit(1)
+
+
+def _show_forecast(plan: "Plan", folder: Path, waiting: "Sequence[Cell]") -> None:
+    """The cells by problem and method, what is there, and what the others will take."""
+    from rich.markup import escape
+    from rich.table import Table
+
+    from l2t_bench.cli.console import console
+    from l2t_bench.engine.forecast import forecast
+
+    table = Table(title=f"{len(plan.cells)} cells, {len(waiting)} to run", title_justify="left", header_style="dim")
+    for column in ("kind", "problem", "method"):
+        table.add_column(column)
+    for column in ("cells", "there", "seconds each", "peak MiB", "known from"):
+        table.add_column(column, justify="right")
+    lines = forecast(plan.cells, folder, waiting)
+    for line in lines:
+        seconds = "?" if line.seconds is None else f"{line.seconds:.1f}"
+        peak = "?" if line.peak_bytes is None else f"{line.peak_bytes / 2**20:.0f}"
+        table.add_row(
+            *(escape(word) for word in (line.kind, line.problem, line.method)),
+            *(str(line.cells), str(line.cells - line.to_run), seconds, peak, line.source),
+        )
+    console().print(table)
+    total = sum((line.seconds or 0) * line.to_run for line in lines)
+    unknown = sum(line.to_run for line in lines if line.seconds is None)
+    print(
+        f"about {total / 60:.1f} minutes{f', and {unknown} cells of unknown length' if unknown else ''}; into {folder}"
+    )
 
 
 def _as_interrupt(number: int, frame: object) -> None:

@@ -54,6 +54,5 @@ def show(
             out.print(f"[dim]{log}[/dim]")
             out.print(escape("\n".join(lines)), soft_wrap=True)
     if found.status not in ("ok", "refused"):
-        out.print(
-            f"again: l2t-bench run --config {escape(str(run / 'run.toml'))} --out {escape(str(run))} --rerun failed"
-        )
+        again = f"l2t-bench run --config {run / 'run.toml'} --out {run} --rerun failed"
+        out.print(f"again: {escape(again)}", soft_wrap=True)

@@ -27,14 +27,16 @@ def verify(
         Path | None, typer.Option(help="A Python file that holds a TeachingProblem named `problem`.")
     ] = None,
     seed: Annotated[int, typer.Option(help="The student's seed.")] = 0,
+    plugin: Annotated[list[str] | None, typer.Option(help="A Python file with backends.")] = None,
 ) -> None:
     """Hold a backend to the proof ladder, in float64: each check with its figure and its bound.
 
     With --problem-file: which backends are right on your own problem, and which refuse it and why.
     """
     from l2t_bench.cli.console import console
-    from l2t_bench.registry import list_backends
+    from l2t_bench.registry import add_plugins, list_backends
 
+    add_plugins(plugin or ())
     own = _problem(problem, problem_file)
     failed = False
     for name in [backend] if backend else list_backends():

@@ -1,0 +1,117 @@
+"""status, show, merge, compare, dry runs and plug-ins: what a person sees of a run, and what the commands refuse."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from l2t_bench.engine.merge import merge
+from l2t_bench.engine.overview import find, look
+from l2t_bench.errors import UserError
+
+HERE = Path(__file__).resolve().parent
+
+
+def l2t(*arguments: str | Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-P", "-m", "l2t_bench.cli.main", *map(str, arguments)]
+    env = {**os.environ, "PYTHONPATH": str(HERE), **environment}
+    return subprocess.run(command, capture_output=True, text=True, env=env, check=False)
+
+
+@pytest.fixture(scope="module")
+def stub_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run of a plug-in's suite of six cells, through the command line."""
+    out = tmp_path_factory.mktemp("runs") / "stub"
+    done = l2t("run", "stub", "--plugin", HERE / "stub_suite.py", "--seeds", "6", "--out", out)
+    assert done.returncode == 0, done.stderr
+    return out
+
+
+@pytest.fixture
+def own_run(stub_run: Path, tmp_path: Path) -> Path:
+    """A copy to damage."""
+    return shutil.copytree(stub_run, tmp_path / "own")
+
+
+def cell_file(run: Path, seed: int) -> Path:
+    return run / "cells" / "stub" / find(run, f"seed {seed}").cell_id / "cell.json"
+
+
+def test_a_plugins_suite_is_run_listed_and_reported_like_ours(stub_run: Path) -> None:
+    assert look(stub_run).counts == {"ok": 6}
+    assert (stub_run / "report.html").is_file()
+    assert "stub" in l2t("list", "suites", "--plugin", HERE / "stub_suite.py").stdout
+    assert "curves.jsonl" in {file.name for file in cell_file(stub_run, 0).parent.iterdir()}
+
+
+def test_the_same_command_again_runs_nothing_and_says_so(stub_run: Path) -> None:
+    before = {file: file.stat().st_mtime_ns for file in stub_run.rglob("cell.json")}
+    done = l2t("run", "--config", stub_run / "run.toml", "--out", stub_run)
+    assert done.returncode == 0 and "nothing was missing" in done.stdout
+    assert {file: file.stat().st_mtime_ns for file in stub_run.rglob("cell.json")} == before
+
+
+def test_a_dry_run_writes_nothing(tmp_path: Path, stub_run: Path) -> None:
+    plugin = ("--plugin", HERE / "stub_suite.py")
+    done = l2t("run", "stub", *plugin, "--seeds", "8", "--out", tmp_path / "none", "--dry-run")
+    assert done.returncode == 0 and "8 cells, 8 to run" in done.stdout and not (tmp_path / "none").exists()
+    half = l2t("run", "stub", *plugin, "--seeds", "8", "--out", stub_run, "--dry-run")
+    assert "8 cells, 2 to run" in half.stdout and "earlier cells" in half.stdout
+
+
+def test_status_and_show_say_how_it_stands(own_run: Path) -> None:
+    cell_file(own_run, 3).write_text("{")
+    told = l2t("status", own_run).stdout
+    assert "5 of 6 cells done" in told and "damaged" in told and "cut short" in told
+    shown = l2t("show", own_run, "seed 2")
+    assert shown.returncode == 0 and '"answer": 4' in shown.stdout and "import" in shown.stdout
+    several = l2t("show", own_run, "stub")
+    assert several.returncode == 2 and "may be any of 6 cells" in several.stderr
+
+
+@pytest.mark.parametrize("content", ["", "{", '{"schema": 1}', '{"schema": NaN}', "[]"])
+def test_a_damaged_result_is_measured_again_and_the_others_are_not(own_run: Path, content: str) -> None:
+    others = {seed: cell_file(own_run, seed).read_bytes() for seed in (0, 1, 2, 4, 5)}
+    file = cell_file(own_run, 3)
+    file.write_text(content)
+    assert l2t("run", "--config", own_run / "run.toml", "--out", own_run).returncode == 0
+    assert json.loads(file.read_text())["measurements"] == {"answer": 9}
+    assert {seed: cell_file(own_run, seed).read_bytes() for seed in others} == others
+
+
+def test_two_runs_merge_into_one_that_has_the_cells_of_both(own_run: Path, tmp_path: Path) -> None:
+    other = shutil.copytree(own_run, tmp_path / "other")
+    for seed, run in ((0, own_run), (5, other)):
+        cell_file(run, seed).unlink()
+    merged = merge([own_run, other], tmp_path / "merged")
+    assert (merged.cells, merged.results) == (6, 6) and look(tmp_path / "merged").counts == {"ok": 6}
+
+
+def test_runs_that_disagree_about_a_cell_do_not_merge(own_run: Path, tmp_path: Path) -> None:
+    other = shutil.copytree(own_run, tmp_path / "other")
+    file = cell_file(other, 2)
+    file.write_text(file.read_text().replace('"answer": 4', '"answer": 5'))
+    done = l2t("merge", own_run, other, "-o", tmp_path / "merged")
+    assert done.returncode == 2 and "disagree about cell" in done.stderr
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["other", "own"], "nothing is left behind"
+
+
+def test_a_merge_overwrites_nothing(own_run: Path, stub_run: Path) -> None:
+    with pytest.raises(UserError, match="not empty"):
+        merge([stub_run], own_run)
+
+
+def test_a_plugin_that_raises_at_import_is_a_line(tmp_path: Path) -> None:
+    (tmp_path / "bad.py").write_text("raise RuntimeError('no good')")
+    done = l2t("run", "stub", "--plugin", tmp_path / "bad.py", "--out", tmp_path / "run")
+    assert done.returncode == 2 and "does not import: RuntimeError: no good" in done.stderr
+    assert "Traceback" not in done.stderr and not (tmp_path / "run").exists()
+
+
+def test_a_condition_that_is_no_condition_is_told_before_anything_is_read(tmp_path: Path) -> None:
+    done = l2t("compare", tmp_path / "a", tmp_path / "b", "--fail-on", "tme>1.1")
+    assert done.returncode == 2 and "did you mean 'time'" in done.stderr
