@@ -15,6 +15,7 @@ from typing import Any, Literal
 from l2t_bench.suites.settings import TeachingSettings
 
 from l2t_bench.batches import IndexedBatches
+from l2t_bench.data.checksums import data_checksums
 from l2t_bench.engine.cell import Cell
 from l2t_bench.engine.recorder import Recorder
 from l2t_bench.errors import Diverged
@@ -59,6 +60,8 @@ class Lesson:
 
 def measure(cell: Cell, recorder: Recorder) -> dict[str, Any]:
     """The task of a teaching cell: its settings are ``TeachingSettings``."""
+    with recorder.phase("data"):
+        recorder.data.update(data_checksums(cell.problem.partition("/")[0]))
     return teaching_cell(cell.method, TeachingSettings(**cell.settings), cell.device, cell.seed, recorder)
 
 

@@ -4,7 +4,7 @@ import sys
 
 import typer
 
-from l2t_bench.cli import compare, listing, merge, prepare, report, run, status, verify
+from l2t_bench.cli import compare, doctor, listing, merge, prepare, report, run, status, verify
 from l2t_bench.cli.console import error_line
 from l2t_bench.errors import L2TError
 
@@ -17,6 +17,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 app.command("list")(listing.list_names)
+app.command("doctor")(doctor.doctor)
 app.command("run")(run.run)
 app.command("status")(status.status)
 app.command("show")(status.show)

@@ -6,6 +6,7 @@ from typing import Any
 
 from safetensors.torch import save_file
 
+from l2t_bench.data.checksums import data_checksums
 from l2t_bench.engine.cell import Cell
 from l2t_bench.engine.recorder import Recorder
 from l2t_bench.gradient import Cost, Refused, TeacherGradient, TeacherGradientBackend
@@ -32,6 +33,7 @@ def measure(cell: Cell, recorder: Recorder) -> dict[str, Any]:
     if isinstance(verdict, Refused):
         raise verdict
     with recorder.phase("data"):
+        recorder.data.update(data_checksums(cell.problem.partition("/")[0]))
         problem.train(0, cell.seed)
         theta = general_theta(problem, cell.seed)
     with whole_pages():  # memory first, times after it
