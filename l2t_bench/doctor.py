@@ -113,14 +113,14 @@ def _memory_meter() -> Finding:
 
 def _clock() -> Finding:
     resolution = time.get_clock_info("perf_counter").resolution
-    state: Literal["ok", "warn"] = "ok" if resolution <= 1e-6 else "warn"
-    return Finding(
-        "clock", state, f"perf_counter, {resolution:.0e} s", "short phases cannot be told apart" * (state == "warn")
-    )
+    detail = f"perf_counter, {resolution:.0e} s"
+    if resolution > 1e-6:
+        return Finding("clock", "warn", detail, "short phases cannot be told apart")
+    return Finding("clock", "ok", detail)
 
 
 def _parent_death() -> Finding:
-    if sys.platform == "linux":
+    if hasattr(os, "pidfd_open"):  # Linux
         return Finding("orphans", "ok", "workers die with their parent (PR_SET_PDEATHSIG)")
     return Finding("orphans", "warn", "workers look for their parent twice a second", "a worker may outlive it so long")
 
