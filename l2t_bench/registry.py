@@ -15,7 +15,7 @@ from pathlib import Path
 from types import MappingProxyType, ModuleType
 from typing import TYPE_CHECKING, Any
 
-from l2t_bench.engine.environment import source_of
+from l2t_bench.engine.environment import installed, source_of
 from l2t_bench.engine.suite import Suite
 from l2t_bench.errors import UserError
 from l2t_bench.names import make, split_spec, unknown
@@ -47,6 +47,9 @@ PROBLEMS: Mapping[str, str] = MappingProxyType(
 SUITES: Mapping[str, str] = MappingProxyType({"quick": "l2t_bench.suites.quick:SUITE"})
 
 
+_NEEDS: Mapping[str, str] = MappingProxyType(
+    {"higher": "higher", "torchopt": "torchopt", "torchopt-implicit": "torchopt"}
+)
 PLUGINS = "L2T_BENCH_PLUGINS"  # the environment variable
 
 
@@ -63,6 +66,15 @@ def list_problems() -> list[str]:
 def list_suites() -> list[str]:
     """The names that ``load_suite`` knows."""
     return list(_entries("suites", SUITES))
+
+
+def missing_library(backend: str) -> str | None:
+    """What a backend needs that is not installed, without importing anything; ``None`` where nothing is known to be."""
+    needed = _NEEDS.get(backend)
+    if needed is not None:
+        return None if installed(needed) else needed
+    module = _entries("backends", BACKENDS).get(backend, "").rpartition(":")[0]
+    return None if not module or module.endswith(".py") or source_of(module) else module
 
 
 def load_backend(spec: str) -> "TeacherGradientBackend":

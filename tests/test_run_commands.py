@@ -112,6 +112,31 @@ def test_a_plugin_that_raises_at_import_is_a_line(tmp_path: Path) -> None:
     assert "Traceback" not in done.stderr and not (tmp_path / "run").exists()
 
 
+def test_a_missing_library_is_said_in_the_list_and_disturbs_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    from l2t_bench import registry
+
+    monkeypatch.setattr(registry, "installed", lambda name: None if name == "higher" else "1.0")
+    assert registry.missing_library("higher") == "higher"
+    assert registry.missing_library("torchopt") is None and registry.missing_library("rmd") is None
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [("run qu", "quick"), ("run quick -b trun", "truncated"), ("verify rmd digits/l", "digits/lenet")],
+)
+def test_the_shell_completes_names(line: str, expected: str) -> None:
+    words = f"l2t-bench {line}"
+    script = "import sys; sys.argv[0] = 'l2t-bench'; from l2t_bench.cli.main import main; main()"
+    asked = {
+        **os.environ,
+        "_L2T_BENCH_COMPLETE": "complete_bash",
+        "COMP_WORDS": words,
+        "COMP_CWORD": str(len(words.split()) - 1),
+    }
+    done = subprocess.run([sys.executable, "-c", script], env=asked, capture_output=True, text=True, check=False)
+    assert expected in done.stdout.split()
+
+
 def test_a_condition_that_is_no_condition_is_told_before_anything_is_read(tmp_path: Path) -> None:
     done = l2t("compare", tmp_path / "a", tmp_path / "b", "--fail-on", "tme>1.1")
     assert done.returncode == 2 and "did you mean 'time'" in done.stderr

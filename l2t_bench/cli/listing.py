@@ -29,7 +29,15 @@ def list_names(
     for kind in [what] if what else names:
         out.print(f"[bold]{kind}[/bold]")
         for name in names[kind]():
-            out.print(f"  {escape(name)}{escape(_options(kind, name)) if options else ''}", soft_wrap=True)
+            told = (_options(kind, name) if options else "") + _lack(kind, name)
+            out.print(f"  {escape(name + told)}", soft_wrap=True)
+
+
+def _lack(kind: str, name: str) -> str:
+    from l2t_bench.registry import missing_library
+
+    missing = missing_library(name) if kind == "backends" else None
+    return f"  (not installed: pip install {missing})" if missing else ""
 
 
 def _runs() -> list[str]:

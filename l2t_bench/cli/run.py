@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from l2t_bench.cli import completion
 from l2t_bench.engine.runner import Event, Rerun, missing
 
 if TYPE_CHECKING:
@@ -20,14 +21,31 @@ if TYPE_CHECKING:
 
 def run(
     suites: Annotated[
-        list[str] | None, typer.Argument(help="Suites by name; see `l2t-bench list suites`.", metavar="[SUITE]...")
+        list[str] | None,
+        typer.Argument(
+            help="Suites by name; see `l2t-bench list suites`.",
+            metavar="[SUITE]...",
+            autocompletion=completion.suites,
+        ),
     ] = None,
     config: Annotated[Path | None, typer.Option(help="A study as a TOML file; other options go before it.")] = None,
     backend: Annotated[
-        list[str] | None, typer.Option("-b", "--backend", help="Only these backends, with options; may be repeated.")
+        list[str] | None,
+        typer.Option(
+            "-b",
+            "--backend",
+            help="Only these backends, with options; may be repeated.",
+            autocompletion=completion.backends,
+        ),
     ] = None,
     problem: Annotated[
-        list[str] | None, typer.Option("-p", "--problem", help="These problems instead of the suite's; repeatable.")
+        list[str] | None,
+        typer.Option(
+            "-p",
+            "--problem",
+            help="These problems instead of the suite's; repeatable.",
+            autocompletion=completion.problems,
+        ),
     ] = None,
     profile: Annotated[str | None, typer.Option(help="How large the grid is: smoke, quick, ...")] = None,
     seeds: Annotated[int | None, typer.Option(help="How many seeds of each cell.")] = None,

@@ -5,10 +5,15 @@ from typing import Annotated
 
 import typer
 
+from l2t_bench.cli import completion
+
+_RunFolder = Annotated[Path, typer.Argument(help="The run's folder.", metavar="RUN", autocompletion=completion.runs)]
 _STYLES = {"ok": "green", "refused": "yellow", "missing": "dim", "running": "cyan"}
 
 
-def status(run: Annotated[Path, typer.Argument(help="The run's folder.", metavar="RUN")]) -> None:
+def status(
+    run: _RunFolder,
+) -> None:
     """Show how a run stands: cells by status, and those that failed. Works while it is going on."""
     from rich.markup import escape
 
@@ -28,8 +33,13 @@ def status(run: Annotated[Path, typer.Argument(help="The run's folder.", metavar
 
 
 def show(
-    run: Annotated[Path, typer.Argument(help="The run's folder.", metavar="RUN")],
-    cell: Annotated[str, typer.Argument(help="A cell's id or description, or a part that no other cell has.")],
+    run: _RunFolder,
+    cell: Annotated[
+        str,
+        typer.Argument(
+            help="A cell's id or description, or a part that no other cell has.", autocompletion=completion.cells
+        ),
+    ],
 ) -> None:
     """Show what became of one cell: its record, its phases and the end of its output."""
     import json

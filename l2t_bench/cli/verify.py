@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from l2t_bench.cli import completion
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -18,10 +20,17 @@ if TYPE_CHECKING:
 
 def verify(
     backend: Annotated[
-        str | None, typer.Argument(help="A backend with options, or FILE.py:CLASS; all of them if left out.")
+        str | None,
+        typer.Argument(
+            help="A backend with options, or FILE.py:CLASS; all of them if left out.",
+            autocompletion=completion.backends,
+        ),
     ] = None,
     problem: Annotated[
-        str | None, typer.Argument(help="A problem with options; samples and digits if left out.")
+        str | None,
+        typer.Argument(
+            help="A problem with options; samples and digits if left out.", autocompletion=completion.problems
+        ),
     ] = None,
     problem_file: Annotated[
         Path | None, typer.Option(help="A Python file that holds a TeachingProblem named `problem`.")
