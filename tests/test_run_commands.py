@@ -83,6 +83,17 @@ def test_a_damaged_result_is_measured_again_and_the_others_are_not(own_run: Path
     assert {seed: cell_file(own_run, seed).read_bytes() for seed in others} == others
 
 
+def test_a_result_of_other_code_is_said_to_be_stale(own_run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(HERE))
+    monkeypatch.setenv("L2T_BENCH_PLUGINS", str(HERE / "stub_suite.py"))
+    monkeypatch.syspath_prepend(str(HERE))
+    assert look(own_run).stale == 0
+    file = cell_file(own_run, 1)
+    record = json.loads(file.read_text())
+    file.write_text(json.dumps({**record, "code": "0123456789ab"}))
+    assert [cell.label for cell in look(own_run).cells if cell.stale] == ["stub none stub seed 1"]
+
+
 def test_two_runs_merge_into_one_that_has_the_cells_of_both(own_run: Path, tmp_path: Path) -> None:
     other = shutil.copytree(own_run, tmp_path / "other")
     for seed, run in ((0, own_run), (5, other)):

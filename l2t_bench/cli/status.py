@@ -26,6 +26,8 @@ def status(
     out.print(f"{escape(str(run))}: {done} of {len(found.cells)} cells done{going}; begun {found.created}")
     for name, count in found.counts.items():
         out.print(f"  [{_STYLES.get(name, 'red')}]{name:<12}[/] {count}")
+    if found.stale:
+        out.print(f"  [yellow]{'stale':<12}[/] {found.stale}  measured with other code: --rerun stale")
     for cell in found.cells:
         if cell.status not in ("ok", "missing"):
             told = f"  {escape(cell.message)}" if cell.message else ""

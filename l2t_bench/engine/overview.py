@@ -1,16 +1,20 @@
 """What a run's folder holds right now, read without disturbing the run that may be writing it."""
 
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from l2t_bench.engine.cell import label_of
+from l2t_bench.engine.environment import fingerprint
 from l2t_bench.engine.lock import holder
 from l2t_bench.engine.records import DamagedError, inside, read_cell
 from l2t_bench.engine.store import RunFolder
 from l2t_bench.errors import UserError
 from l2t_bench.names import did_you_mean
+from l2t_bench.registry import plugin_files, sources_of
 
 _LAST_LINES = 15
 
@@ -25,7 +29,7 @@ class CellState:
     status: str
     message: str
     seconds: float
-    code: str | None
+    stale: bool  # its result was measured with other code than there is now
 
 
 @dataclass(frozen=True)
@@ -42,12 +46,18 @@ class Overview:
         """How many cells there are by status."""
         return dict(sorted(Counter(cell.status for cell in self.cells).items()))
 
+    @property
+    def stale(self) -> int:
+        """How many results were measured with other code than there is now."""
+        return sum(cell.stale for cell in self.cells)
+
 
 def look(path: Path) -> Overview:
     """The state of a run, also while it is going on. Raises ``UserError`` for a folder that holds none."""
     plan = RunFolder(path).read_plan()
     held = holder(path)
-    cells = tuple(_state(path, planned, going=held is not None) for planned in plan["cells"])
+    code = _code_now(plan)
+    cells = tuple(_state(path, planned, code(planned), going=held is not None) for planned in plan["cells"])
     return Overview(path, plan["created"], cells, None if held is None else held.get("pid"))
 
 
@@ -81,16 +91,31 @@ def last_lines(path: Path, cell: CellState, log: str) -> list[str]:
     return text.splitlines()[-_LAST_LINES:]
 
 
-def _state(path: Path, planned: dict[str, Any], *, going: bool) -> CellState:
+def _code_now(plan: dict[str, Any]) -> Callable[[dict[str, Any]], str | None]:
+    """The fingerprint that a planned cell would get today; none where plug-ins of the run are not at hand."""
+    at_hand = {Path(name).name for name in plugin_files()} >= set(plan.get("plugins", []))
+
+    @cache
+    def of(method: str, problem: str, task: str) -> str:
+        return fingerprint(sources_of(method, problem, task))
+
+    def now(planned: dict[str, Any]) -> str | None:
+        identity, task = planned["identity"], planned.get("task")
+        return of(identity["method"], identity["problem"], task) if at_hand and isinstance(task, str) else None
+
+    return now
+
+
+def _state(path: Path, planned: dict[str, Any], code: str | None, *, going: bool) -> CellState:
     identity, cell_id = planned["identity"], planned["cell_id"]
-    status, message, seconds, code = "missing", "", 0.0, None
+    status, message, seconds, stale = "missing", "", 0.0, False
     try:
         record = read_cell(path, identity["suite"], cell_id)
         status, message, seconds = record["status"], record["message"] or "", record["seconds"]
-        code = record["code"]
+        stale = None not in (code, record["code"]) and code != record["code"]
     except DamagedError as error:
         status, message = "damaged", f"cell.json {error}; the next run measures it again"
     except FileNotFoundError:
         if going and (path / "cells" / identity["suite"] / cell_id / "spec.json").is_file():
             status = "running"
-    return CellState(cell_id, label_of(identity), identity["suite"], status, message, seconds, code)
+    return CellState(cell_id, label_of(identity), identity["suite"], status, message, seconds, stale)

@@ -98,7 +98,8 @@ def _write_plan(folder: RunFolder, plan: Plan) -> None:
         "suites": sorted({cell.suite for cell in plan.cells}),
         "profiles": sorted({cell.profile for cell in plan.cells}),
         "created": created,
-        "cells": [{"cell_id": cell.cell_id, "identity": cell.identity} for cell in plan.cells],
+        "plugins": [Path(name).name for name in plan.study.plugins],
+        "cells": [{"cell_id": cell.cell_id, "identity": cell.identity, "task": cell.task} for cell in plan.cells],
     }
     try:
         folder.write_plan(content)
