@@ -146,7 +146,7 @@ def _data() -> Finding:
     root = data_root()
     said = f"{VARIABLE} names {root}" if os.environ.get(VARIABLE) else f"{root}, as {VARIABLE} is not set"
     sets = sorted(path.name for path in root.iterdir() if path.is_dir()) if root.is_dir() else []
-    held = f": {', '.join(sets)}" if sets else ": empty; digits need nothing, `l2t-bench prepare mnist` downloads MNIST"
+    held = f": {', '.join(sets)}" if sets else ": empty; digits need nothing, `l2t-bench prepare mnist` brings MNIST"
     return Finding("data root", "ok", said + held)
 
 

@@ -6,8 +6,8 @@ from enum import StrEnum
 from typing import Protocol, runtime_checkable
 
 from l2t_bench.errors import Refused
-from l2t_bench.measure import PhasePeak
 from l2t_bench.optimizers import TensorDict, Tensors
+from l2t_bench.peaks import PhasePeak
 from l2t_bench.problem import Step, StudentState, TeachingProblem
 
 __all__ = [

@@ -8,7 +8,8 @@ from typing import Protocol
 
 import torch
 
-from l2t_bench.resident import highest, peak_resident_bytes, reset_peak_resident, resident_bytes
+from l2t_bench.peaks import PhasePeak, peaks_now, reset_peaks
+from l2t_bench.resident import resident_bytes
 
 
 @dataclass(frozen=True)
@@ -17,21 +18,6 @@ class Memory:
 
     start: int | None
     peak: int | None
-
-
-@dataclass(frozen=True)
-class PhasePeak:
-    """The largest sizes during one phase, in bytes; ``None`` where the platform does not tell."""
-
-    host: int | None = None  # resident size of the process
-    device: int | None = None  # allocated in tensors
-    reserved: int | None = None  # held by torch's allocator, cached blocks included
-
-    def join(self, other: "PhasePeak") -> "PhasePeak":
-        """The peak of both."""
-        return PhasePeak(
-            highest(self.host, other.host), highest(self.device, other.device), highest(self.reserved, other.reserved)
-        )
 
 
 class Clock(Protocol):
@@ -88,7 +74,7 @@ class Meter:
         self.counts: dict[str, int] = {}
         if device.type == "cuda":
             torch.cuda.synchronize(device)
-        self._reset_peaks()
+        reset_peaks(self._device)
         self._whole = PhasePeak()
         self._host_start = resident_bytes()
         self._device_start = torch.cuda.memory_allocated(device) if device.type == "cuda" else None
@@ -96,15 +82,15 @@ class Meter:
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
         """Add the seconds of the block to phase ``name``, and join its peak to the phase's."""
-        self._whole = self._whole.join(self._peaks_now())
-        self._reset_peaks()
+        self._whole = self._whole.join(peaks_now(self._device))
+        reset_peaks(self._device)
         clock = clock_for(self._device)
         clock.start()
         try:
             yield
         finally:
             self.seconds[name] = self.seconds.get(name, 0.0) + clock.stop()
-            self.peaks[name] = self.peaks.get(name, PhasePeak()).join(self._peaks_now())
+            self.peaks[name] = self.peaks.get(name, PhasePeak()).join(peaks_now(self._device))
 
     def count(self, **amounts: int) -> None:
         """Add to the counts of this kind, for instance ``count(gradients=1)``."""
@@ -113,7 +99,7 @@ class Meter:
 
     def peak(self) -> PhasePeak:
         """The largest sizes since the meter was made, inside phases and between them."""
-        return self._whole.join(self._peaks_now())
+        return self._whole.join(peaks_now(self._device))
 
     def host(self) -> Memory:
         """Resident size: when the meter was made, and at its largest since."""
@@ -122,17 +108,3 @@ class Meter:
     def device(self) -> Memory:
         """Bytes allocated on the device: when the meter was made, and at their largest since."""
         return Memory(self._device_start, self.peak().device)
-
-    def _peaks_now(self) -> PhasePeak:
-        if self._device.type != "cuda":
-            return PhasePeak(peak_resident_bytes())
-        return PhasePeak(
-            peak_resident_bytes(),
-            torch.cuda.max_memory_allocated(self._device),
-            torch.cuda.max_memory_reserved(self._device),
-        )
-
-    def _reset_peaks(self) -> None:
-        reset_peak_resident()
-        if self._device.type == "cuda":
-            torch.cuda.reset_peak_memory_stats(self._device)

@@ -80,6 +80,18 @@ def unknown(kind: str, name: str, known: Iterable[str]) -> UnknownNameError:
     return UnknownNameError(f"no {kind} {name!r}{hint}")
 
 
+def finite_number(text: str, kind: type[int] | type[float], what: str) -> int | float:
+    """``text`` as a whole (``int``) or a finite (``float``) number. Raises ``UserError`` that begins with ``what``."""
+    try:
+        value = kind(text)
+        finite = math.isfinite(value)
+    except (ValueError, OverflowError):  # not a number; one of more digits than a float can have
+        finite = False
+    if not finite:
+        raise UserError(f"{what} must be {'a whole' if kind is int else 'a finite'} number, not {text!r}")
+    return value
+
+
 def _convert(text: str, hint: Any, what: str) -> Any:
     origin = typing.get_origin(hint)
     if origin is Literal:
@@ -97,18 +109,8 @@ def _convert(text: str, hint: Any, what: str) -> Any:
             return text.lower() == "true"
         raise UserError(f"{what} must be true or false, not {text!r}")
     if hint in (int, float):
-        return _number(text, hint, what)
+        return finite_number(text, hint, what)
     return text
-
-
-def _number(text: str, kind: type[int] | type[float], what: str) -> int | float:
-    try:
-        value = kind(text)
-    except ValueError:
-        value = math.nan
-    if not math.isfinite(value):
-        raise UserError(f"{what} must be {'a whole' if kind is int else 'a finite'} number, not {text!r}")
-    return value
 
 
 def _convert_union(text: str, hints: tuple[Any, ...], what: str) -> Any:

@@ -1,24 +1,27 @@
 """Names -> what they stand for: our backends, problems and suites, those of installed plug-ins, and those in a file.
 
-Entries are "module:attribute" strings, so that listing imports nothing. Others join through the entry-point groups
-``l2t_bench.backends``, ``l2t_bench.problems`` and ``l2t_bench.suites``, or by a file: ``path/to/file.py:Attribute``.
+Entries are "module:attribute" strings, so that listing imports nothing of ours. Others join as ``plugins`` says, or are
+named by their file: ``path/to/file.py:Attribute``.
 """
 
-import hashlib
 import importlib
-import importlib.util
-import os
-import sys
-from collections.abc import Iterable, Mapping
-from importlib.metadata import entry_points
+from collections.abc import Mapping
 from pathlib import Path
-from types import MappingProxyType, ModuleType
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from l2t_bench.engine.environment import installed, source_of
-from l2t_bench.engine.suite import Suite
 from l2t_bench.errors import UserError
 from l2t_bench.names import make, split_spec, unknown
+from l2t_bench.plugins import (
+    file_entries,
+    import_file,
+    installed_entries,
+    installed_twice,
+    missing_of,
+    plugin_file,
+    plugin_files,
+)
 
 if TYPE_CHECKING:
     import torch
@@ -45,36 +48,38 @@ PROBLEMS: Mapping[str, str] = MappingProxyType(
     }
 )
 SUITES: Mapping[str, str] = MappingProxyType({"quick": "l2t_bench.suites.quick:SUITE"})
-
-
+_OWN: Mapping[str, Mapping[str, str]] = MappingProxyType({"backends": BACKENDS, "problems": PROBLEMS, "suites": SUITES})
 _NEEDS: Mapping[str, str] = MappingProxyType(
     {"higher": "higher", "torchopt": "torchopt", "torchopt-implicit": "torchopt"}
 )
-PLUGINS = "L2T_BENCH_PLUGINS"  # the environment variable
 
 
 def list_backends() -> list[str]:
     """The names that ``load_backend`` knows: ours in their order, then plug-ins'."""
-    return list(_entries("backends", BACKENDS))
+    return list(_entries("backends"))
 
 
 def list_problems() -> list[str]:
     """The names that ``build_problem`` knows."""
-    return list(_entries("problems", PROBLEMS))
+    return list(_entries("problems"))
 
 
 def list_suites() -> list[str]:
     """The names that ``load_suite`` knows."""
-    return list(_entries("suites", SUITES))
+    return list(_entries("suites"))
 
 
-def missing_library(backend: str) -> str | None:
-    """What a backend needs that is not installed, without importing anything; ``None`` where nothing is known to be."""
-    needed = _NEEDS.get(backend)
+def missing_library(group: str, name: str) -> str | None:
+    """What an entry needs that is not installed, without importing anything; ``None`` where nothing is known to be."""
+    needed = _NEEDS.get(name) if group == "backends" else None
     if needed is not None:
         return None if installed(needed) else needed
-    module = _entries("backends", BACKENDS).get(backend, "").rpartition(":")[0]
-    return None if not module or module.endswith(".py") or source_of(module) else module
+    return None if name in _OWN[group] else missing_of(group, name)
+
+
+def left_out(group: str) -> list[str]:
+    """Names of installed packages that are taken already, a line each."""
+    return installed_twice(group, _OWN[group])
 
 
 def load_backend(spec: str) -> "TeacherGradientBackend":
@@ -94,12 +99,12 @@ def load_backend(spec: str) -> "TeacherGradientBackend":
 
 def backend_class(name: str) -> type:
     """The class behind a backend's name, its options being its fields."""
-    return _class("backend", name, _entries("backends", BACKENDS))
+    return _class("backend", name, _entries("backends"))
 
 
 def problem_class(name: str) -> type:
     """The class behind a problem's name, its options being its fields."""
-    return _class("problem", name, _entries("problems", PROBLEMS))
+    return _class("problem", name, _entries("problems"))
 
 
 def build_problem(spec: str, *, dtype: str = "float32", device: str = "cpu") -> "TeachingProblem":
@@ -138,12 +143,15 @@ def usable_device(device: str) -> "torch.device":
 def sources_of(method: str, problem: str, task: str) -> list[Path]:
     """The files that define a cell's method, problem and task, as far as they can be told without importing them.
 
-    Our own problems and tasks are part of the package and need no mention.
+    Our own problems and tasks are part of the package and need no mention. A name of a plug-in file's stands for all of
+    those files: which one defines it, only an import could tell.
     """
-    targets = [task]
-    for spec, group, own in ((method, "backends", BACKENDS), (problem, "problems", PROBLEMS)):
+    module = task.partition(":")[0]
+    targets = [f"{plugin_file(module) or module}:"]
+    for spec, group in ((method, "backends"), (problem, "problems")):
         name = split_spec(spec)[0]
-        targets.append(_entries(group, own).get(name, name))
+        target = _OWN[group].get(name) or installed_entries(group).get(name, name)
+        targets += [target] if ":" in target else [f"{file}:{name}" for file in plugin_files()]
     modules = [target.rpartition(":")[0] for target in targets]
     files = [Path(name) if name.endswith(".py") else source_of(name) for name in modules if name]
     return [file for file in files if file is not None and file.is_file()]
@@ -151,71 +159,22 @@ def sources_of(method: str, problem: str, task: str) -> list[Path]:
 
 def load_suite(name: str) -> Any:
     """A suite by name, or ``file.py:ATTRIBUTE``."""
-    entries = _entries("suites", SUITES)
+    entries = _entries("suites")
     if ".py:" not in name and name not in entries:
         raise unknown("suite", name, entries)
     return _resolve(entries.get(name, name), "suite", name)
 
 
-def import_file(path: str) -> ModuleType:
-    """The module in a Python file of the user's. Raises ``UserError`` where it is missing or does not import."""
-    file = Path(path).resolve()
-    if not file.is_file():
-        raise UserError(f"there is no file {path}")
-    name = f"l2t_bench_plugin_{hashlib.sha256(str(file).encode()).hexdigest()[:12]}"
-    if name in sys.modules:
-        return sys.modules[name]
-    spec = importlib.util.spec_from_file_location(name, file)
-    if spec is None or spec.loader is None:
-        raise UserError(f"{path} is not a Python file")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module  # dataclasses in the file look themselves up there
-    try:
-        spec.loader.exec_module(module)
-    except Exception as error:
-        del sys.modules[name]
-        raise UserError(f"{path} does not import: {type(error).__name__}: {error}") from error
-    return module
+def load_task(task: str) -> Any:
+    """The function of a cell, ``module:function``; a plug-in file is a module by its name without ``.py``."""
+    module, _, function = task.partition(":")
+    return _resolve(f"{plugin_file(module) or module}:{function}", "task", task)
 
 
-def plugin_files() -> list[str]:
-    """The Python files that ``L2T_BENCH_PLUGINS`` names, and so does ``--plugin``, for this process and its workers."""
-    return [name for name in os.environ.get(PLUGINS, "").split(os.pathsep) if name]
-
-
-def add_plugins(files: Iterable[str]) -> None:
-    """Have the backends, problems and suites of these files join ours, in this process and those that it starts."""
-    paths = [str(Path(name).expanduser().resolve()) for name in files]
-    for path in paths:
-        if not Path(path).is_file():
-            raise UserError(f"there is no file {path}")
-    os.environ[PLUGINS] = os.pathsep.join(dict.fromkeys([*plugin_files(), *paths]))
-
-
-def _plugin_entries(group: str) -> dict[str, str]:
-    """What the plug-in files define, by name: backends by their ``name``, suites likewise, problems in ``PROBLEMS``."""
-    found = {}
-    for path in plugin_files():
-        module = import_file(path)
-        for attribute, value in vars(module).items():
-            defined_here = getattr(value, "__module__", None) == module.__name__
-            if group == "backends" and isinstance(value, type) and defined_here and hasattr(value, "teacher_gradient"):
-                if isinstance(name := getattr(value, "name", None), str):
-                    found[name] = f"{path}:{attribute}"
-            elif group == "suites" and isinstance(value, Suite):
-                found[value.name] = f"{path}:{attribute}"
-        if group == "problems":
-            for name in getattr(module, "PROBLEMS", {}):
-                found[name] = f"{path}:{module.PROBLEMS[name].__name__}"
-    return found
-
-
-def _entries(group: str, own: Mapping[str, str]) -> dict[str, str]:
-    found = {point.name: point.value for point in entry_points(group=f"l2t_bench.{group}")} | _plugin_entries(group)
-    taken = sorted(set(found) & set(own))
-    if taken:
-        raise UserError(f"an installed plug-in takes the name {taken[0]!r}, which is ours: uninstall or rename it")
-    return {**own, **found}
+def _entries(group: str) -> dict[str, str]:
+    """Ours first, then others'. What happens to be installed can neither replace ours nor stop it from being used."""
+    known = {**_OWN[group], **installed_entries(group), **_OWN[group]}
+    return {**known, **file_entries(group, known)}
 
 
 def _class(kind: str, name: str, entries: Mapping[str, str]) -> type:
@@ -238,6 +197,8 @@ def _resolve(target: str, kind: str, name: str) -> Any:
             raise UserError(
                 f"{kind} {name!r} needs {error.name}, which is not installed: pip install {error.name}"
             ) from error
+        except Exception as error:
+            raise UserError(f"{kind} {name!r} does not import: {type(error).__name__}: {error}") from error
     try:
         return getattr(module, attribute)
     except AttributeError:

@@ -74,9 +74,3 @@ def _status_bytes(key: str) -> int | None:
         if line.startswith(key + ":"):
             return int(line.split()[1]) * 1024
     return None
-
-
-def highest(*peaks: int | None) -> int | None:
-    """The largest of the peaks that are known; ``None`` where none is."""
-    known = [peak for peak in peaks if peak is not None]
-    return max(known) if known else None

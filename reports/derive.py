@@ -1,4 +1,4 @@
-"""Statistics of a run: pure functions from tables to tables, and the estimates they are made of."""
+"""What follows from a run's tables: gradient quality, summaries by method, rankings, and what teaching reached."""
 
 import math
 import re
@@ -9,11 +9,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from l2t_bench.reports import load, statistics
-from l2t_bench.reports.load import Arrays, Run
-from l2t_bench.reports.statistics import NOTHING, Values
+from l2t_bench.reports.load import Run
+from l2t_bench.reports.reading import Arrays
+from l2t_bench.reports.statistics import NOTHING, TOO_SMALL, Estimate, bootstrap_mean
 
-Estimate = statistics.Estimate
-ENOUGH, bootstrap_mean = statistics.ENOUGH, statistics.bootstrap_mean
 QUANTITIES: Mapping[str, str] = {"seconds": "time", "peak_above_start_mib": "memory"}  # what a column measures
 CROSS_ENTROPY, UNTRAINED = "cross-entropy", "untrained-teacher"
 _KNOWN_ORDER = ("rmd", "higher", "torchopt", "functorch", "truncated", "torchopt-implicit")
@@ -33,6 +32,7 @@ class Results:
     curves: pd.DataFrame
     selections: pd.DataFrame
     teaching: pd.DataFrame
+    others: pd.DataFrame  # figures of cells of a plug-in's own kind
     failures: pd.DataFrame
 
     @property
@@ -55,6 +55,7 @@ def analyse(run: Run) -> Results:
         curves=load.curves(run),
         selections=load.selections(run),
         teaching=teaching_summary(students, load.teachings(run)),
+        others=load.other_figures(run),
         failures=load.failures(run),
     )
 
@@ -80,15 +81,6 @@ def in_order(methods: Iterable[str]) -> list[str]:
 
 
 # -- estimates
-
-
-def ratio_estimate(numerators: Values, denominators: Values) -> Estimate:
-    """The geometric mean of paired ratios, with its interval; nothing where a value is not above zero."""
-    above, below = np.asarray(numerators, dtype=float), np.asarray(denominators, dtype=float)
-    if not ((above > 0).all() and (below > 0).all()):
-        return NOTHING
-    logs = bootstrap_mean(np.log(above / below))
-    return Estimate(math.exp(logs.value), math.exp(logs.low), math.exp(logs.high), logs.n)
 
 
 def _ratios(group: pd.DataFrame, column: str, baseline: str | None) -> dict[str, tuple[Estimate, str]]:
@@ -181,7 +173,7 @@ def gradient_summary(quality: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=_SUMMARY_COLUMNS)
 
 
-_NO_RATIO = (NOTHING, statistics.TOO_SMALL)
+_NO_RATIO = (NOTHING, TOO_SMALL)
 _SUMMARY_COLUMNS = [
     "problem",
     "horizon",

@@ -1,8 +1,4 @@
-"""A run's folder as data: read, checked, and laid out as tidy tables.
-
-Nothing is unpickled, no name found in a file leads out of the run's folder, and a file that is damaged becomes a
-warning and a missing cell, never a result.
-"""
+"""A run as data: loaded from its folder, and laid out as tidy tables, one function each."""
 
 import math
 from collections.abc import Iterator, Mapping
@@ -12,32 +8,13 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from safetensors import SafetensorError
-from safetensors.numpy import load_file
+from l2t_bench.reports.reading import Arrays, read_cells, read_gradients, read_meta
+from l2t_bench.reports.rows import rows_of
 
-from l2t_bench.engine.records import (
-    DamagedError,
-    Form,
-    first_misfit,
-    inside,
-    is_count,
-    is_duration,
-    is_number,
-    is_plain_name,
-    is_text,
-    is_whole,
-    list_of,
-    or_null,
-    read_cell,
-    read_json,
-    some_of,
-)
-from l2t_bench.engine.store import RunFolder
+from l2t_bench.engine.records import is_number
 
 MIB = 2**20
-_LONGEST_MESSAGE = 600
-
-Arrays = Mapping[str, np.ndarray]
+OWN_KINDS = ("gradient", "teaching")  # of cells, with tables of their own
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,6 +38,11 @@ class Run:
         return self.path.resolve().name
 
     @property
+    def damaged(self) -> int:
+        """How many cells have a result that cannot be trusted."""
+        return int((self.cells["status"] == "damaged").sum())
+
+    @property
     def finished(self) -> bool:
         """Whether every planned cell has a result."""
         return not (self.cells["status"] == "missing").any()
@@ -69,12 +51,10 @@ class Run:
 def load_run(path: Path | str) -> Run:
     """Read a run, finished or not. Raises ``UserError`` for a path that holds no run."""
     folder = Path(path)
-    meta = _meta(folder, RunFolder(folder).read_plan())
+    meta = read_meta(folder)
     warnings: list[str] = []
-    rows = [_cell_row(folder, planned, warnings) for planned in meta["cells"]]
-    cells = _without_twins(pd.DataFrame(rows, columns=_CELL_COLUMNS), warnings)
-    _report_strangers(folder, {planned["cell_id"] for planned in meta["cells"]}, warnings)
-    d_theta = _read_gradients(folder, cells, warnings)
+    cells = read_cells(folder, meta["cells"], warnings)
+    d_theta = read_gradients(folder, cells, warnings)
     return Run(folder, meta, cells, d_theta, tuple(warnings))
 
 
@@ -137,204 +117,30 @@ def teachings(run: Run) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=_TEACHING_COLUMNS)
 
 
+def other_figures(run: Run) -> pd.DataFrame:
+    """The numbers among the measurements of cells of a plug-in's own kind, one row per cell and number."""
+    rows = [
+        {**{key: cell[key] for key in _OTHER_KEYS}, "name": name, "value": float(value)}
+        for kind in run.cells["kind"].unique()
+        if kind not in OWN_KINDS
+        for cell in _results(run, kind)
+        for name, value in {"seconds": cell["seconds"], **cell["measurements"]}.items()
+        if is_number(value)
+    ]
+    return pd.DataFrame(rows, columns=[*_OTHER_KEYS, "name", "value"])
+
+
 def failures(run: Run) -> pd.DataFrame:
     """The cells that ended without a result, and why; those that an unfinished run has yet to do are not among them."""
     failed = ~run.cells["status"].isin(["ok", "missing"])
     return run.cells.loc[failed, ["kind", "problem", "method", "seed", "status", "message"]].reset_index(drop=True)
 
 
-# -- forms: what the tasks of our suites measure, key by key
-
-
-def _are_durations(value: Any) -> bool:
-    return isinstance(value, list) and bool(value) and all(map(is_duration, value))
-
-
-def _are_numbers_by_name(value: Any) -> bool:
-    return isinstance(value, dict) and all(value_ is None or is_number(value_) for value_ in value.values())
-
-
-_GRADIENT_RUN: Form = {
-    "horizon": is_count,
-    "exactness?": is_text,
-    "seconds": _are_durations,
-    "seconds_forward?": _are_durations,
-    "seconds_reverse?": _are_durations,
-    "seconds_dev?": _are_durations,
-    "host_start_bytes?": or_null(is_count),
-    "host_peak_bytes?": or_null(is_count),
-    "device_start_bytes?": or_null(is_count),
-    "device_peak_bytes?": or_null(is_count),
-    "value": is_number,
-    "gradients?": is_count,
-    "vector_products?": is_count,
-    "recomputed_steps?": is_count,
-    "diagnostics?": _are_numbers_by_name,
-    "gradient_file": is_plain_name,
-}
-_MEASUREMENTS: Mapping[str, Form] = {
-    "gradient": {
-        "exactness": is_text,
-        "parameters?": is_count,
-        "memory_law?": is_text,
-        "runs": some_of(_GRADIENT_RUN),
-    },
-    "teaching": {
-        "loss": is_text,
-        "lr": is_number,
-        "lr_grid?": list_of({"lr": is_number, "dev_accuracy": is_number}),
-        "students": some_of({"seed": is_whole, "dev_accuracy": is_number, "test_accuracy": is_number}),
-        "outer_steps?": is_count,
-        "horizon?": is_count,
-        "train?": is_count,
-        "dev?": is_count,
-        "test?": is_count,
-        "curve?": list_of(
-            {
-                "outer_step": is_count,
-                "value": is_number,
-                "gradient_norm?": or_null(is_number),
-                "diverged?": is_count,
-                "seconds?": or_null(is_duration),
-            }
-        ),
-        "selection?": list_of(
-            {"outer_step": is_count, "dev_accuracy_mean": is_number, "dev_accuracy_std": is_duration}
-        ),
-        "schedule?": is_text,
-        "selected_outer_step?": or_null(is_count),
-        "seconds_training?": or_null(is_duration),
-        "seconds_students?": or_null(is_duration),
-    },
-}
-
-# -- reading
-
-
-def _meta(folder: Path, plan: Mapping[str, Any]) -> dict[str, Any]:
-    """What is said of the whole run: its plan, and where its cells ran (the environment that most of them name)."""
-    seeds = {planned["identity"]["seed"] for planned in plan["cells"]}
-    return {
-        "suite": ", ".join(plan["suites"]),
-        "profile": ", ".join(map(str, plan.get("profiles", []))),
-        "seeds": len(seeds),
-        "created": plan["created"],
-        "cells": plan["cells"],
-        "environment": _environment(folder),
-    }
-
-
-def _environment(folder: Path) -> dict[str, Any]:
-    files = sorted((folder / "environments").glob("*.json"), key=lambda file: file.stat().st_size)
-    for file in reversed(files):  # the fullest: a cell that was refused early may not have come to torch's settings
-        try:
-            return read_json(file)
-        except (DamagedError, FileNotFoundError):
-            continue
-    return {}
-
-
-def _read_cell(folder: Path, cell_id: str, suite: str) -> dict[str, Any]:
-    record = read_cell(folder, suite, cell_id)
-    if record["status"] != "ok":
-        return record
-    misfit = first_misfit(record["measurements"], _MEASUREMENTS.get(record["identity"]["kind"], {}))
-    if misfit is not None:
-        raise DamagedError(f"has {misfit!r} missing or of another form")
-    if record["identity"]["kind"] == "gradient":
-        horizons = [run["horizon"] for run in record["measurements"]["runs"]]
-        if len(set(horizons)) < len(horizons):
-            raise DamagedError("has one horizon twice")
-    return record
-
-
-_CELL_COLUMNS = [
-    "cell_id",
-    "suite",
-    "kind",
-    "problem",
-    "method",
-    "seed",
-    "round",
-    "dtype",
-    "device",
-    "status",
-    "message",
-    "seconds",
-    "measurements",
-]
-
-
-def _cell_row(folder: Path, planned: Mapping[str, Any], warnings: list[str]) -> dict[str, Any]:
-    """A planned cell with what came of it."""
-    identity, cell_id = planned["identity"], planned["cell_id"]
-    status, message, seconds = "missing", "not run yet", math.nan
-    measurements: dict[str, Any] = {}
-    try:
-        record = _read_cell(folder, cell_id, identity["suite"])
-    except FileNotFoundError:
-        pass
-    except DamagedError as error:
-        status, message = "damaged", f"cell.json {error}"
-        warnings.append(f"cell {cell_id}: {message}; treated as missing, repeat the run's command to measure it again")
-    else:
-        identity, status, seconds = record["identity"], record["status"], record["seconds"]
-        message = " ".join((record["message"] or "").split())[:_LONGEST_MESSAGE]
-        measurements = record["measurements"] if status == "ok" else {}
-    keys = {
-        key: identity.get(key, "") for key in ("suite", "kind", "problem", "method", "seed", "round", "dtype", "device")
-    }
-    return {
-        "cell_id": cell_id,
-        **keys,
-        "status": status,
-        "message": message,
-        "seconds": seconds,
-        "measurements": measurements,
-    }
-
-
-def _without_twins(cells: pd.DataFrame, warnings: list[str]) -> pd.DataFrame:
-    """Cells that no table could tell apart would be averaged unseen: the first is kept, the others are named."""
-    twins = cells.duplicated(["kind", "problem", "method", "seed", "round"])
-    warnings.extend(
-        f"cell {cell_id}: another cell has the same problem, method and seed; left out"
-        for cell_id in cells["cell_id"][twins]
-    )
-    return cells[~twins].reset_index(drop=True)
-
-
-def _report_strangers(folder: Path, planned: set[str], warnings: list[str]) -> None:
-    """Results in the folder that the plan in plan.json does not name: an older plan's."""
-    found = {file.parent.name for file in (folder / "cells").glob("*/*/cell.json")}
-    if strangers := len(found - planned):
-        warnings.append(f"{strangers} of the folder's cells are not in the plan of plan.json and are left out")
-
-
-def _read_gradients(folder: Path, cells: pd.DataFrame, warnings: list[str]) -> dict[tuple[str, int], Arrays]:
-    """The kept gradients; one that cannot be read costs its cell the comparison, not its times."""
-    found: dict[tuple[str, int], Arrays] = {}
-    for cell in _records(cells[(cells["kind"] == "gradient") & (cells["status"] == "ok")]):
-        for measured in cell["measurements"]["runs"]:
-            name = measured["gradient_file"]
-            try:
-                file = inside(folder, "cells", cell["suite"], cell["cell_id"], "artifacts", name)
-                found[cell["cell_id"], measured["horizon"]] = load_file(file)
-            except (DamagedError, SafetensorError, OSError, ValueError, KeyError, TypeError):
-                warnings.append(f"cell {cell['cell_id']}: {name} is missing or damaged; its gradient is not compared")
-    return found
-
-
-# -- tidy rows
-
-
-def _records(frame: pd.DataFrame) -> Iterator[dict[str, Any]]:
-    for record in frame.to_dict("records"):
-        yield {str(key): value for key, value in record.items()}
+# -- rows of these tables
 
 
 def _results(run: Run, kind: str) -> Iterator[dict[str, Any]]:
-    return _records(run.cells[(run.cells["kind"] == kind) & (run.cells["status"] == "ok")])
+    return rows_of(run.cells[(run.cells["kind"] == kind) & (run.cells["status"] == "ok")])
 
 
 def _columns(rows: list[dict[str, Any]], known: list[str]) -> list[str]:
@@ -397,6 +203,7 @@ def _above_start_mib(measured: Mapping[str, Any], where: str) -> float:
     return math.nan if start is None or peak is None else max(0, peak - start) / MIB
 
 
+_OTHER_KEYS = ["cell_id", "kind", "problem", "method", "seed", "round"]
 _TEACHING_KEYS = ["cell_id", "problem", "method", "seed", "loss"]
 _STUDENT_COLUMNS = [*_TEACHING_KEYS, "lr", "horizon", "outer_steps", "student_seed", "dev_accuracy", "test_accuracy"]
 _CURVE_POINT = ("outer_step", "value", "gradient_norm", "diverged", "seconds")

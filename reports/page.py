@@ -15,13 +15,16 @@ from typing import Any
 
 import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from l2t_bench.reports import figures, text
+from l2t_bench.reports import marks, text
 from l2t_bench.reports.derive import Results, analyse
+from l2t_bench.reports.figures import draw
 from l2t_bench.reports.load import Run, load_run
+from l2t_bench.reports.panels import Panel
 from l2t_bench.reports.verdict import findings, headlines
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
+from l2t_bench.engine.store import write_text
 from l2t_bench.errors import UserError
 
 _TEMPLATES = Path(__file__).parent / "templates"
@@ -58,12 +61,13 @@ def write_csv(run: Run) -> list[Path]:
 
 def csv_frames(results: Results) -> dict[str, pd.DataFrame]:
     """The tidy tables that are handed on, by file name."""
-    return {"gradients.csv": results.gradients, "students.csv": results.students, "curves.csv": results.curves}
+    own = {"gradients.csv": results.gradients, "students.csv": results.students, "curves.csv": results.curves}
+    return {**own, **({"others.csv": results.others} if len(results.others) else {})}
 
 
 def _write(path: Path, content: str) -> None:
     try:
-        path.write_bytes(content.encode("utf-8", errors="replace"))
+        write_text(path, content.encode("utf-8", errors="replace").decode())
     except OSError as error:
         raise UserError(f"{path} cannot be written: {error.strerror}") from error
 
@@ -89,10 +93,11 @@ def render(results: Results) -> str:
         headlines=headlines(found),
         verdict=[(subject, list(group)) for subject, group in groupby(found, lambda one: one.subject)],
         gradient_tables=text.gradient_tables(results, detail=True),
+        other_tables=text.other_tables(results),
         teaching_tables=text.teaching_tables(results, detail=True),
         failure_tables=text.failure_tables(results),
-        figures=figures.draw(results),
-        markers=figures.MARKER_PATHS,
+        figures=draw(results),
+        markers=marks.MARKER_PATHS,
         marker_names=exactness_markers(results),
         figure_data=_figure_data,
         provenance=provenance(run),
@@ -166,11 +171,11 @@ def _commit(environment: Mapping[str, Any]) -> str:
 def exactness_markers(results: Results) -> list[tuple[str, str]]:
     """The exactness classes that the run has, with the marker that stands for each."""
     present = set(results.gradients["exactness"])
-    known = [name for name in figures.SYMBOLS if name in present]
-    return [(name, figures.symbol(name)) for name in known + sorted(present - set(known))]
+    known = [name for name in marks.SYMBOLS if name in present]
+    return [(name, marks.symbol(name)) for name in known + sorted(present - set(known))]
 
 
-def _figure_data(panel: figures.Panel) -> Markup:
+def _figure_data(panel: Panel) -> Markup:
     """A plot as JSON that cannot end the element it stands in."""
     data = panel.figure.to_json()
     for character in "<>&\u2028\u2029":

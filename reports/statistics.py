@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy.special import stdtr, stdtrit  # type: ignore[import-untyped, unused-ignore]
+from scipy.special import stdtr, stdtrit
 
 from l2t_bench.errors import UserError
 from l2t_bench.names import unknown

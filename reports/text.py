@@ -1,146 +1,19 @@
-"""A run as tables of strings that are ready to print, and how its figures are written."""
+"""A run as tables of strings that are ready to print."""
 
-import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
-from l2t_bench.reports.derive import CROSS_ENTROPY, UNTRAINED, Estimate, Results, analyse, estimate_in, in_order
+from l2t_bench.reports.derive import CROSS_ENTROPY, UNTRAINED, Results, analyse, estimate_in, in_order
+from l2t_bench.reports.formats import DASH, accuracy, fixed, number, points, ratio
 from l2t_bench.reports.load import Run
-
-DASH = "–"
-TOO_SMALL = "n too small"
-
-Row = Mapping[str, Any]
-
-
-@dataclass(frozen=True)
-class Table:
-    """A table of strings. The first ``text_columns`` columns hold words, the others figures.
-
-    ``row_header`` is the column that names a row.
-    """
-
-    title: str
-    columns: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
-    note: str = ""
-    text_columns: int = 1
-    row_header: int = 0
+from l2t_bench.reports.rows import Row, rows_of
+from l2t_bench.reports.table import Table
 
 
 def summary_tables(run: Run) -> list[Table]:
     """The run's tables for a terminal of 120 columns."""
     results = analyse(run)
-    return [*gradient_tables(results), *teaching_tables(results), *failure_tables(results)]
-
-
-def markdown(tables: Sequence[Table]) -> str:
-    """Tables as GitHub's Markdown."""
-    return "\n".join(_markdown_table(table) for table in tables)
-
-
-def _markdown_table(table: Table) -> str:
-    words, figures = table.text_columns, len(table.columns) - table.text_columns
-    lines = [
-        f"**{_markdown_cell(table.title)}**",
-        "",
-        _markdown_row(table.columns),
-        _markdown_row(["---"] * words + ["---:"] * figures, escape=False),
-        *(_markdown_row(row) for row in table.rows),
-        *(["", _markdown_cell(table.note)] if table.note else []),
-        "",
-    ]
-    return "\n".join(lines)
-
-
-def _markdown_row(cells: Iterable[str], *, escape: bool = True) -> str:
-    return "| " + " | ".join(_markdown_cell(cell) if escape else cell for cell in cells) + " |"
-
-
-def _markdown_cell(text: str) -> str:
-    for character in "\\`*|<>":
-        text = text.replace(character, f"\\{character}")
-    return " ".join(text.split())
-
-
-# -- figures as strings
-
-
-def number(value: float | None, digits: int = 3) -> str:
-    """``digits`` significant digits, without an exponent where it can be: 0.0123, 12.3, 1.23e-07."""
-    if value is None or math.isnan(value):
-        return DASH
-    if math.isinf(value):
-        return "∞" if value > 0 else "−∞"
-    if value == 0:
-        return "0"
-    if not 1e-3 <= abs(value) < 1e6:
-        return _sign(f"{value:.{digits - 1}e}")
-    return fixed(value, _decimals(value, digits))
-
-
-def fixed(value: float, decimals: int) -> str:
-    """A number with so many decimals; a dash where there is none."""
-    return DASH if value is None or math.isnan(value) else _sign(f"{value:.{decimals}f}")
-
-
-def ratio(estimate: Estimate, *, interval: bool = True) -> str:
-    """``0.41 [0.40, 0.43]``; ``0.41, n too small`` where there are too few units to say more."""
-    decimals = max(2, _decimals(estimate.value, 2)) if estimate.value > 0 else 2
-    value = fixed(estimate.value, decimals)
-    if not interval or value == DASH:
-        return value
-    return f"{value} {_bounds(estimate, decimals)}" if estimate.enough else f"{value}, {TOO_SMALL}"
-
-
-def accuracy(estimate: Estimate) -> str:
-    """``0.957 [0.953, 0.960]``."""
-    value = fixed(estimate.value, 3)
-    return f"{value} {_bounds(estimate, 3)}" if estimate.enough else value
-
-
-def points(estimate: Estimate) -> str:
-    """A difference of accuracies in percentage points, with its sign: ``+1.2 [+0.9, +1.5]``."""
-    if math.isnan(estimate.value):
-        return DASH
-    if not estimate.enough:
-        return f"{signed_points(estimate.value)}, {TOO_SMALL}"
-    return f"{signed_points(estimate.value)} {_point_bounds(estimate)}"
-
-
-def _bounds(estimate: Estimate, decimals: int) -> str:
-    return f"[{fixed(estimate.low, decimals)},\u00a0{fixed(estimate.high, decimals)}]"
-
-
-def _point_bounds(estimate: Estimate) -> str:
-    return f"[{signed_points(estimate.low)},\u00a0{signed_points(estimate.high)}]"
-
-
-def signed_points(value: float) -> str:
-    rounded = f"{100 * value:+.1f}"
-    return "0.0" if float(rounded) == 0 else _sign(rounded)
-
-
-def _sign(text: str) -> str:
-    """A real minus sign in front; the exponent's stays, so that it can be pasted."""
-    return f"−{text[1:]}" if text.startswith("-") else text
-
-
-def _decimals(value: float, digits: int) -> int:
-    if not math.isfinite(value) or value == 0:
-        return digits - 1
-    exponent = int(f"{value:.{digits - 1}e}".partition("e")[2])  # of the rounded value: 0.9999 is 1.00
-    return max(0, digits - 1 - exponent)
-
-
-def rows_of(frame: pd.DataFrame) -> Iterator[dict[str, Any]]:
-    for record in frame.to_dict("records"):
-        yield {str(key): value for key, value in record.items()}
-
-
-# -- tables
+    return [*gradient_tables(results), *teaching_tables(results), *other_tables(results), *failure_tables(results)]
 
 
 def gradient_tables(results: Results, *, detail: bool = False) -> list[Table]:
@@ -289,6 +162,26 @@ def loss_label(row: Row, several_seeds: bool = False) -> str:
     return name if row["method"] in (CROSS_ENTROPY, UNTRAINED) else f"learned by {name}"
 
 
+def other_tables(results: Results) -> list[Table]:
+    """The figures of cells of a plug-in's own kind, one table per kind and problem."""
+    return [
+        _other_table(f"{kind}: {problem}", figures)
+        for (kind, problem), figures in results.others.groupby(["kind", "problem"])
+    ]
+
+
+def _other_table(title: str, figures: pd.DataFrame) -> Table:
+    names = list(dict.fromkeys(figures["name"]))
+    means = figures.groupby(["method", "name"])["value"].mean().unstack().reindex(columns=names)
+    cells = figures.groupby("method")["cell_id"].nunique()
+    rows = [
+        (method, str(cells[method]), *(number(means.loc[method, name]) for name in names))
+        for method in in_order(means.index)
+    ]
+    seeds = _plural(figures["seed"].nunique(), "seed")
+    return Table(f"{title}, {seeds}", ("method", "cells", *names), tuple(rows), "Means over the cells.")
+
+
 def failure_tables(results: Results) -> list[Table]:
     """Cells without a result, one row per what happened; no table where there are none."""
     failed = results.failures
@@ -305,4 +198,4 @@ def failure_tables(results: Results) -> list[Table]:
 
 
 def _seed_list(seeds: pd.Series) -> str:
-    return ", ".join(str(seed) for seed in sorted(seeds))
+    return ", ".join(str(seed) for seed in sorted(seeds.unique()))  # one of several rounds stands once

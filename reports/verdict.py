@@ -1,6 +1,7 @@
 """What the data decide, in sentences, and what they leave open.
 
-A difference is called one when its interval excludes "none", rests on enough units, and is large enough (``derive``).
+A difference is called one when its interval excludes "none", rests on enough units, and is large enough, by
+``statistics``.
 """
 
 import math
@@ -9,8 +10,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import pandas as pd
-from l2t_bench.reports.derive import CROSS_ENTROPY, ENOUGH, UNTRAINED, Estimate, Results, estimate_in
-from l2t_bench.reports.text import TOO_SMALL, Row, accuracy, fixed, loss_label, number, points, ratio, rows_of
+from l2t_bench.reports.derive import CROSS_ENTROPY, UNTRAINED, Results, estimate_in
+from l2t_bench.reports.formats import accuracy, fixed, number, points, ratio
+from l2t_bench.reports.rows import Row, rows_of
+from l2t_bench.reports.statistics import ENOUGH, TOO_SMALL, Estimate
+from l2t_bench.reports.text import loss_label
 
 
 @dataclass(frozen=True)

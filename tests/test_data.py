@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 import l2t_bench as l2t
 from l2t_bench.data.digits import load_digits
-from l2t_bench.data.mnist import FILES, load_mnist, prepare_mnist
+from l2t_bench.data.mnist import load_mnist
+from l2t_bench.data.mnist_files import FILES
 from l2t_bench.data.root import VARIABLE, data_root
 from l2t_bench.data.splits import Arrays, ImageSplits, SplitSizes, split_rows
 
@@ -108,7 +109,7 @@ def test_where_the_file_has_moved_scikit_learns_own_loader_is_asked(
         def locate_file(self, name: str) -> Path:
             return tmp_path / name
 
-    monkeypatch.setattr("l2t_bench.data.digits.distribution", lambda name: Moved())
+    monkeypatch.setattr("l2t_bench.data.digits_files.distribution", lambda name: Moved())
     (images, labels), _ = load_digits()
     assert np.array_equal(images[:, 0] * 16, sklearn_digits[0]) and np.array_equal(labels, sklearn_digits[1])
 
@@ -269,21 +270,3 @@ def test_a_damaged_file_is_answered_with_what_to_do(
     with pytest.raises(l2t.UserError, match=r"damaged.*run `l2t-bench prepare mnist`"):
         load_mnist()
     assert listing(tmp_path) == before
-
-
-def test_preparing_where_nothing_can_be_written_or_downloaded_says_so(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    occupied = tmp_path / "a file"
-    occupied.write_text("")
-    monkeypatch.setenv(VARIABLE, str(occupied))
-    with pytest.raises(l2t.UserError, match="MNIST could not be prepared in"):
-        prepare_mnist()
-
-    def offline(*arguments: object, **options: object) -> None:
-        raise RuntimeError("Error downloading train-images-idx3-ubyte.gz")
-
-    monkeypatch.setattr("torchvision.datasets.MNIST", offline)
-    monkeypatch.setenv(VARIABLE, str(tmp_path / "root"))
-    with pytest.raises(l2t.UserError, match=r"could not be prepared in .*: Error downloading"):
-        prepare_mnist()

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import l2t_bench as l2t
-from l2t_bench import registry
+from l2t_bench import plugins, registry
 from l2t_bench.gradient import Capabilities, Exactness, TeacherGradientBackend
 
 _PLUGIN = """
@@ -134,10 +134,10 @@ class Plugged(l2t.Backend):
         raise NotImplementedError
 
 
-def offer(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+def offer(monkeypatch: pytest.MonkeyPatch, *names: str, value: str = "installed_plugin:Plugged") -> None:
     monkeypatch.setitem(sys.modules, "installed_plugin", sys.modules[__name__])
-    point = EntryPoint(name, "installed_plugin:Plugged", "l2t_bench.backends")
-    monkeypatch.setattr(registry, "entry_points", lambda group: [point] if group == point.group else [])
+    points = [EntryPoint(name, value, "l2t_bench.backends") for name in names]
+    monkeypatch.setattr(plugins, "entry_points", lambda group: [point for point in points if group == point.group])
 
 
 def test_an_installed_plug_in_joins_the_list_and_loads(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -146,12 +146,47 @@ def test_an_installed_plug_in_joins_the_list_and_loads(monkeypatch: pytest.Monke
     assert isinstance(l2t.load_backend("plugged"), Plugged)
 
 
-def test_a_plug_in_that_takes_one_of_our_names_is_an_error_and_not_a_replacement(
+def test_an_installed_plug_in_that_takes_one_of_our_names_is_told_and_replaces_nothing(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    offer(monkeypatch, "rmd")
-    with pytest.raises(l2t.UserError, match="takes the name 'rmd', which is ours"):
-        l2t.load_backend("rmd")
+    listed = l2t.list_backends()
+    offer(monkeypatch, "rmd", "plugged", "plugged")
+    assert l2t.list_backends() == [*listed, "plugged"]
+    assert not isinstance(l2t.load_backend("rmd"), Plugged)
+    ours, others = sorted(registry.left_out("backends"), reverse=True)
+    assert "offers 'rmd', which is ours: left out" in ours
+    assert "offers 'plugged', which is the installed installed_plugin:Plugged's" in others
+
+
+def test_an_installed_plug_in_without_its_module_is_listed_as_such(monkeypatch: pytest.MonkeyPatch) -> None:
+    offer(monkeypatch, "far", value="a_library_that_nobody_has.backends:Far")
+    assert l2t.list_backends()[-1] == "far"
+    assert registry.missing_library("backends", "far") == "a_library_that_nobody_has.backends"
+    with pytest.raises(l2t.UserError, match="needs a_library_that_nobody_has, which is not installed"):
+        l2t.load_backend("far")
+
+
+def test_a_file_that_takes_a_name_in_use_is_an_error_that_names_it(
+    plugin: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ours = tmp_path / "ours.py"
+    ours.write_text(plugin.read_text().replace('"nothing"', '"rmd"'))
+    monkeypatch.setenv(plugins.PLUGINS, str(ours))
+    with pytest.raises(l2t.UserError, match=r"ours\.py defines 'rmd' among backends, a name that is taken"):
+        l2t.list_backends()
+    again = tmp_path / "again.py"
+    again.write_text(plugin.read_text())
+    monkeypatch.setenv(plugins.PLUGINS, f"{plugin}:{again}")
+    with pytest.raises(l2t.UserError, match=r"again\.py defines 'nothing' .* also in .*my_backend\.py"):
+        l2t.list_backends()
+
+
+def test_sources_are_told_without_importing_anything(plugin: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plugin.write_text("raise RuntimeError('imported')\n")
+    monkeypatch.setenv(plugins.PLUGINS, str(plugin))
+    found = registry.sources_of("nothing", "digits/mlp", "l2t_bench.engine.gradient_cell:measure")
+    assert plugin in found and "problems.py" in {file.name for file in found}
+    assert registry.sources_of("rmd", "digits/mlp", f"{plugin}:measure")[0] == plugin
 
 
 def test_every_public_name_is_there_and_no_other() -> None:

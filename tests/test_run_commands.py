@@ -73,14 +73,47 @@ def test_status_and_show_say_how_it_stands(own_run: Path) -> None:
     assert several.returncode == 2 and "may be any of 6 cells" in several.stderr
 
 
-@pytest.mark.parametrize("content", ["", "{", '{"schema": 1}', '{"schema": NaN}', "[]"])
-def test_a_damaged_result_is_measured_again_and_the_others_are_not(own_run: Path, content: str) -> None:
+DAMAGES = {
+    "cut short": lambda text: text[:100],
+    "emptied": lambda text: "",
+    "another schema": lambda text: text.replace('"schema": 2', '"schema": 9'),
+    "NaN": lambda text: text.replace('"answer": 9', '"answer": NaN'),
+    "a path": lambda text: text.replace('"problem": "none"', '"problem": "../../etc"'),
+    "another identity": lambda text: text.replace('"seed": 3', '"seed": 4'),
+    "a list": lambda text: "[]",
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_result_is_said_kept_and_measured_again_and_the_others_are_not(own_run: Path, damage: str) -> None:
     others = {seed: cell_file(own_run, seed).read_bytes() for seed in (0, 1, 2, 4, 5)}
     file = cell_file(own_run, 3)
-    file.write_text(content)
-    assert l2t("run", "--config", own_run / "run.toml", "--out", own_run).returncode == 0
+    damaged = DAMAGES[damage](file.read_text())
+    assert damaged != file.read_text()
+    file.write_text(damaged)
+    told = l2t("status", own_run)
+    assert told.returncode == 2 and "damaged stub none stub seed 3  cell.json" in told.stdout
+    assert l2t("show", own_run, "seed 3").returncode == 2
+    reported = l2t("report", own_run)
+    assert reported.returncode == 2 and "cell.json" in reported.stderr
+    merged = l2t("merge", own_run, "-o", own_run.parent / "merged")
+    assert merged.returncode == 2 and "cell.json" in merged.stderr and not (own_run.parent / "merged").exists()
+    assert file.read_text() == damaged, "reading alters nothing"
+    again = l2t("run", "--config", own_run / "run.toml", "--out", own_run)
+    assert again.returncode == 0 and "kept as cell.damaged-1.json, measured again" in again.stderr
     assert json.loads(file.read_text())["measurements"] == {"answer": 9}
+    assert file.with_name("cell.damaged-1.json").read_text() == damaged
     assert {seed: cell_file(own_run, seed).read_bytes() for seed in others} == others
+
+
+def test_a_run_of_another_version_is_left_as_it_is(own_run: Path) -> None:
+    plan = own_run / "plan.json"
+    plan.write_text(plan.read_text().replace('"schema": 2', '"schema": 9'))
+    before = {file: file.read_bytes() for file in own_run.rglob("*.json")}
+    for command in (("status", own_run), ("run", "--config", own_run / "run.toml", "--out", own_run)):
+        done = l2t(*command)
+        assert done.returncode == 2 and "has schema 9, this version reads 2" in done.stderr
+    assert {file: file.read_bytes() for file in own_run.rglob("*.json")} == before
 
 
 def test_a_result_of_other_code_is_said_to_be_stale(own_run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -127,8 +160,10 @@ def test_a_missing_library_is_said_in_the_list_and_disturbs_nothing(monkeypatch:
     from l2t_bench import registry
 
     monkeypatch.setattr(registry, "installed", lambda name: None if name == "higher" else "1.0")
-    assert registry.missing_library("higher") == "higher"
-    assert registry.missing_library("torchopt") is None and registry.missing_library("rmd") is None
+    assert registry.missing_library("backends", "higher") == "higher"
+    assert (
+        registry.missing_library("backends", "torchopt") is None and registry.missing_library("backends", "rmd") is None
+    )
 
 
 @pytest.mark.parametrize(

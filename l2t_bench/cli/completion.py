@@ -27,7 +27,9 @@ def suites(incomplete: str) -> list[str]:
 
 
 def runs(incomplete: str) -> list[str]:
-    return _beginning(lambda: sorted(str(file.parent) for file in Path("runs").glob("*/plan.json")), incomplete)
+    from l2t_bench.engine.store import list_runs
+
+    return _beginning(list_runs, incomplete)
 
 
 def cells(ctx: typer.Context, incomplete: str) -> list[str]:

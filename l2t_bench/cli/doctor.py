@@ -5,10 +5,12 @@ from typing import Annotated
 
 import typer
 
+from l2t_bench.cli.options import Plugins
+
 
 def doctor(
     runs: Annotated[Path, typer.Option(help="Where runs would be kept.")] = Path("runs"),
-    plugin: Annotated[list[str] | None, typer.Option(help="A Python file with backends or suites.")] = None,
+    plugin: Plugins = None,
 ) -> None:
     """Examine the installation, the meters, the disk, the data and every registered name."""
     from rich.markup import escape
@@ -16,7 +18,7 @@ def doctor(
 
     from l2t_bench.cli.console import console
     from l2t_bench.doctor import examine
-    from l2t_bench.registry import add_plugins
+    from l2t_bench.plugins import add_plugins
 
     add_plugins(plugin or ())
     found = examine(runs)

@@ -4,47 +4,46 @@ from typing import Annotated, Literal
 
 import typer
 
+from l2t_bench.cli.options import Plugins
+
 What = Literal["backends", "problems", "suites", "runs"]
 
 
 def list_names(
     what: Annotated[What | None, typer.Argument(help="What to list; everything if left out.")] = None,
     options: Annotated[bool, typer.Option("--options", help="Also each name's options with their defaults.")] = False,
-    plugin: Annotated[list[str] | None, typer.Option(help="A Python file with backends or suites.")] = None,
+    plugin: Plugins = None,
 ) -> None:
     """List backends, problems and suites, and the runs in the folder runs/."""
     from rich.markup import escape
 
     from l2t_bench import registry
-    from l2t_bench.cli.console import console
+    from l2t_bench.cli.console import console, error_line
+    from l2t_bench.engine.store import list_runs
+    from l2t_bench.plugins import add_plugins
 
-    registry.add_plugins(plugin or ())
+    add_plugins(plugin or ())
     names = {
         "backends": registry.list_backends,
         "problems": registry.list_problems,
         "suites": registry.list_suites,
-        "runs": _runs,
+        "runs": list_runs,
     }
     out = console()
     for kind in [what] if what else names:
         out.print(f"[bold]{kind}[/bold]")
         for name in names[kind]():
-            told = (_options(kind, name) if options else "") + _lack(kind, name)
+            told = "" if kind == "runs" else (_options(kind, name) if options else "") + _lack(kind, name)
             out.print(f"  {escape(name + told)}", soft_wrap=True)
+        for line in [] if kind == "runs" else registry.left_out(kind):
+            error_line(f"warning: {line}")
 
 
 def _lack(kind: str, name: str) -> str:
     from l2t_bench.registry import missing_library
 
-    missing = missing_library(name) if kind == "backends" else None
+    missing = missing_library(kind, name)
     return f"  (not installed: pip install {missing})" if missing else ""
-
-
-def _runs() -> list[str]:
-    """The folders in ``runs/`` that hold a run."""
-    from pathlib import Path
-
-    return sorted(str(file.parent) for file in Path("runs").glob("*/plan.json"))
 
 
 def _options(kind: str, name: str) -> str:
@@ -53,7 +52,7 @@ def _options(kind: str, name: str) -> str:
     from l2t_bench.errors import UserError
     from l2t_bench.names import describe_options
 
-    if kind in ("suites", "runs"):
+    if kind == "suites":
         return ""
     try:
         cls = registry.backend_class(name) if kind == "backends" else registry.problem_class(name)

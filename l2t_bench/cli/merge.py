@@ -5,16 +5,17 @@ from typing import Annotated
 
 import typer
 
+from l2t_bench.cli import completion
+
 
 def merge(
-    runs: Annotated[list[Path], typer.Argument(help="The runs' folders.", metavar="RUN...")],
+    runs: Annotated[
+        list[Path], typer.Argument(help="The runs' folders.", metavar="RUN...", autocompletion=completion.runs)
+    ],
     output: Annotated[Path, typer.Option("-o", "--output", help="The new run's folder.")],
 ) -> None:
     """Copy the cells of several runs, of one machine or more, into a new run. They must not disagree."""
-    from l2t_bench.cli.console import error_line
     from l2t_bench.engine.merge import merge as join
 
     merged = join(runs, output)
-    for warning in merged.warnings:
-        error_line(f"warning: {warning}")
     print(f"{output}: {merged.cells} cells, {merged.results} with a result")

@@ -5,47 +5,55 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from l2t_bench.cli.options import RunFolderArgument
+
 if TYPE_CHECKING:
     from rich.table import Table as RichTable
 
-    from l2t_bench.reports.text import Table
+    from l2t_bench.reports.load import Run
+    from l2t_bench.reports.table import Table
 
 
 def report(
-    folder: Annotated[Path, typer.Argument(help="The run's folder.", metavar="RUN")],
+    run: RunFolderArgument,
     output: Annotated[Path | None, typer.Option("-o", "--output", help="Where the page goes.")] = None,
     markdown: Annotated[bool, typer.Option("--markdown", help="Print the tables as Markdown instead.")] = False,
 ) -> None:
-    """Write a run's page (RUN/report.html) and its CSV files, and print its tables."""
-    from l2t_bench.reports.load import load_run
-    from l2t_bench.reports.text import markdown as as_markdown
-    from l2t_bench.reports.text import summary_tables
+    """Write a run's page (RUN/report.html) and its CSV files, and print its tables.
 
-    if markdown:
-        print(as_markdown(summary_tables(load_run(folder))))
-        return
-    show(folder, output)
-
-
-def show(folder: Path, output: Path | None = None) -> None:
-    """Print the tables, write the files, say where they are."""
+    Exit code 2 where a result is damaged: the others are shown.
+    """
     from rich.markup import escape
 
     from l2t_bench.cli.console import console
-    from l2t_bench.reports.load import load_run
     from l2t_bench.reports.page import write_csv, write_report
+    from l2t_bench.reports.table import markdown as as_markdown
     from l2t_bench.reports.text import summary_tables
 
-    finished = load_run(folder)
-    out = console()
-    for warning in finished.warnings:
-        out.print(f"[yellow]warning:[/yellow] {escape(warning)}")
-    for table in summary_tables(finished):
-        out.print(rich_table(table))
-    tables = write_csv(finished)
-    page = write_report(folder, output)
-    out.print(f"\ntables: {escape(', '.join(str(path) for path in tables))}")
-    out.print(f"page:   {escape(str(page))}")
+    found, out = loaded(run), console()
+    tables = summary_tables(found)
+    if markdown:
+        print(as_markdown(tables))
+    else:
+        for table in tables:
+            out.print(rich_table(table))
+        written = write_csv(found)
+        page = write_report(run, output)
+        out.print(f"\ntables: {escape(', '.join(map(str, written)))}")
+        out.print(f"page:   {escape(str(page))}")
+    if found.damaged:
+        raise typer.Exit(2)
+
+
+def loaded(folder: Path) -> "Run":
+    """A run for a report; what is wrong with it goes to standard error."""
+    from l2t_bench.cli.console import error_line
+    from l2t_bench.reports.load import load_run
+
+    run = load_run(folder)
+    for warning in run.warnings:
+        error_line(f"warning: {run.name}: {warning}")
+    return run
 
 
 def rich_table(table: "Table") -> "RichTable":

@@ -4,13 +4,13 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from l2t_bench.cli import completion
+from l2t_bench.cli.options import Plugins
 from l2t_bench.engine.runner import Event, Rerun, missing
 
 if TYPE_CHECKING:
@@ -57,58 +57,69 @@ def run(
     out: Annotated[Path | None, typer.Option(help="The run's folder; runs/SUITE[-PROFILE] if left out.")] = None,
     rerun: Annotated[Rerun, typer.Option(help="Which finished cells to run again.")] = Rerun.NONE,
     fail_fast: Annotated[bool, typer.Option("--fail-fast", help="Stop at the first cell that fails.")] = False,
-    plugin: Annotated[list[str] | None, typer.Option(help="A Python file with backends or suites.")] = None,
+    plugin: Plugins = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be run, and what it takes.")] = False,
 ) -> None:
     """Run suites. The same command again runs what is missing; finished cells are kept."""
-    from l2t_bench.cli.console import error_line
-    from l2t_bench.engine import study as studies
     from l2t_bench.engine.cell import FAILURES
     from l2t_bench.engine.planning import check, plan
-    from l2t_bench.engine.process import DiskFullError
-    from l2t_bench.engine.runner import run as run_plan
-    from l2t_bench.engine.store import RunFolder
-    from l2t_bench.registry import add_plugins
+    from l2t_bench.engine.store import RUNS, RunFolder
+    from l2t_bench.engine.study import folder_name, seconds, seed_list, size
+    from l2t_bench.plugins import add_plugins
 
-    given = {
-        "suites": tuple(suites or ()),
-        "backends": tuple(backend or ()),
-        "problems": tuple(problem or ()),
-        "profile": profile,
-        "seeds": studies.seed_list(seeds) if seeds is not None else None,
-        "rounds": rounds,
-        "device": device,
-        "threads": threads,
-        "timeout": studies.seconds(timeout) if timeout else None,
-        "memory_limit": studies.size(memory_limit) if memory_limit else None,
-        "plugins": tuple(str(Path(name).resolve()) for name in plugin or ()),
-    }
-    changed = {key: value for key, value in given.items() if value not in (None, ())}
-    study = replace(studies.read_study(config), **changed) if config else studies.Study(**{"suites": (), **changed})  # type: ignore[arg-type]
+    study = _study(
+        config,
+        suites=suites,
+        backends=backend,
+        problems=problem,
+        profile=profile,
+        seeds=None if seeds is None else seed_list(seeds),
+        rounds=rounds,
+        device=device,
+        threads=threads,
+        timeout=None if timeout is None else seconds(timeout),
+        memory_limit=None if memory_limit is None else size(memory_limit),
+        plugins=[str(Path(name).resolve()) for name in plugin or ()],
+    )
     add_plugins(study.plugins)
     planned = plan(study)
-    folder = out or _usual_folder(study)
+    folder = out or RUNS / folder_name(study)
     waiting = missing(RunFolder(folder), planned.cells, rerun)
     if waiting:
         check(study)
     if dry_run:
         _show_forecast(planned, folder, waiting)
         return
+    counts = _execute(planned, folder, rerun, fail_fast)
+    reported = _report(folder, changed=bool(waiting))
+    if not reported or any(status in FAILURES for status in counts):
+        raise typer.Exit(1)
+
+
+def _study(config: Path | None, **given: object) -> "Study":
+    """The study in ``config``, if any, with what was given on the command line in place of its own."""
+    from l2t_bench.engine.study import Study, read_study
+
+    start = read_study(config).as_json() if config else {"suites": ()}
+    return Study.of({**start, **{key: value for key, value in given.items() if value not in (None, [], ())}})
+
+
+def _execute(plan: "Plan", folder: Path, rerun: Rerun, fail_fast: bool) -> dict[str, int]:
+    """The run; where it cannot go on, a line that says so, and the exit code."""
+    from l2t_bench.cli.console import error_line
+    from l2t_bench.engine.process import DiskFullError
+    from l2t_bench.engine.runner import run as run_plan
+
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _as_interrupt)
     try:
-        counts = _with_progress(
-            planned, lambda on_event: run_plan(planned, folder, on_event, rerun=rerun, fail_fast=fail_fast)
-        )
+        return _with_progress(plan, lambda on_event: run_plan(plan, folder, on_event, rerun=rerun, fail_fast=fail_fast))
     except KeyboardInterrupt:  # before typer sees it, which would say nothing
         error_line(f"interrupted: what is finished is kept in {folder}; the same command goes on from there")
         raise typer.Exit(130) from None
     except DiskFullError as full:
         error_line(f"{full}; what is finished is kept in {folder}, the same command goes on from there")
         raise typer.Exit(1) from None
-    _report(folder, changed=bool(waiting))
-    if any(status in FAILURES for status in counts):
-        raise typer.Exit(1)
 
 
 def _show_forecast(plan: "Plan", folder: Path, waiting: "Sequence[Cell]") -> None:
@@ -145,20 +156,18 @@ def _as_interrupt(number: int, frame: object) -> None:
     raise KeyboardInterrupt
 
 
-def _usual_folder(study: "Study") -> Path:
-    from l2t_bench.engine.study import folder_name
+def _report(folder: Path, *, changed: bool) -> bool:
+    """The tables and the page, by a process of their own: pandas would make this one large, and it may run for days.
 
-    return Path("runs") / folder_name(study)
-
-
-def _report(folder: Path, *, changed: bool) -> None:
-    """The tables and the page, by a process of their own: pandas would make this one large, and it may run for days."""
+    Whether they could be made.
+    """
     page = folder / "report.html"
     if not changed and page.is_file():
         print(f"nothing was missing; page: {page}; `l2t-bench report {folder}` prints the tables")
-        return
+        return True
     sys.stdout.flush()
-    subprocess.run([sys.executable, "-P", "-m", "l2t_bench.cli.main", "report", str(folder)], check=False)
+    command = [sys.executable, "-P", "-m", "l2t_bench.cli.main", "report", str(folder)]
+    return subprocess.run(command, check=False).returncode == 0
 
 
 def _with_progress(plan: "Plan", work: Callable[[Callable[[Event], None]], dict[str, int]]) -> dict[str, int]:
@@ -166,7 +175,7 @@ def _with_progress(plan: "Plan", work: Callable[[Callable[[Event], None]], dict[
     from rich.markup import escape
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-    from l2t_bench.cli.console import console
+    from l2t_bench.cli.console import console, error_line
 
     out = console()
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
@@ -175,6 +184,9 @@ def _with_progress(plan: "Plan", work: Callable[[Callable[[Event], None]], dict[
         running: dict[str, str] = {}
 
         def on_event(event: Event) -> None:
+            if event.note:
+                error_line(f"warning: {event.note}")
+                return
             if event.status is None:
                 running[event.cell.cell_id] = event.cell.label
             else:

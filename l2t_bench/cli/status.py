@@ -1,20 +1,22 @@
 """``l2t-bench status`` and ``l2t-bench show``: how a run stands, and what became of one cell."""
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from l2t_bench.cli import completion
+from l2t_bench.cli.options import RunFolderArgument
 
-_RunFolder = Annotated[Path, typer.Argument(help="The run's folder.", metavar="RUN", autocompletion=completion.runs)]
 _STYLES = {"ok": "green", "refused": "yellow", "missing": "dim", "running": "cyan"}
 
 
 def status(
-    run: _RunFolder,
+    run: RunFolderArgument,
 ) -> None:
-    """Show how a run stands: cells by status, and those that failed. Works while it is going on."""
+    """Show how a run stands: cells by status, and those that failed. Works while it is going on.
+
+    Exit code 2 where a result is damaged.
+    """
     from rich.markup import escape
 
     from l2t_bench.cli.console import console
@@ -32,10 +34,12 @@ def status(
         if cell.status not in ("ok", "missing"):
             told = f"  {escape(cell.message)}" if cell.message else ""
             out.print(f"[{_STYLES.get(cell.status, 'red')}]{cell.status}[/] {escape(cell.label)}{told}", soft_wrap=True)
+    if "damaged" in found.counts:
+        raise typer.Exit(2)
 
 
 def show(
-    run: _RunFolder,
+    run: RunFolderArgument,
     cell: Annotated[
         str,
         typer.Argument(
@@ -68,3 +72,5 @@ def show(
     if found.status not in ("ok", "refused"):
         again = f"l2t-bench run --config {run / 'run.toml'} --out {run} --rerun failed"
         out.print(f"again: {escape(again)}", soft_wrap=True)
+    if found.status == "damaged":
+        raise typer.Exit(2)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from l2t_bench.cli import completion
+from l2t_bench.cli.options import Plugins
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -36,14 +37,15 @@ def verify(
         Path | None, typer.Option(help="A Python file that holds a TeachingProblem named `problem`.")
     ] = None,
     seed: Annotated[int, typer.Option(help="The student's seed.")] = 0,
-    plugin: Annotated[list[str] | None, typer.Option(help="A Python file with backends.")] = None,
+    plugin: Plugins = None,
 ) -> None:
     """Hold a backend to the proof ladder, in float64: each check with its figure and its bound.
 
     With --problem-file: which backends are right on your own problem, and which refuse it and why.
     """
     from l2t_bench.cli.console import console
-    from l2t_bench.registry import add_plugins, list_backends
+    from l2t_bench.plugins import add_plugins
+    from l2t_bench.registry import list_backends
 
     add_plugins(plugin or ())
     own = _problem(problem, problem_file)
@@ -58,7 +60,8 @@ def verify(
 
 def _problem(name: str | None, file: Path | None) -> "TeachingProblem | None":
     from l2t_bench.errors import UserError
-    from l2t_bench.registry import build_problem, import_file
+    from l2t_bench.plugins import import_file
+    from l2t_bench.registry import build_problem
 
     if name and file:
         raise UserError("give a problem's name or --problem-file, not both")

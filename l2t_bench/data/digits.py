@@ -1,10 +1,10 @@
 """scikit-learn's handwritten digits: 1,797 real 8x8 images inside a wheel, the embedded default."""
 
-from importlib.metadata import distribution
 from pathlib import Path
 
 import numpy as np
 
+from l2t_bench.data.digits_files import digits_files
 from l2t_bench.data.splits import Arrays
 
 
@@ -14,7 +14,8 @@ def load_digits() -> tuple[Arrays, None]:
     Read from the file in scikit-learn's wheel: importing ``sklearn.datasets`` takes two seconds, more than most runs on
     these digits. Where the file is not where it was, scikit-learn's own loader is asked.
     """
-    table = _table(Path(str(distribution("scikit-learn").locate_file("sklearn/datasets/data/digits.csv.gz"))))
+    (file,) = digits_files()
+    table = _table(file)
     images = (table[:, :-1] / 16).astype(np.float32).reshape(-1, 1, 8, 8)
     return Arrays(images, table[:, -1].astype(np.int64)), None
 

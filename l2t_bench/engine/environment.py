@@ -5,9 +5,10 @@ import os
 import platform
 import re
 import subprocess
-from collections.abc import Iterable, Mapping
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from importlib.machinery import ModuleSpec
 from importlib.metadata import PackageNotFoundError, version
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -77,12 +78,21 @@ def fingerprint(sources: Iterable[Path]) -> str:
 
 
 def source_of(module: str) -> Path | None:
-    """The file of a module that is not imported for it; ``None`` where it cannot be told."""
-    try:
-        found = find_spec(module)
-    except (ImportError, ValueError):
-        return None
+    """The file of a module; neither it nor the packages around it are imported. ``None`` where it cannot be told."""
+    found, path, name = None, None, ""
+    for part in module.split("."):
+        name = f"{name}.{part}" if name else part
+        found = _spec_of(name, path)
+        if found is None:
+            return None
+        path = found.submodule_search_locations
     return Path(found.origin) if found and found.origin and Path(found.origin).is_file() else None
+
+
+def _spec_of(name: str, path: Sequence[str] | None) -> ModuleSpec | None:
+    """What the first finder of the import system knows of ``name``, a submodule being looked for in ``path``."""
+    known = (finder.find_spec(name, path) for finder in sys.meta_path if hasattr(finder, "find_spec"))
+    return next(filter(None, known), None)
 
 
 def installed(name: str) -> str | None:

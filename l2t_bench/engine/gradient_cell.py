@@ -11,6 +11,7 @@ from l2t_bench.engine.cell import Cell
 from l2t_bench.engine.recorder import Recorder
 from l2t_bench.gradient import Cost, Refused, TeacherGradient, TeacherGradientBackend
 from l2t_bench.optimizers import Tensors
+from l2t_bench.peaks import PhasePeak
 from l2t_bench.problem import TeachingProblem
 from l2t_bench.registry import build_problem, load_backend
 from l2t_bench.resident import release_free_memory, whole_pages
@@ -39,7 +40,7 @@ def measure(cell: Cell, recorder: Recorder) -> dict[str, Any]:
     with whole_pages():  # memory first, times after it
         with recorder.phase("warm-up") as phase:
             warm = backend.teacher_gradient(problem, theta, horizon=_WARM_UP, seed=cell.seed).cost
-            phase.saw(host=warm.host_peak_bytes, device=warm.device_peak_bytes)
+            phase.saw(PhasePeak(warm.host_peak_bytes, warm.device_peak_bytes))
         sized = [_sized(backend, problem, theta, horizon, cell.seed) for horizon in horizons]
     timed = [
         [backend.teacher_gradient(problem, theta, horizon=horizon, seed=cell.seed) for _ in range(repeats)]
@@ -74,7 +75,7 @@ def _add_phases(recorder: Recorder, sized: Sequence[Cost], timed: Sequence[Cost]
         recorder.add_phase(phase, sum(getattr(cost, f"seconds_{name}") for cost in timed))
         for cost in sized:
             if (peak := cost.peaks.get(name)) is not None:
-                recorder.add_phase(phase, 0.0, **asdict(peak))
+                recorder.add_phase(phase, 0.0, peak)
 
 
 def _blocks(results: Sequence[TeacherGradient]) -> list[dict[str, float]]:

@@ -30,7 +30,8 @@ def held(folder: Path) -> Iterator[None]:
         raise UserError(f"{folder} cannot be written: {error.strerror}") from error
     note = folder / _HOLDER
     try:
-        note.write_text(json.dumps({"pid": os.getpid(), "since": datetime.now(UTC).isoformat(timespec="seconds")}))
+        with suppress(OSError):  # on a full disk the lock still holds, and does not say whose it is
+            note.write_text(json.dumps({"pid": os.getpid(), "since": datetime.now(UTC).isoformat(timespec="seconds")}))
         yield
     finally:
         with suppress(OSError):

@@ -14,24 +14,22 @@ from l2t_bench.errors import UserError
 
 @dataclass(frozen=True)
 class Merged:
-    """How many cells came together, and what was left out, a line each."""
+    """How many cells came together, and how many of them have a result."""
 
     cells: int
     results: int
-    warnings: tuple[str, ...]
 
 
 def merge(runs: Sequence[Path], out: Path) -> Merged:
     """Copy the cells of ``runs`` into the new run ``out``.
 
     A cell that several runs have a result of must be the same in all. Raises ``UserError`` where it is not, for a
-    folder that holds no run, and for an ``out`` that exists; then nothing is written.
+    damaged result, a folder that holds no run, and an ``out`` that exists; then nothing is written.
     """
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UserError(f"{out} exists and is not empty: name a new folder with -o")
     plans = {run: RunFolder(run).read_plan() for run in runs}
-    warnings: list[str] = []
-    chosen = _choose(plans, warnings)
+    chosen = _choose(plans)
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         place = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
@@ -45,10 +43,10 @@ def merge(runs: Sequence[Path], out: Path) -> Merged:
         raise UserError(f"{out} cannot be written: {error}") from error
     finally:
         shutil.rmtree(place, ignore_errors=True)
-    return Merged(len(chosen), results, tuple(warnings))
+    return Merged(len(chosen), results)
 
 
-def _choose(plans: dict[Path, dict[str, Any]], warnings: list[str]) -> dict[str, tuple[Path | None, dict[str, Any]]]:
+def _choose(plans: dict[Path, dict[str, Any]]) -> dict[str, tuple[Path | None, dict[str, Any]]]:
     """Every planned cell with the run that has a sound result of it, the first of equals."""
     chosen: dict[str, tuple[Path | None, dict[str, Any]]] = {}
     records: dict[str, dict[str, Any]] = {}
@@ -61,8 +59,8 @@ def _choose(plans: dict[Path, dict[str, Any]], warnings: list[str]) -> dict[str,
             except FileNotFoundError:
                 continue
             except DamagedError as error:
-                warnings.append(f"{run}: cell {name}: cell.json {error}; left out")
-                continue
+                advice = "repeat that run's command, or delete the file to merge without it"
+                raise UserError(f"{run}: cell {name}: cell.json {error}: {advice}") from error
             if name in records and records[name] != record:
                 raise UserError(f"{run} and {chosen[name][0]} disagree about cell {name}: merge runs that do not")
             if name not in records:

@@ -14,7 +14,8 @@ from l2t_bench.engine.records import DamagedError, inside, read_cell
 from l2t_bench.engine.store import RunFolder
 from l2t_bench.errors import UserError
 from l2t_bench.names import did_you_mean
-from l2t_bench.registry import plugin_files, sources_of
+from l2t_bench.plugins import plugin_files
+from l2t_bench.registry import sources_of
 
 _LAST_LINES = 15
 

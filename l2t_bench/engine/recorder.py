@@ -1,7 +1,6 @@
 """What a cell's task measures with: phases with a clock and a peak, curves as they grow, raw samples, artifacts."""
 
 import json
-import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -11,7 +10,7 @@ from typing import Any
 from l2t_bench.engine.records import is_plain_name
 from l2t_bench.engine.store import write_json
 from l2t_bench.errors import UserError
-from l2t_bench.resident import highest, peak_resident_bytes, reset_peak_resident
+from l2t_bench.peaks import PhasePeak, cuda_in_use, peaks_now, reset_peaks
 
 PHASES = (
     "import",
@@ -33,22 +32,18 @@ class Phase:
 
     def __init__(self) -> None:
         self.seconds = 0.0
-        self.host: int | None = None
-        self.device: int | None = None
-        self.reserved: int | None = None
+        self.peak = PhasePeak()
 
-    def saw(self, *, host: int | None = None, device: int | None = None, reserved: int | None = None) -> None:
-        """Join peaks that something inside the phase measured, and reset, by itself."""
-        self.host = highest(self.host, host)
-        self.device = highest(self.device, device)
-        self.reserved = highest(self.reserved, reserved)
+    def saw(self, peak: PhasePeak) -> None:
+        """Join a peak that something inside the phase measured, and reset, by itself."""
+        self.peak = self.peak.join(peak)
 
     def as_json(self) -> dict[str, Any]:
         return {
             "seconds": self.seconds,
-            "host_peak_bytes": self.host,
-            "device_peak_bytes": self.device,
-            "device_reserved_bytes": self.reserved,
+            "host_peak_bytes": self.peak.host,
+            "device_peak_bytes": self.peak.device,
+            "device_reserved_bytes": self.peak.reserved,
         }
 
 
@@ -71,22 +66,21 @@ class Recorder:
         if name not in PHASES:
             raise UserError(f"no phase {name!r}; there are {', '.join(PHASES)}")
         phase = self._phases.setdefault(name, Phase())
-        reset_peak_resident()
-        _reset_device_peaks()
+        _finish_device_work()
+        reset_peaks()
         begun = time.perf_counter_ns()
         try:
             yield phase
         finally:
             _finish_device_work()
             phase.seconds += (time.perf_counter_ns() - begun) / 1e9
-            device, reserved = _device_peaks()
-            phase.saw(host=peak_resident_bytes(), device=device, reserved=reserved)
+            phase.saw(peaks_now())
 
-    def add_phase(self, name: str, seconds: float, **peaks: int | None) -> None:
-        """Add what something else has measured to phase ``name``; ``peaks`` as in ``Phase.saw``."""
+    def add_phase(self, name: str, seconds: float, peak: PhasePeak | None = None) -> None:
+        """Add what something else has measured to phase ``name``."""
         phase = self._phases.setdefault(name, Phase())
         phase.seconds += seconds
-        phase.saw(**peaks)
+        phase.saw(peak or PhasePeak())
 
     def curve(self, **point: float | int | str | None) -> None:
         """Append a point to ``curves.jsonl`` at once, so that a run that is going on can be watched."""
@@ -116,23 +110,6 @@ class Recorder:
             write_json(self.folder / "samples.json", {"schema": 1, **self._samples})
 
 
-def _cuda() -> Any | None:
-    """``torch.cuda`` where the task has imported torch and used a GPU; asking must not import or initialise it."""
-    torch = sys.modules.get("torch")
-    return torch.cuda if torch is not None and torch.cuda.is_initialized() else None
-
-
-def _reset_device_peaks() -> None:
-    if (cuda := _cuda()) is not None:
-        cuda.synchronize()
-        cuda.reset_peak_memory_stats()
-
-
 def _finish_device_work() -> None:
-    if (cuda := _cuda()) is not None:
+    if (cuda := cuda_in_use()) is not None:
         cuda.synchronize()
-
-
-def _device_peaks() -> tuple[int | None, int | None]:
-    cuda = _cuda()
-    return (None, None) if cuda is None else (cuda.max_memory_allocated(), cuda.max_memory_reserved())

@@ -21,6 +21,10 @@ class DamagedError(ValueError):
     """A file of a run that is not what the engine writes; the message is a line for the user."""
 
 
+class OtherSchemaError(DamagedError):
+    """A file that another version of the engine has written."""
+
+
 def read_json(file: Path) -> dict[str, Any]:
     """A JSON object of our schema. Raises ``DamagedError`` for anything else, ``FileNotFoundError`` for no file."""
     try:
@@ -38,7 +42,7 @@ def read_json(file: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise DamagedError("is not a JSON object")
     if content.get("schema") != SCHEMA:
-        raise DamagedError(f"has schema {content.get('schema')!r}, this version reads {SCHEMA}")
+        raise OtherSchemaError(f"has schema {content.get('schema')!r}, this version reads {SCHEMA}")
     return content
 
 

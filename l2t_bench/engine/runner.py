@@ -44,6 +44,7 @@ class Event:
     done: int
     total: int
     seconds: float = 0.0
+    note: str = ""  # what the user should know of a file that was found in its place
 
 
 def run(
@@ -67,12 +68,14 @@ def run(
         _write_plan(folder, plan)
         waiting = missing(folder, plan.cells, rerun)
         done = len(plan.cells) - len(waiting)
+        for cell, note in _set_aside(folder, waiting):
+            on_event(Event(cell, None, done, len(plan.cells), note=note))
         for worker, status in _run_cells(folder, plan, waiting):
             done += status is not None
             on_event(Event(worker.cell, status, done, len(plan.cells), worker.seconds))
             if fail_fast and status in FAILURES:
                 break
-        statuses = [folder.status(cell) or "missing" for cell in plan.cells]
+        statuses = [str(folder.status(cell) or "missing") for cell in plan.cells]
     return {status: statuses.count(status) for status in sorted(set(statuses))}
 
 
@@ -87,6 +90,17 @@ def _wanted(cell: Cell, record: dict[str, Any] | None, rerun: Rerun) -> bool:
     if rerun is Rerun.STALE:
         return bool(record["code"] != fingerprint(sources_of(cell.method, cell.problem, cell.task)))
     return rerun is Rerun.FAILED and record["status"] in FAILURES
+
+
+def _set_aside(folder: RunFolder, waiting: Sequence[Cell]) -> Iterator[tuple[Cell, str]]:
+    """Damaged results, and those of another version, are kept beside the ones that will take their place."""
+    for cell in waiting:
+        try:
+            kept = folder.set_aside(cell)
+        except OSError as error:
+            raise _as_disk_full(error) from error
+        if kept:
+            yield cell, kept
 
 
 def _write_plan(folder: RunFolder, plan: Plan) -> None:

@@ -9,12 +9,15 @@ import json
 import os
 from collections.abc import Mapping
 from contextlib import suppress
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 from l2t_bench.engine.cell import SCHEMA, Cell, Outcome, Status, cell_record
-from l2t_bench.engine.records import PLAN, DamagedError, first_misfit, read_cell, read_json
+from l2t_bench.engine.records import PLAN, DamagedError, OtherSchemaError, first_misfit, read_cell, read_json
 from l2t_bench.errors import UserError
+
+_PLAN = "plan.json"
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
@@ -49,6 +52,14 @@ def _sync_folder(folder: Path) -> None:
             os.close(descriptor)
 
 
+RUNS = Path("runs")  # where runs are kept that nobody gives another place
+
+
+def list_runs() -> list[str]:
+    """The folders in ``runs/`` that hold a run."""
+    return sorted(str(file.parent) for file in RUNS.glob(f"*/{_PLAN}"))
+
+
 class RunFolder:
     """Where the files of one run are."""
 
@@ -66,12 +77,18 @@ class RunFolder:
             raise UserError(f"{self.path} cannot be used: {error.strerror}; name another folder with --out") from error
         if foreign and not self._plan.is_file() and not (self.path / "cells").is_dir():
             raise UserError(f"{self.path} is not empty and holds no run: name another folder with --out")
+        try:
+            read_json(self._plan)
+        except OtherSchemaError as error:
+            raise UserError(f"{self._plan} {error}: name another folder with --out") from error
+        except (FileNotFoundError, DamagedError):
+            pass  # it is written anew
         if not os.access(self.path, os.W_OK | os.X_OK):
             raise UserError(f"{self.path} cannot be written: name another folder with --out")
 
     @property
     def _plan(self) -> Path:
-        return self.path / "plan.json"
+        return self.path / _PLAN
 
     def write_plan(self, content: Mapping[str, Any]) -> None:
         write_json(self._plan, {"schema": SCHEMA, **content})
@@ -84,7 +101,9 @@ class RunFolder:
         try:
             plan = read_json(self._plan)
         except FileNotFoundError:
-            raise UserError(f"{self.path} holds no run (it has no plan.json): {advice}") from None
+            raise UserError(f"{self.path} holds no run (it has no {_PLAN}): {advice}") from None
+        except OtherSchemaError as error:
+            raise UserError(f"{self._plan} {error}: use the version that wrote it") from error
         except DamagedError as error:
             raise UserError(f"{self._plan} {error}: repeat the run's command, finished cells are kept") from error
         misfit = first_misfit(plan, PLAN)
@@ -105,6 +124,21 @@ class RunFolder:
             return read_cell(self.path, cell.suite, cell.cell_id)
         except (DamagedError, FileNotFoundError):
             return None
+
+    def set_aside(self, cell: Cell) -> str:
+        """Rename a ``cell.json`` that is no sound result: nothing overwrites it. A line that says so, if one was."""
+        file = self.cell_folder(cell) / "cell.json"
+        try:
+            read_cell(self.path, cell.suite, cell.cell_id)
+        except FileNotFoundError:
+            return ""
+        except DamagedError as error:
+            kept = next(
+                name for number in count(1) if not (name := file.with_name(f"cell.damaged-{number}.json")).exists()
+            )
+            file.rename(kept)
+            return f"{cell.label}: cell.json {error}; kept as {kept.name}, measured again"
+        return ""
 
     def status(self, cell: Cell) -> Status | None:
         """The status of a finished cell; ``None`` for one without a sound result."""

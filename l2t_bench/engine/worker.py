@@ -12,7 +12,6 @@ import sys
 import threading
 import time
 import traceback
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ from l2t_bench.engine.environment import torch_settings, without_home
 from l2t_bench.engine.recorder import Recorder
 from l2t_bench.engine.store import RunFolder
 from l2t_bench.errors import Diverged, Refused
+from l2t_bench.registry import load_task
 
 DISK_FULL = 74  # the exit code, EX_IOERR: a full disk may not even take the message
 _ORPHANED = 75
@@ -81,8 +81,7 @@ def run_cell(cell: Cell, folder: RunFolder, order: dict[str, Any]) -> Outcome:
 
     try:
         with recorder.phase("import"):
-            module, _, function = cell.task.partition(":")
-            task = getattr(import_module(module), function)
+            task = load_task(cell.task)
         if "torch" in sys.modules:
             sys.modules["torch"].set_num_threads(cell.threads)
             bound_device_memory(cell.device, order["memory_limit"])

@@ -1,4 +1,4 @@
-"""The statistics against cases worked out by hand."""
+"""What is derived from a run, against cases worked out by hand."""
 
 import math
 from typing import Any
@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from l2t_bench.reports import derive
-from l2t_bench.reports.derive import bootstrap_mean, compare_gradients, ratio_estimate
+from l2t_bench.reports.derive import compare_gradients
 from l2t_bench.reports.load import load_run
 
 
@@ -33,49 +33,6 @@ def costs(seconds: dict[str, list[float]], exactness: str = "exact") -> pd.DataF
 
 def summary(frame: pd.DataFrame, d_theta: Any = None) -> pd.DataFrame:
     return derive.gradient_summary(derive.gradient_quality(frame, d_theta or {})).set_index("method")
-
-
-def test_bootstrap_of_two_values_has_the_three_means_that_there_are() -> None:
-    estimate = bootstrap_mean([1.0, 3.0])  # means 1, 2 and 3 with chances 1/4, 1/2 and 1/4
-    assert (estimate.value, estimate.low, estimate.high, estimate.n) == (2.0, 1.0, 3.0, 2)
-
-
-def test_bootstrap_is_golden_and_repeats_itself() -> None:
-    estimate = bootstrap_mean([0.1, 0.4, 0.2, 0.9, 0.5])
-    assert estimate == bootstrap_mean([0.1, 0.4, 0.2, 0.9, 0.5])
-    assert estimate.value == pytest.approx(0.42)
-    assert (estimate.low, estimate.high) == (pytest.approx(0.2), pytest.approx(0.66))
-
-
-def test_bootstrap_agrees_with_the_normal_interval_on_many_values() -> None:
-    values = np.random.default_rng(1).normal(5, 2, size=2000)
-    estimate = bootstrap_mean(values)
-    half = 1.96 * values.std() / math.sqrt(values.size)
-    assert estimate.low == pytest.approx(values.mean() - half, abs=0.1 * half)
-    assert estimate.high == pytest.approx(values.mean() + half, abs=0.1 * half)
-
-
-def test_one_value_has_no_interval_and_none_has_no_value() -> None:
-    single = bootstrap_mean([2.0])
-    assert single.value == 2.0 and math.isnan(single.low) and not single.enough
-    assert math.isnan(bootstrap_mean([]).value) and bootstrap_mean([]).n == 0
-    assert math.isnan(bootstrap_mean([1.0, math.nan]).value)
-
-
-def test_ratios_are_paired_and_averaged_geometrically() -> None:
-    estimate = ratio_estimate([1.0, 8.0], [2.0, 4.0])  # 1/2 and 2
-    assert estimate.value == pytest.approx(1.0)
-    assert (estimate.low, estimate.high) == (pytest.approx(0.5), pytest.approx(2.0))
-
-
-def test_equal_ratios_have_an_interval_of_no_width() -> None:
-    estimate = ratio_estimate([1.0, 2.0, 3.0, 4.0, 5.0], [2.0, 4.0, 6.0, 8.0, 10.0])
-    assert (estimate.value, estimate.low, estimate.high) == (pytest.approx(0.5),) * 3
-    assert estimate.enough
-
-
-def test_a_ratio_to_nothing_is_no_ratio() -> None:
-    assert ratio_estimate([1.0, 1.0], [0.0, 1.0]).n == 0
 
 
 def test_the_summary_takes_medians_over_seeds_and_ratios_seed_by_seed() -> None:

@@ -3,8 +3,9 @@
 from pathlib import Path
 
 import pytest
-from l2t_bench.reports import figures
+from l2t_bench.reports import gradient_figures, marks, teaching_figures
 from l2t_bench.reports.derive import Results, analyse
+from l2t_bench.reports.figures import draw
 from l2t_bench.reports.load import load_run
 
 
@@ -14,45 +15,45 @@ def results(kept_run: Path) -> Results:
 
 
 def test_a_backend_keeps_its_colour_whatever_else_is_in_the_run() -> None:
-    alone, among = figures.colours(["higher"]), figures.colours(["rmd", "mine", "higher", "cross-entropy"])
+    alone, among = marks.colours(["higher"]), marks.colours(["rmd", "mine", "higher", "cross-entropy"])
     assert alone["higher"] == among["higher"]
 
 
 def test_colours_differ_between_methods_and_options() -> None:
     methods = [
-        *figures.BACKEND_COLOURS,
+        *marks.BACKEND_COLOURS,
         "truncated[window=10]",
         "truncated[window=100]",
         *(f"mine{i}" for i in range(9)),
     ]
-    assert len(set(figures.colours(methods).values())) == len(methods)
+    assert len(set(marks.colours(methods).values())) == len(methods)
 
 
 def test_every_exactness_class_has_a_marker_that_the_legend_can_draw() -> None:
-    marks = [*figures.SYMBOLS.values(), figures.symbol("something new")]
-    assert len(set(marks)) == len(marks)
-    assert set(marks) == set(figures.MARKER_PATHS)
+    drawn = [*marks.SYMBOLS.values(), marks.symbol("something new")]
+    assert len(set(drawn)) == len(drawn)
+    assert set(drawn) == set(marks.MARKER_PATHS)
 
 
 def test_time_against_memory_has_a_point_per_seed_and_one_for_the_median(results: Results) -> None:
-    group = figures.time_against_memory(results)
+    group = gradient_figures.time_against_memory(results)
     assert [panel.title for panel in group.panels][-1] == "digits/mlp, T = 100"
     seeds, median = group.panels[-1].figure.data[:2]
     own = results.gradients.query("problem == 'digits/mlp' and horizon == 100 and method == 'rmd'")
     assert list(seeds.y) == own["seconds"].tolist() and list(seeds.x) == own["peak_above_start_mib"].tolist()
     assert (median.x[0], median.y[0]) == (own["peak_above_start_mib"].median(), own["seconds"].median())
-    assert seeds.marker.color == median.marker.color == figures.BACKEND_COLOURS["rmd"]
+    assert seeds.marker.color == median.marker.color == marks.BACKEND_COLOURS["rmd"]
 
 
 def test_memory_below_the_axis_is_drawn_at_its_edge_and_told_as_it_is(results: Results) -> None:
     results.gradients.loc[results.gradients["method"] == "rmd", "peak_above_start_mib"] = 0.0
-    seeds = figures.time_against_memory(results).panels[0].figure.data[0]
+    seeds = gradient_figures.time_against_memory(results).panels[0].figure.data[0]
     assert set(seeds.x) == {0.1}
     assert {row[0] for row in seeds.customdata} == {0.0}
 
 
 def test_the_stationary_family_stands_apart(results: Results) -> None:
-    panel = figures.gradient_quality(results).panels[0].figure
+    panel = gradient_figures.gradient_quality(results).panels[0].figure
     labels, places = panel.layout.yaxis.ticktext, panel.layout.yaxis.tickvals
     assert labels[-1] == "torchopt-implicit"
     assert places[-2] - places[-1] == 1.5 and places[0] - places[1] == 1
@@ -60,7 +61,7 @@ def test_the_stationary_family_stands_apart(results: Results) -> None:
 
 
 def test_the_accuracy_plot_has_every_student_and_the_interval_of_the_mean(results: Results) -> None:
-    (panel,) = figures.student_accuracy(results).panels
+    (panel,) = teaching_figures.student_accuracy(results).panels
     students, mean = panel.figure.data[:2]
     row = results.teaching.iloc[0]
     assert len(students.x) == 12 and mean.x[0] == row["test_accuracy"]
@@ -69,7 +70,7 @@ def test_the_accuracy_plot_has_every_student_and_the_interval_of_the_mean(result
 
 
 def test_the_curves_are_those_of_the_learned_losses(results: Results) -> None:
-    group = figures.dev_curves(results)
+    group = teaching_figures.dev_curves(results)
     assert [entry.label for entry in group.legend] == ["rmd", "higher", "truncated[window=100]"]
     climb, judged = group.panels
     assert len(climb.figure.data) == 3 and len(climb.figure.data[0].x) == 20
@@ -78,6 +79,6 @@ def test_the_curves_are_those_of_the_learned_losses(results: Results) -> None:
 
 
 def test_every_panel_is_described_in_words(results: Results) -> None:
-    for group in figures.draw(results):
+    for group in draw(results):
         for panel in group.panels:
             assert panel.title in panel.alt and any(character.isdigit() for character in panel.alt)

@@ -163,7 +163,7 @@ def test_a_gradient_file_that_leads_elsewhere_is_damage(writer: Any, name: str) 
 @pytest.mark.parametrize("name", ["..", "a/b", "/tmp"])
 def test_a_plan_that_names_cells_elsewhere_is_refused(writer: Any, name: str) -> None:
     one_cell(writer)
-    edit(writer.path / "plan.json", lambda manifest: manifest["cells"][0].update(cell_id=name))
+    edit(writer.path / "plan.json", lambda plan: plan["cells"][0].update(cell_id=name))
     with pytest.raises(UserError, match="cells"):
         load_run(writer.path)
 
@@ -194,7 +194,7 @@ def test_two_cells_that_no_table_could_tell_apart_are_not_averaged(writer: Any) 
 
 
 def test_results_of_another_plan_are_left_out_and_counted(run_folder: Path) -> None:
-    edit(run_folder / "plan.json", lambda manifest: manifest.update(cells=manifest["cells"][:60]))
+    edit(run_folder / "plan.json", lambda plan: plan.update(cells=plan["cells"][:60]))
     run = load_run(run_folder)
     assert len(run.cells) == 60
     assert run.warnings == ("9 of the folder's cells are not in the plan of plan.json and are left out",)

@@ -12,7 +12,7 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from l2t_bench.reports import figures
+from l2t_bench.reports import panels
 from l2t_bench.reports.derive import analyse
 from l2t_bench.reports.load import load_run
 from l2t_bench.reports.page import moment, write_csv, write_report
@@ -199,7 +199,7 @@ def test_plotly_is_written_once_and_every_plot_has_its_data(page: Page) -> None:
 
 def test_the_page_s_stand_in_colours_are_those_that_the_script_replaces(page: Page) -> None:
     own = page.scripts[-1][1]
-    for colour in (figures.INK, figures.MUTED, figures.GRID, figures.PAPER):
+    for colour in (panels.INK, panels.MUTED, panels.GRID, panels.PAPER):
         assert f'"{colour}"' in own
 
 
@@ -267,8 +267,24 @@ def test_the_page_goes_where_it_is_told(run_folder: Path, tmp_path: Path) -> Non
 
 
 def test_a_page_that_cannot_be_written_is_a_user_error(run_folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="cannot be written"):
-        write_report(run_folder, tmp_path / "no" / "folder.html")
+        write_report(run_folder, tmp_path / "file" / "page.html")
+
+
+def test_a_page_is_written_whole_or_not_at_all(
+    run_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = write_report(run_folder, tmp_path / "page.html")
+    before, files = page.read_bytes(), sorted(tmp_path.iterdir())
+
+    def full(descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("l2t_bench.engine.store.os.fsync", full)
+    with pytest.raises(UserError, match="No space left on device"):
+        write_report(run_folder, page)
+    assert page.read_bytes() == before and sorted(tmp_path.iterdir()) == files
 
 
 def test_the_same_run_makes_the_same_page(run_folder: Path, tmp_path: Path) -> None:

@@ -130,6 +130,33 @@ def test_accuracies_are_paired_by_seed_and_student() -> None:
 # -- intervals
 
 
+def test_bootstrap_of_two_values_has_the_three_means_that_there_are() -> None:
+    estimate = statistics.bootstrap_mean([1.0, 3.0])  # means 1, 2 and 3 with chances 1/4, 1/2 and 1/4
+    assert (estimate.value, estimate.low, estimate.high, estimate.n) == (2.0, 1.0, 3.0, 2)
+
+
+def test_bootstrap_is_golden_and_repeats_itself() -> None:
+    estimate = statistics.bootstrap_mean([0.1, 0.4, 0.2, 0.9, 0.5])
+    assert estimate == statistics.bootstrap_mean([0.1, 0.4, 0.2, 0.9, 0.5])
+    assert estimate.value == pytest.approx(0.42)
+    assert (estimate.low, estimate.high) == (pytest.approx(0.2), pytest.approx(0.66))
+
+
+def test_bootstrap_agrees_with_the_normal_interval_on_many_values() -> None:
+    values = np.random.default_rng(1).normal(5, 2, size=2000)
+    estimate = statistics.bootstrap_mean(values)
+    half = 1.96 * values.std() / math.sqrt(values.size)
+    assert estimate.low == pytest.approx(values.mean() - half, abs=0.1 * half)
+    assert estimate.high == pytest.approx(values.mean() + half, abs=0.1 * half)
+
+
+def test_one_value_has_no_interval_and_none_has_no_value() -> None:
+    single = statistics.bootstrap_mean([2.0])
+    assert single.value == 2.0 and math.isnan(single.low) and not single.enough
+    assert math.isnan(statistics.bootstrap_mean([]).value) and statistics.bootstrap_mean([]).n == 0
+    assert math.isnan(statistics.bootstrap_mean([1.0, math.nan]).value)
+
+
 def test_the_interval_is_scipys_for_the_same_draws() -> None:
     ours = statistics.bootstrap_mean(SECONDS)
     theirs = scipy.stats.bootstrap(
@@ -146,6 +173,27 @@ def test_the_interval_is_scipys_for_other_draws_within_monte_carlo_noise() -> No
     width = theirs.high - theirs.low
     assert abs(row["low"] - theirs.low) < 0.03 * width
     assert abs(row["high"] - theirs.high) < 0.03 * width
+
+
+def test_ratios_are_paired_and_averaged_geometrically() -> None:
+    row = ratios_to(costs({"higher": [2.0, 4.0], "rmd": [1.0, 8.0]})).loc["rmd"]  # 1/2 and 2
+    assert row["value"] == pytest.approx(1.0)
+    assert (row["low"], row["high"]) == (pytest.approx(0.5), pytest.approx(2.0))
+
+
+def test_equal_ratios_have_an_interval_of_no_width() -> None:
+    frame = costs({"higher": [2.0, 4.0, 6.0, 8.0, 10.0], "rmd": [1.0, 2.0, 3.0, 4.0, 5.0]})
+    row = statistics.with_verdict(ratios_to(frame), "time").loc["rmd"]
+    assert (row["value"], row["low"], row["high"]) == (pytest.approx(0.5),) * 3
+    assert row["n"] >= statistics.ENOUGH and row["verdict"] == "faster"
+
+
+def test_a_ratio_to_nothing_is_no_ratio() -> None:
+    row = ratios_to(costs({"higher": [0.0, 0.0], "rmd": [1.0, 1.0]})).loc["rmd"]
+    assert (row["n"], row["left_out"]) == (0, 2)
+    assert math.isnan(row["value"])
+    beside = ratios_to(costs({"higher": [0.0, 1.0], "rmd": [1.0, 3.0]})).loc["rmd"]
+    assert (beside["n"], beside["left_out"], beside["value"]) == (1, 1, pytest.approx(3.0))
 
 
 def test_a_ratio_is_the_geometric_mean_of_the_pairs() -> None:

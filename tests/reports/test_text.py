@@ -6,9 +6,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from l2t_bench.reports import text
-from l2t_bench.reports.derive import Estimate, analyse
+from l2t_bench.reports import formats, text
+from l2t_bench.reports.derive import analyse
 from l2t_bench.reports.load import load_run
+from l2t_bench.reports.statistics import Estimate
+from l2t_bench.reports.table import Table, markdown
 from l2t_bench.reports.verdict import Finding, findings, headlines
 
 FIVE = Estimate(0.4123, 0.4012, 0.4267, 5)
@@ -31,21 +33,21 @@ FIVE = Estimate(0.4123, 0.4012, 0.4267, 5)
     ],
 )
 def test_numbers_have_three_significant_digits(value: float | None, shown: str) -> None:
-    assert text.number(value) == shown
+    assert formats.number(value) == shown
 
 
 def test_ratios_show_their_interval_or_say_that_n_is_too_small() -> None:
-    assert text.ratio(FIVE) == "0.41 [0.40,\u00a00.43]"
-    assert text.ratio(Estimate(0.0341, 0.0333, 0.0352, 5)) == "0.034 [0.033,\u00a00.035]"
-    assert text.ratio(Estimate(0.4123, 0.40, 0.43, 4)) == "0.41, n too small"
-    assert text.ratio(FIVE, interval=False) == "0.41"
-    assert text.ratio(Estimate(math.nan, math.nan, math.nan, 0)) == "–"
+    assert formats.ratio(FIVE) == "0.41 [0.40,\u00a00.43]"
+    assert formats.ratio(Estimate(0.0341, 0.0333, 0.0352, 5)) == "0.034 [0.033,\u00a00.035]"
+    assert formats.ratio(Estimate(0.4123, 0.40, 0.43, 4)) == "0.41, n too small"
+    assert formats.ratio(FIVE, interval=False) == "0.41"
+    assert formats.ratio(Estimate(math.nan, math.nan, math.nan, 0)) == "–"
 
 
 def test_differences_are_signed_percentage_points() -> None:
-    assert text.points(Estimate(0.0123, -0.0021, 0.0266, 10)) == "+1.2 [−0.2,\u00a0+2.7]"
-    assert text.points(Estimate(0.0001, -0.01, 0.01, 10)).startswith("0.0 ")
-    assert text.points(Estimate(0.0123, 0.01, 0.02, 4)) == "+1.2, n too small"
+    assert formats.points(Estimate(0.0123, -0.0021, 0.0266, 10)) == "+1.2 [−0.2,\u00a0+2.7]"
+    assert formats.points(Estimate(0.0001, -0.01, 0.01, 10)).startswith("0.0 ")
+    assert formats.points(Estimate(0.0123, 0.01, 0.02, 4)) == "+1.2, n too small"
 
 
 def test_tables_fit_a_terminal_of_120_columns(kept_run: Path) -> None:
@@ -82,8 +84,8 @@ def test_a_teaching_cell_that_failed_keeps_its_row(writer: Any) -> None:
 
 
 def test_markdown_escapes_what_would_be_markup() -> None:
-    table = text.Table("a|b", ("x", "y"), (("<script>", "1|2"), ("`c`", "line\nbreak")), note="*: edge")
-    lines = text.markdown([table]).splitlines()
+    table = Table("a|b", ("x", "y"), (("<script>", "1|2"), ("`c`", "line\nbreak")), note="*: edge")
+    lines = markdown([table]).splitlines()
     assert lines == [
         "**a\\|b**",
         "",

@@ -1,0 +1,38 @@
+"""The data sets by name: the files that each is made of, and how they get to where they are read. Needs no torch."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+
+from l2t_bench.data.digits_files import digits_files, prepare_digits
+from l2t_bench.data.mnist_files import mnist_files, prepare_mnist
+from l2t_bench.data.transfer import Prepared
+from l2t_bench.names import unknown
+
+
+@dataclass(frozen=True)
+class DataSet:
+    """``files()`` says where its files are looked for, ``prepare(source)`` brings them there."""
+
+    files: Callable[[], list[Path]]
+    prepare: Callable[[Path | None], Prepared]
+
+
+DATA_SETS: Mapping[str, DataSet] = MappingProxyType(
+    {
+        "digits": DataSet(digits_files, prepare_digits),
+        "mnist": DataSet(mnist_files, prepare_mnist),
+    }
+)
+
+
+def prepare(data_set: str, source: Path | None = None) -> Prepared:
+    """Make a data set ready to be read: from the folder ``source``, else by download. What is ready already is kept.
+
+    Raises ``UnknownNameError`` with the nearest name for a data set that there is not, and ``UserError`` where
+    ``source`` lacks what is needed, the download fails, or the data root cannot be written.
+    """
+    if data_set not in DATA_SETS:
+        raise unknown("data set", data_set, DATA_SETS)
+    return DATA_SETS[data_set].prepare(source)

@@ -1,0 +1,138 @@
+"""The rows of a comparison: what each run needed of time and memory and reached in accuracy, and how they differ.
+
+What both runs measured is one table, its column ``run`` either ``base`` or ``new``; each row has a seed and a round.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from l2t_bench.reports import derive, statistics
+from l2t_bench.reports.rows import Row, rows_of
+from l2t_bench.reports.statistics import ENOUGH, TOO_SMALL, UNDECIDED
+
+NO_DIFFERENCE: Mapping[str, float] = {"time": 1.0, "memory": 1.0, "accuracy": 0.0}  # ratios, and percentage points
+KEYS = ["problem", "method", "horizon"]
+_COLUMNS = [*KEYS, "quantity", "base", "new", "value", "low", "high", "n", "unit", "left_out", "verdict"]
+_MEASURED = ("horizon", "exactness", *derive.QUANTITIES, "student_seed", "test_accuracy")
+
+
+def measured_in_both(base: pd.DataFrame, new: pd.DataFrame, cells: pd.DataFrame, kind: str) -> pd.DataFrame:
+    """The measurements ``base`` and ``new`` of two runs that belong to ``cells`` of ``kind``, as one table."""
+    keys = cells[cells["kind"] == kind].drop(columns="kind")
+    sides = [
+        statistics.with_round(frame).merge(keys, on=list(keys.columns)).assign(run=side)
+        for frame, side in ((base, "base"), (new, "new"))
+    ]
+    columns = [column for column in _MEASURED if column in base]
+    frame = pd.concat([side[["run", *keys.columns, *columns]] for side in sides], ignore_index=True)
+    return frame.assign(horizon=pd.to_numeric(frame["horizon"], errors="coerce").astype(float))
+
+
+def relative_to_baseline(gradients: pd.DataFrame, column: str) -> tuple[pd.DataFrame, list[dict[str, Any]]]:
+    """``column`` divided by the baseline method's of the same run, seed and round, and what has no such ratio.
+
+    The baseline is chosen by problem and horizon, among the methods that both runs have.
+    """
+    relative, lost = [], []
+    for _, group in gradients.groupby(["problem", "horizon"]):
+        runs = group.groupby("method")["run"].nunique()
+        shared = group[group["method"].isin(runs.index[runs == 2])]
+        baseline = derive.baseline_method(dict(zip(shared["method"], shared["exactness"], strict=True)))
+        if baseline is None:
+            lost.append(shared.assign(reason="machines differ, and both runs have no exact method to take ratios to"))
+            continue
+        of_baseline = shared[shared["method"] == baseline]
+        lost.append(of_baseline.assign(reason="machines differ, and ratios are taken to this method"))
+        pairs = statistics.paired_log_ratios(shared, column, baseline, by=["run", "problem", "horizon"])
+        pairs = pairs[pairs["method"] != baseline]
+        relative.append(pairs.assign(**{column: np.exp(pairs["log_ratio"])}))
+    without_ratio = [row for frame in lost for row in rows_of(frame[[*KEYS, "reason"]].drop_duplicates())]
+    columns = ["run", *KEYS, "seed", "round", column]
+    if not relative:
+        return gradients.loc[[], columns], without_ratio
+    return pd.concat(relative, ignore_index=True)[columns], without_ratio
+
+
+def ratio_rows(measured: pd.DataFrame, column: str) -> pd.DataFrame:
+    """Rows of the quantity that ``column`` measures: base and new in its unit, ``value`` new/base."""
+    quantity = derive.QUANTITIES[column]
+    pairs = statistics.paired_log_ratios(measured, column, "base", by=KEYS, side="run")
+    pairs = pairs[pairs["run"] == "new"]
+    intervals = statistics.with_verdict(statistics.ratio_intervals(pairs, KEYS), quantity)
+    better, worse = statistics.VERDICTS[quantity]
+    verdicts = intervals["verdict"].replace({better: "better", worse: "worse"})
+    kept = pairs.dropna(subset=["log_ratio"])
+    used = measured.merge(kept[[*KEYS, "seed", "round"]], on=[*KEYS, "seed", "round"])
+    used = used.assign(level=np.log(used[column].to_numpy(dtype=float)))
+    return _with_levels(intervals.assign(verdict=verdicts, unit="seed", quantity=quantity), used, geometric=True)
+
+
+def accuracy_rows(students: pd.DataFrame) -> pd.DataFrame:
+    """Rows of test accuracy: base and new as fractions, ``value`` new - base in percentage points."""
+    differences = statistics.accuracy_differences(students, "base", by=KEYS, side="run")
+    differences = differences[differences["run"] == "new"]
+    points = differences.assign(difference=100 * differences["difference"])
+    intervals = statistics.difference_intervals(points, KEYS)
+    words = np.select(
+        [intervals["n"] < ENOUGH, intervals["low"] > 0, intervals["high"] < 0],
+        [TOO_SMALL, "better", "worse"],
+        default=UNDECIDED,
+    )
+    verdicts = pd.Series(words, index=intervals.index, dtype=object)
+    kept = differences.dropna(subset=["difference"])
+    pair = [*KEYS, "seed", "student_seed", "round"]
+    used = students.merge(kept[pair], on=pair)
+    used = used.assign(level=used["test_accuracy"].to_numpy(dtype=float))
+    return _with_levels(intervals.assign(verdict=verdicts, quantity="accuracy"), used, geometric=False)
+
+
+def _with_levels(intervals: pd.DataFrame, used: pd.DataFrame, *, geometric: bool) -> pd.DataFrame:
+    """``intervals`` that rest on any pair, with what each run had on the pairs: means over seeds of ``level``.
+
+    A ``geometric`` mean is that of logarithms.
+    """
+    by_seed = used.groupby(["run", *KEYS, "seed"], dropna=False)["level"].mean()
+    levels = by_seed.groupby(["run", *KEYS], dropna=False).mean().unstack("run").reindex(columns=["base", "new"])
+    if geometric:
+        levels = levels.apply(np.exp)
+    rows = intervals[intervals["n"] > 0].merge(levels.reset_index(), on=KEYS, how="left")
+    return rows[_COLUMNS]
+
+
+def ordered(rows: pd.DataFrame) -> pd.DataFrame:
+    """Rows as tables have them: by problem, horizon, method and quantity."""
+    ranks = {name: rank for rank, name in enumerate(derive.in_order(rows["method"]))}
+    quantities = {name: rank for rank, name in enumerate(NO_DIFFERENCE)}
+    keyed = rows.assign(
+        _teaching=rows["quantity"] == "accuracy",
+        _method=rows["method"].map(ranks),
+        _rank=rows["quantity"].map(quantities),
+    )
+    keyed = keyed.sort_values(["problem", "_teaching", "horizon", "_method", "_rank"], ignore_index=True)
+    return keyed[_COLUMNS].astype({"horizon": "Int64"})
+
+
+def without_row(
+    measured: pd.DataFrame, rows: pd.DataFrame, known: list[dict[str, Any]], quantity: str, base: str, new: str
+) -> list[dict[str, Any]]:
+    """What was measured in sound cells and has no row all the same, with the ``known`` reason or what is seen."""
+    sides = [measured.loc[measured["run"] == side, KEYS].drop_duplicates() for side in ("base", "new")]
+    found = sides[0].merge(sides[1], on=KEYS, how="outer", indicator="where")
+    seen = {
+        "left_only": f"horizon only in {base}",
+        "right_only": f"horizon only in {new}",
+        "both": "no seed with a usable value in both runs",
+    }
+    judged, told = set(map(_key, rows_of(rows))), {_key(row): row["reason"] for row in known}
+    return [
+        {key: row[key] for key in KEYS} | {"quantity": quantity, "reason": told.get(_key(row), seen[str(row["where"])])}
+        for row in rows_of(found)
+        if _key(row) not in judged
+    ]
+
+
+def _key(row: Row) -> tuple[str, str, int]:
+    """Problem, method and horizon as what can be looked up, which NaN cannot."""
+    return row["problem"], row["method"], -1 if pd.isna(row["horizon"]) else int(row["horizon"])

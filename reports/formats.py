@@ -1,0 +1,74 @@
+"""How a report writes its figures."""
+
+import math
+
+from l2t_bench.reports.statistics import TOO_SMALL, Estimate
+
+DASH = "–"
+
+
+def number(value: float | None, digits: int = 3) -> str:
+    """``digits`` significant digits, without an exponent where it can be: 0.0123, 12.3, 1.23e-07."""
+    if value is None or math.isnan(value):
+        return DASH
+    if math.isinf(value):
+        return "∞" if value > 0 else "−∞"
+    if value == 0:
+        return "0"
+    if not 1e-3 <= abs(value) < 1e6:
+        return _sign(f"{value:.{digits - 1}e}")
+    return fixed(value, _decimals(value, digits))
+
+
+def fixed(value: float, decimals: int) -> str:
+    """A number with so many decimals; a dash where there is none."""
+    return DASH if value is None or math.isnan(value) else _sign(f"{value:.{decimals}f}")
+
+
+def ratio(estimate: Estimate, *, interval: bool = True) -> str:
+    """``0.41 [0.40, 0.43]``; ``0.41, n too small`` where there are too few units to say more."""
+    decimals = max(2, _decimals(estimate.value, 2)) if estimate.value > 0 else 2
+    value = fixed(estimate.value, decimals)
+    if not interval or value == DASH:
+        return value
+    return f"{value} {_bounds(estimate, decimals)}" if estimate.enough else f"{value}, {TOO_SMALL}"
+
+
+def accuracy(estimate: Estimate) -> str:
+    """``0.957 [0.953, 0.960]``."""
+    value = fixed(estimate.value, 3)
+    return f"{value} {_bounds(estimate, 3)}" if estimate.enough else value
+
+
+def points(estimate: Estimate) -> str:
+    """A difference of accuracies in percentage points, with its sign: ``+1.2 [+0.9, +1.5]``."""
+    if math.isnan(estimate.value):
+        return DASH
+    if not estimate.enough:
+        return f"{signed_points(estimate.value)}, {TOO_SMALL}"
+    return f"{signed_points(estimate.value)} {_point_bounds(estimate)}"
+
+
+def _bounds(estimate: Estimate, decimals: int) -> str:
+    return f"[{fixed(estimate.low, decimals)},\u00a0{fixed(estimate.high, decimals)}]"
+
+
+def _point_bounds(estimate: Estimate) -> str:
+    return f"[{signed_points(estimate.low)},\u00a0{signed_points(estimate.high)}]"
+
+
+def signed_points(value: float) -> str:
+    rounded = f"{100 * value:+.1f}"
+    return "0.0" if float(rounded) == 0 else _sign(rounded)
+
+
+def _sign(text: str) -> str:
+    """A real minus sign in front; the exponent's stays, so that it can be pasted."""
+    return f"−{text[1:]}" if text.startswith("-") else text
+
+
+def _decimals(value: float, digits: int) -> int:
+    if not math.isfinite(value) or value == 0:
+        return digits - 1
+    exponent = int(f"{value:.{digits - 1}e}".partition("e")[2])  # of the rounded value: 0.9999 is 1.00
+    return max(0, digits - 1 - exponent)

@@ -1,0 +1,93 @@
+"""The form of what the tasks of our suites measure, key by key."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from l2t_bench.engine.records import (
+    DamagedError,
+    Form,
+    first_misfit,
+    is_count,
+    is_duration,
+    is_number,
+    is_plain_name,
+    is_text,
+    is_whole,
+    list_of,
+    or_null,
+    some_of,
+)
+
+
+def check_measurements(kind: str, measurements: Mapping[str, Any]) -> None:
+    """Raise ``DamagedError`` where a cell's measurements are not of its kind's form; a kind of a plug-in has none."""
+    misfit = first_misfit(measurements, _MEASUREMENTS.get(kind, {}))
+    if misfit is not None:
+        raise DamagedError(f"has {misfit!r} missing or of another form")
+    if kind == "gradient":
+        horizons = [run["horizon"] for run in measurements["runs"]]
+        if len(set(horizons)) < len(horizons):
+            raise DamagedError("has one horizon twice")
+
+
+def _are_durations(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and all(map(is_duration, value))
+
+
+def _are_numbers_by_name(value: Any) -> bool:
+    return isinstance(value, dict) and all(value_ is None or is_number(value_) for value_ in value.values())
+
+
+_GRADIENT_RUN: Form = {
+    "horizon": is_count,
+    "exactness?": is_text,
+    "seconds": _are_durations,
+    "seconds_forward?": _are_durations,
+    "seconds_reverse?": _are_durations,
+    "seconds_dev?": _are_durations,
+    "host_start_bytes?": or_null(is_count),
+    "host_peak_bytes?": or_null(is_count),
+    "device_start_bytes?": or_null(is_count),
+    "device_peak_bytes?": or_null(is_count),
+    "value": is_number,
+    "gradients?": is_count,
+    "vector_products?": is_count,
+    "recomputed_steps?": is_count,
+    "diagnostics?": _are_numbers_by_name,
+    "gradient_file": is_plain_name,
+}
+_MEASUREMENTS: Mapping[str, Form] = {
+    "gradient": {
+        "exactness": is_text,
+        "parameters?": is_count,
+        "memory_law?": is_text,
+        "runs": some_of(_GRADIENT_RUN),
+    },
+    "teaching": {
+        "loss": is_text,
+        "lr": is_number,
+        "lr_grid?": list_of({"lr": is_number, "dev_accuracy": is_number}),
+        "students": some_of({"seed": is_whole, "dev_accuracy": is_number, "test_accuracy": is_number}),
+        "outer_steps?": is_count,
+        "horizon?": is_count,
+        "train?": is_count,
+        "dev?": is_count,
+        "test?": is_count,
+        "curve?": list_of(
+            {
+                "outer_step": is_count,
+                "value": is_number,
+                "gradient_norm?": or_null(is_number),
+                "diverged?": is_count,
+                "seconds?": or_null(is_duration),
+            }
+        ),
+        "selection?": list_of(
+            {"outer_step": is_count, "dev_accuracy_mean": is_number, "dev_accuracy_std": is_duration}
+        ),
+        "schedule?": is_text,
+        "selected_outer_step?": or_null(is_count),
+        "seconds_training?": or_null(is_duration),
+        "seconds_students?": or_null(is_duration),
+    },
+}

@@ -1,0 +1,96 @@
+"""What figures are made of: panels in groups with a legend, and the look and axes that panels share.
+
+Ink and paper are stand-ins that the page replaces by its light or dark theme.
+"""
+
+import html
+import math
+from dataclasses import dataclass
+
+import pandas as pd
+import plotly.graph_objects as go
+
+INK, MUTED, GRID, PAPER = "#1c2126", "#5c6670", "#dfe2e4", "#fffefc"  # looked up and replaced by the page's theme
+_FONT = "ui-sans-serif, system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One plot with its heading, and a description for those who cannot see it."""
+
+    title: str
+    alt: str
+    figure: go.Figure
+
+
+@dataclass(frozen=True)
+class LegendEntry:
+    """A name with its colour and marker."""
+
+    label: str
+    colour: str
+    symbol: str
+
+
+@dataclass(frozen=True)
+class FigureGroup:
+    """The panels of one question, with the legend they share."""
+
+    anchor: str
+    title: str
+    caption: str
+    legend: tuple[LegendEntry, ...]
+    panels: tuple[Panel, ...]
+
+
+def escaped(text: object) -> str:
+    """Text that plotly shows as it is: its labels know a little HTML."""
+    return html.escape(str(text), quote=False)
+
+
+def set_style(figure: go.Figure, *, height: int) -> None:
+    """Give ``figure`` the look that all panels share, ``height`` in pixels; the page gives width and theme."""
+    figure.update_layout(
+        template="none",
+        height=height,
+        autosize=True,
+        showlegend=False,
+        margin={"l": 8, "r": 14, "t": 24, "b": 8},
+        paper_bgcolor="rgba(0,0,0,0)",
+        plot_bgcolor="rgba(0,0,0,0)",
+        font={"family": _FONT, "size": 12, "color": MUTED},
+        hoverlabel={"bgcolor": PAPER, "bordercolor": GRID, "font": {"color": INK, "family": _FONT, "size": 12}},
+    )
+    axes = {
+        "automargin": True,
+        "gridcolor": GRID,
+        "zeroline": False,
+        "showline": False,
+        "fixedrange": True,
+        "title_font": {"size": 12, "color": MUTED},
+        "title_standoff": 8,
+        "tickfont": {"size": 11, "color": MUTED},
+        "tickangle": 0,
+    }
+    figure.update_xaxes(**axes)
+    figure.update_yaxes(**axes)
+    figure.update_annotations(font={"size": 12, "color": MUTED})
+
+
+def log_range(values: pd.Series) -> list[float]:
+    """Where a logarithmic axis begins and ends that shows ``values``, all above zero, in powers of ten."""
+    low, high = math.log10(values.min()), math.log10(values.max())
+    margin = max(0.1, 0.08 * (high - low))
+    return [low - margin, high + margin]
+
+
+def log_axis(between: list[float]) -> dict[str, object]:
+    """A logarithmic axis with ticks at 1, 2, 5, 10, ...; powers of ten only where it spans more than two and a half.
+
+    ``between`` is its range in powers of ten, as plotly has it.
+    """
+    low, high = between
+    leading = (1, 2, 5) if high - low <= 2.5 else (1,)
+    ticks = [digit * 10.0**power for power in range(math.floor(low), math.ceil(high) + 1) for digit in leading]
+    inside = [tick for tick in ticks if low <= math.log10(tick) <= high]
+    return {"type": "log", "range": between, "tickvals": inside, "ticktext": [f"{tick:g}" for tick in inside]}

@@ -1,0 +1,48 @@
+"""A table of strings that is ready to print, and as Markdown."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of strings. The first ``text_columns`` columns hold words, the others figures.
+
+    ``row_header`` is the column that names a row.
+    """
+
+    title: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    note: str = ""
+    text_columns: int = 1
+    row_header: int = 0
+
+
+def markdown(tables: Sequence[Table]) -> str:
+    """Tables as GitHub's Markdown."""
+    return "\n".join(_markdown_table(table) for table in tables)
+
+
+def _markdown_table(table: Table) -> str:
+    words, figures = table.text_columns, len(table.columns) - table.text_columns
+    lines = [
+        f"**{_markdown_cell(table.title)}**",
+        "",
+        _markdown_row(table.columns),
+        _markdown_row(["---"] * words + ["---:"] * figures, escape=False),
+        *(_markdown_row(row) for row in table.rows),
+        *(["", _markdown_cell(table.note)] if table.note else []),
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _markdown_row(cells: Iterable[str], *, escape: bool = True) -> str:
+    return "| " + " | ".join(_markdown_cell(cell) if escape else cell for cell in cells) + " |"
+
+
+def _markdown_cell(text: str) -> str:
+    for character in "\\`*|<>":
+        text = text.replace(character, f"\\{character}")
+    return " ".join(text.split())

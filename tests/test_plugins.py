@@ -1,0 +1,174 @@
+"""Others' backends, problems and suites are listed, run, verified and reported like ours."""
+
+import json
+import os
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+
+_BACKEND = """
+    import torch
+    from l2t_bench.backends.rmd import ManualRMD
+
+    class Mine(ManualRMD):
+        name = "mine"
+"""
+_PROBLEM = """
+    from dataclasses import dataclass
+    from l2t_bench.problems import DigitsMLP
+
+    @dataclass(frozen=True)
+    class Tiny(DigitsMLP):
+        hidden: int = 3
+        train: int = 40
+        dev: int = 20
+        batch: int = 5
+
+    PROBLEMS = {"mine/tiny": Tiny}
+"""
+_SUITE = """
+    from l2t_bench.engine.cell import Cell
+    from l2t_bench.engine.suite import Suite
+
+    def cells(request):
+        return [
+            Cell("mine-suite", 1, "few", kind, "mine/tiny", method, seed, task, settings=settings)
+            for seed in request.seeds or (0, 1)
+            for method in request.backends or ("mine", "rmd")
+            for kind, task, settings in (
+                ("gradient", "l2t_bench.engine.gradient_cell:measure", {"horizons": [2], "repeats": [1]}),
+                ("length", TASK + ":measure_length", {}),
+            )
+        ]
+
+    def measure_length(cell, recorder):
+        return {"letters": len(cell.method), "note": "counted", "halves": [1, 2]}
+
+    SUITE = Suite("mine-suite", 1, "a plug-in's", {"few": cells}, "few")
+"""
+
+
+def l2t(*arguments: str | Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-P", "-m", "l2t_bench.cli.main", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, env={**os.environ, **environment}, check=False)
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder in which two packages are installed: a sound one, and one that lacks a library and takes our name."""
+    site = tmp_path_factory.mktemp("site")
+    (site / "mine").mkdir()
+    (site / "mine" / "__init__.py").write_text("")
+    for name, source in (("backends", _BACKEND), ("problems", _PROBLEM), ("suites", 'TASK = "mine.suites"\n' + _SUITE)):
+        head, _, body = source.partition("\n") if name == "suites" else ("", "", source)
+        (site / "mine" / f"{name}.py").write_text(head + "\n" + textwrap.dedent(body))
+    install(
+        site,
+        "mine",
+        "[l2t_bench.backends]\nmine = mine.backends:Mine\n"
+        "[l2t_bench.problems]\nmine/tiny = mine.problems:Tiny\n"
+        "[l2t_bench.suites]\nmine-suite = mine.suites:SUITE\n",
+    )
+    (site / "lacking.py").write_text("import a_library_that_nobody_has\n")
+    install(
+        site,
+        "lacking",
+        "[l2t_bench.backends]\nlacking = lacking:Backend\nrmd = lacking:Backend\n",
+        requires="a-library-that-nobody-has>=2",
+    )
+    return site
+
+
+def install(site: Path, name: str, entry_points: str, requires: str | None = None) -> None:
+    place = site / f"{name}-1.0.dist-info"
+    place.mkdir()
+    needed = f"Requires-Dist: {requires}\n" if requires else ""
+    (place / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n{needed}")
+    (place / "entry_points.txt").write_text(entry_points)
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The same as one Python file, for ``--plugin``."""
+    file = tmp_path_factory.mktemp("file") / "own.py"
+    suite = f'TASK = "own"\n{textwrap.dedent(_SUITE)}'
+    file.write_text(textwrap.dedent(_BACKEND) + textwrap.dedent(_PROBLEM) + suite)
+    return str(file)
+
+
+def test_installed_plug_ins_are_listed_with_what_they_lack(site: Path) -> None:
+    done = l2t("list", PYTHONPATH=str(site))
+    assert done.returncode == 0
+    listed = [line.strip() for line in done.stdout.splitlines()]
+    assert {"mine", "mine/tiny", "mine-suite", "rmd"} <= set(listed)
+    assert "lacking  (not installed: pip install a-library-that-nobody-has)" in listed
+    assert "the installed package lacking offers 'rmd', which is ours: left out" in done.stderr
+
+
+@pytest.fixture(scope="module", params=["installed", "file"])
+def finished(
+    request: pytest.FixtureRequest, site: Path, files: str, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, dict[str, str], list[str]]:
+    """A run of the plug-in's suite with the plug-in's backend and problem, and what later commands are given."""
+    out = tmp_path_factory.mktemp("runs") / request.param
+    if request.param == "installed":
+        environment, options = {"PYTHONPATH": str(site)}, []
+    else:
+        environment, options = {}, ["--plugin", files]
+    done = l2t("run", "mine-suite", *options, "--out", out, **environment)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return out, environment, options
+
+
+def test_a_plug_ins_suite_backend_and_problem_run(finished: tuple[Path, dict[str, str], list[str]]) -> None:
+    out, environment, _ = finished
+    records = [json.loads(file.read_text()) for file in out.rglob("cell.json")]
+    assert len(records) == 8 and {record["status"] for record in records} == {"ok"}
+    assert "8 of 8 cells done" in l2t("status", out, **environment).stdout
+
+
+def test_cells_of_a_plug_ins_own_kind_have_a_table_of_their_figures(
+    finished: tuple[Path, dict[str, str], list[str]],
+) -> None:
+    out, environment, _ = finished
+    told = l2t("report", out, "--markdown", **environment).stdout
+    assert "length: mine/tiny" in told and "letters" in told
+    row = next(line for line in told.splitlines() if line.startswith("| mine ") and "4" in line)
+    assert row
+    assert "letters" in (out / "report.html").read_text()
+
+
+def test_a_plug_ins_backend_is_verified_like_ours(finished: tuple[Path, dict[str, str], list[str]]) -> None:
+    _, environment, options = finished
+    done = l2t("verify", "mine", "mine/tiny", *options, **environment)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "mine on mine/tiny" in done.stdout and "agreement" in done.stdout and "FAIL" not in done.stdout
+
+
+def test_a_plug_in_that_lacks_its_library_is_a_line_and_disturbs_nothing(site: Path, tmp_path: Path) -> None:
+    asked = l2t("verify", "lacking", PYTHONPATH=str(site))
+    assert asked.returncode == 2 and "a_library_that_nobody_has" in asked.stderr and "Traceback" not in asked.stderr
+    dry = l2t("run", "quick", "--profile", "smoke", "-b", "rmd", "--dry-run", PYTHONPATH=str(site))
+    assert dry.returncode == 0 and "1 cells, 1 to run" in dry.stdout
+
+
+def test_the_process_that_runs_the_cells_imports_no_plug_in(files: str, tmp_path: Path) -> None:
+    script = textwrap.dedent(
+        f"""
+        import sys
+        from pathlib import Path
+        from l2t_bench.engine.planning import plan
+        from l2t_bench.engine.runner import run
+        from l2t_bench.engine.study import Study
+        from l2t_bench.plugins import add_plugins
+        study = Study(("mine-suite",), backends=("mine",), seeds=(0,), plugins=({files!r},))
+        add_plugins(study.plugins)
+        print(run(plan(study), Path({str(tmp_path / "run")!r}), lambda event: None))
+        print(sorted(name for name in sys.modules if name in ("torch", "numpy", "pandas") or "plugin_" in name))
+        """
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert done.stdout.splitlines() == ["{'ok': 2}", "[]"], done.stdout + done.stderr
