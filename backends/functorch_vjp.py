@@ -11,20 +11,20 @@ from l2t_bench.adjoint import PhiAdjoint
 from l2t_bench.backend import Backend, Derivative, Run
 from l2t_bench.gradient import Capabilities, Exactness
 from l2t_bench.modules import map_tensors, tensor_leaves
-from l2t_bench.optimizers import TensorDict
 from l2t_bench.problem import Step, StudentState, TeachingProblem
+from l2t_bench.tensors import TensorDict, zeros_like
 
 
 @dataclass(frozen=True)
 class FunctorchVJP(Backend):
-    """The step map (omega_t, b_t, phi_t) -> (omega_{t+1}, b_{t+1}) under ``torch.func.vjp``, its gradient inside.
+    """The step map (omega_t, slots_t, phi_t) -> (omega_{t+1}, slots_{t+1}) under ``torch.func.vjp``, gradient inside.
 
     Exact. Memory T*(G + several P): the pull-backs hold each step's graph. No step is replayed, and no optimiser's
     recursion is written by hand: what the student's update is, its pull-back is.
     """
 
     name = "functorch"
-    capabilities = Capabilities(Exactness.EXACT, optimizers=("SGD",), memory_law="T*(G + P)")
+    capabilities = Capabilities(Exactness.EXACT, optimizers=("SGD", "Adam"), memory_law="T*(G + P)")
 
     def differentiate(self, run: Run) -> Derivative:
         phi_adjoint = PhiAdjoint(run.problem, run.theta)
@@ -37,13 +37,15 @@ class FunctorchVJP(Backend):
                 run.rollout.observe(loss)
                 pull_backs.append((step, pull_back))
         value, w_bar = run.dev_gradient(state)
-        b_bar = {name: torch.zeros_like(b) for name, b in (state.momentum or {}).items()}
+        slot_bars = {slot: zeros_like(held) for slot, held in state.slots.items()}
         with run.reverse():
             for step, pull_back in reversed(pull_backs):
                 phi_adjoint.leaf(step)
-                w_bar, b_bar, d_phi = pull_back((w_bar, b_bar))
+                run.watch.see(step.index + 1, w_bar)
+                w_bar, slot_bars, d_phi = pull_back((w_bar, slot_bars))
                 phi_adjoint.add(tensor_leaves(d_phi))
             phi_adjoint.flush()
+            run.watch.see(0, w_bar)
         return Derivative(phi_adjoint.d_theta, value, state, w_bar)
 
 
@@ -54,14 +56,12 @@ def _step_with_pull_back(
         loss, buffers = problem.train_loss(params, state.buffers, phi, step)
         return loss, (loss.detach(), buffers)
 
-    def step_map(params: TensorDict, momentum: TensorDict, phi: Any) -> tuple[tuple[TensorDict, TensorDict], Any]:
+    def step_map(params: TensorDict, slots: dict[str, TensorDict], phi: Any) -> tuple[tuple[Any, Any], Any]:
         gradients, aux = torch.func.grad(loss_of, has_aux=True)(params, phi)
-        updated, after = problem.optimizer.step(params, gradients, momentum or None, step.lr)
-        return (updated, after or {}), aux
+        return problem.optimizer.step(params, gradients, slots, index=step.index, lr=step.lr), aux
 
-    momentum = state.momentum or {}  # torch.func takes no None: no buffers yet is an empty dict
     constant_phi = map_tensors(Tensor.detach, phi)
-    (params, after), pull_back, (loss, buffers) = torch.func.vjp(  # type: ignore[misc]  # three with has_aux
-        step_map, state.params, momentum, constant_phi, has_aux=True
+    (params, slots), pull_back, (loss, buffers) = torch.func.vjp(  # type: ignore[misc]  # three with has_aux
+        step_map, state.params, state.slots, constant_phi, has_aux=True
     )
-    return StudentState(params, buffers, after or None), loss, pull_back
+    return StudentState(params, buffers, slots), loss, pull_back

@@ -25,7 +25,9 @@ class HigherUnroll(Backend):
     """
 
     name = "higher"
-    capabilities = Capabilities(Exactness.EXACT, optimizers=("SGD",), memory_law="T*(G + P)")
+    capabilities = Capabilities(
+        Exactness.EXACT, optimizers=("SGD",), memory_law="T*(G + P)", groups=False, clipping=False
+    )
 
     def differentiate(self, run: Run) -> Derivative:
         problem = run.problem
@@ -35,12 +37,14 @@ class HigherUnroll(Backend):
             names = [name for name, _ in student.named_parameters()]
             for index in range(run.horizon):
                 step = run.rollout.step(index, _state(names, fmodel))
+                run.watch.hook(index, dict(zip(names, fmodel.parameters(), strict=True)))
                 loss = problem.module_loss(fmodel, run.rollout.phi(step), step)
                 run.rollout.observe(loss)
                 diffopt.step(loss, override={"lr": [step.lr]}, grad_callback=_zeros_for_missing(fmodel))
         final = _state(names, fmodel)
         value, w_bar = run.dev_gradient(final)
         with run.reverse():
+            run.watch.see(run.horizon, w_bar)
             wanted = {**run.theta, **dict(zip(names, fmodel.parameters(time=0), strict=True))}
             found = torch.autograd.grad(
                 list(fmodel.parameters()),

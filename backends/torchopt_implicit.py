@@ -13,6 +13,7 @@ from torchopt.diff.implicit import custom_root
 from l2t_bench.backend import Backend, Derivative, Run
 from l2t_bench.errors import UserError
 from l2t_bench.gradient import Capabilities, Exactness, Refused
+from l2t_bench.prediction import Scaling
 from l2t_bench.problem import Step, StudentState, TeachingProblem
 from l2t_bench.rollout import train_student
 
@@ -37,7 +38,7 @@ class TorchOptImplicit(Backend):
     batches: int = 10
 
     name = "torchopt-implicit"
-    capabilities = Capabilities(Exactness.STATIONARY, optimizers=("SGD",), memory_law="P + G")
+    capabilities = Capabilities(Exactness.STATIONARY, optimizers=("SGD",), memory_law="P + G", groups=False)
 
     def __post_init__(self) -> None:
         if self.iterations < 1 or self.batches < 1 or self.damping < 0:
@@ -49,8 +50,9 @@ class TorchOptImplicit(Backend):
             return Refused(f"{self}: torch.func draws other dropout masks inside attention", "rmd replays them")
         return None
 
-    def kept_steps(self, horizon: int) -> int:
-        return min(self.batches, horizon)
+    def scaling(self, problem: TeachingProblem, horizon: int) -> Scaling:
+        del problem
+        return Scaling(steps_back=min(self.batches, horizon))
 
     def differentiate(self, run: Run) -> Derivative:
         with run.forward():

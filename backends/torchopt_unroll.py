@@ -10,9 +10,10 @@ from torch import Tensor
 from l2t_bench.backend import Backend, Derivative, Run
 from l2t_bench.gradient import Capabilities, Exactness, Refused
 from l2t_bench.modules import module_at
-from l2t_bench.optimizers import SGD, TensorDict
+from l2t_bench.optimizers import SGD
 from l2t_bench.problem import StudentState, TeachingProblem
 from l2t_bench.rollout import loss_gradients
+from l2t_bench.tensors import TensorDict
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,7 @@ class TorchOptUnroll(Backend):
     api: Literal["functional", "meta"] = "functional"
 
     name = "torchopt"
-    capabilities = Capabilities(Exactness.EXACT, optimizers=("SGD",), memory_law="T*G")
+    capabilities = Capabilities(Exactness.EXACT, optimizers=("SGD",), memory_law="T*G", groups=False, clipping=False)
 
     def refusal(self, problem: TeachingProblem) -> Refused | None:
         names = [name for name, _ in problem.student.named_parameters(remove_duplicate=False)]
@@ -43,6 +44,7 @@ class TorchOptUnroll(Backend):
             first, last, final = unroll(run)
         value, w_bar = run.dev_gradient(final)
         with run.reverse():
+            run.watch.see(run.horizon, w_bar)
             wanted = {**run.theta, **first}
             found = torch.autograd.grad(
                 list(last.values()),
@@ -66,6 +68,7 @@ def _unroll_functional(run: Run) -> tuple[TensorDict, TensorDict, StudentState]:
     for index in range(run.horizon):
         step = run.rollout.step(index, StudentState(_detached(params), buffers))
         rates.append(step.lr)
+        run.watch.hook(index, params)
         loss, buffers = run.problem.train_loss(params, buffers, run.rollout.phi(step), step)
         run.rollout.observe(loss)
         gradients = loss_gradients(loss, params, create_graph=True)
@@ -85,6 +88,7 @@ def _unroll_meta(run: Run) -> tuple[TensorDict, TensorDict, StudentState]:
     for index in range(run.horizon):
         step = run.rollout.step(index, _module_state(student))
         rates.append(step.lr)
+        run.watch.hook(index, _tensors(student))
         loss = problem.module_loss(student, run.rollout.phi(step), step)
         run.rollout.observe(loss)
         # A gradient of zeros for parameters that this step's loss does not reach.

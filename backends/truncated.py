@@ -3,41 +3,90 @@
 from collections import deque
 from dataclasses import dataclass
 
-from l2t_bench.adjoint import reverse_sweep
-from l2t_bench.backend import Backend, Derivative, Run
+from l2t_bench.adjoint import Visit, reverse_sweep
+from l2t_bench.backend import Derivative, Run
 from l2t_bench.errors import UserError
 from l2t_bench.gradient import Capabilities, Exactness
-from l2t_bench.problem import Step, StudentState
-from l2t_bench.rollout import train_student
+from l2t_bench.health import AdjointWatch
+from l2t_bench.problem import StudentState
+from l2t_bench.rollout import plain_step
+from l2t_bench.second_order import MODES
+from l2t_bench.stored import StoredRMD
+from l2t_bench.tensors import TensorDict, added, global_norm, scaled, zeros_like
 
 
 @dataclass(frozen=True)
-class TruncatedRMD(Backend):
+class TruncatedRMD(StoredRMD):
     """``rmd`` that goes back through the last ``window`` steps and leaves what theta did before them out.
 
-    Memory K*P + G, time of the reverse pass by K and not T. The error is not monotone in K: quote cosine and norm ratio
-    to the exact gradient. With K >= T it is the exact method, bit for bit, and says so.
+    Memory K*P + G with the store ``all``, time of the reverse pass by K and not T. The error is not monotone in K:
+    quote cosine and norm ratio to the exact gradient. What it can say by itself: ``diagnostics['w_bar_at_cut']``, the
+    norm of the adjoint where the rest is left out (through which all of the rest would have come), and its share of
+    |w_bar_T|. With K >= T it is the exact method, bit for bit, and says so.
+
+    ``every`` = J: for teaching online, M~ is taken at each J-th step of the run and at its end, each gone back from
+    through the last K steps; the gradient, and the value, are the means over those. ``every`` = 0: at omega_T alone.
     """
 
     window: int = 20
+    every: int = 0
 
     name = "truncated"
-    capabilities = Capabilities(Exactness.TRUNCATED, optimizers=("SGD",), memory_law="K*P + G")
+    capabilities = Capabilities(Exactness.TRUNCATED, optimizers=("SGD", "Adam"), memory_law="K*P + G")
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.window < 1:
             raise UserError(f"truncated: window must be at least 1 step, not {self.window}")
+        if self.every < 0:
+            raise UserError(f"truncated: every must be a number of steps, or 0 for the end alone, not {self.every}")
+        if self.every and (self.store != "all" or self.hyper):
+            raise UserError("truncated: every keeps the last window of states in memory: store=all, hyper=false")
 
-    def kept_steps(self, horizon: int) -> int:
+    def steps_back(self, horizon: int) -> int:
         return min(self.window, horizon)
 
     def differentiate(self, run: Run) -> Derivative:
-        tail: deque[tuple[Step, StudentState]] = deque(maxlen=self.window)
-        with run.forward():
-            final = train_student(run.rollout, lambda step, state: tail.append((step, state.to_replay())))
-        value, w_bar = run.dev_gradient(final)
+        return self._online(run) if self.every else self._at_the_end(run)
+
+    def _at_the_end(self, run: Run) -> Derivative:
+        with self.trained(run) as (store, final):
+            value, w_bar = run.dev_gradient(final)
+            swept = self.swept(run, store, w_bar)
+        whole = self.window >= run.horizon
+        at_cut, at_end = global_norm(swept.adjoint.params), global_norm(w_bar)
+        return Derivative(
+            swept.d_theta,
+            value,
+            final,
+            swept.adjoint.params if whole else None,
+            Exactness.EXACT if whole else None,
+            {} if whole else {"w_bar_at_cut": at_cut, "cut_share": at_cut / at_end if at_end else 0.0},
+            swept.hyper,
+        )
+
+    def _online(self, run: Run) -> Derivative:
+        """The tail of the run is kept as it goes; every J steps it is gone back through, and stays."""
+        tail: deque[Visit] = deque(maxlen=self.window)
+        total, values = zeros_like(run.theta), []
+        state = run.rollout.initial()
+        for index in range(run.horizon):
+            with run.forward(steps=1):
+                step = run.rollout.step(index, state)
+                tail.append(Visit(step, self._visited(run, state)))
+                state = plain_step(run.rollout, state, step, run.rollout.phi(step))
+            if (index + 1) % self.every == 0 or index + 1 == run.horizon:
+                value, w_bar = run.dev_gradient(state, index + 1)
+                total = added(total, self._window(run, tail, w_bar, run.watch if index + 1 == run.horizon else None))
+                values.append(value)
+        mean = sum(values) / len(values)
+        return Derivative(scaled(1 / len(values), total), mean, state, diagnostics={"objectives": float(len(values))})
+
+    def _visited(self, run: Run, state: StudentState) -> StudentState:
+        return state if run.problem.optimizer.reads_slots else state.without_slots()
+
+    def _window(self, run: Run, tail: deque[Visit], w_bar: TensorDict, watch: AdjointWatch | None) -> TensorDict:
         with run.reverse():
-            d_theta, d_earliest = reverse_sweep(run.rollout, reversed(tail), w_bar, run.meter)
-        if self.window >= run.horizon:
-            return Derivative(d_theta, value, final, d_earliest, Exactness.EXACT)
-        return Derivative(d_theta, value, final)
+            return reverse_sweep(
+                run.rollout, reversed(tail), w_bar, run.meter, watch=watch, second_order=MODES[self.hvp]
+            ).d_theta

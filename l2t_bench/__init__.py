@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from l2t_bench import features, losses, optimizers, teachers
+    from l2t_bench.adam import Adam
     from l2t_bench.backend import Backend
     from l2t_bench.batches import Examples, IndexedBatches
     from l2t_bench.errors import Diverged, L2TError, Refused, UserError
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
         TeacherGradient,
         TeacherGradientBackend,
     )
+    from l2t_bench.groups import Group
     from l2t_bench.objectives import ExpectedAccuracy
     from l2t_bench.optimizers import SGD, linear_decay, multistep
     from l2t_bench.problem import Step, StudentState, StudentView, TeachingProblem
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
 
 _SUBMODULES = ("features", "losses", "optimizers", "teachers")
 _HOMES = {
+    "adam": ("Adam",),
     "backend": ("Backend",),
     "batches": ("Examples", "IndexedBatches"),
     "errors": ("Diverged", "L2TError", "Refused", "UserError"),
@@ -39,6 +42,7 @@ _HOMES = {
         "TeacherGradient",
         "TeacherGradientBackend",
     ),
+    "groups": ("Group",),
     "objectives": ("ExpectedAccuracy",),
     "optimizers": ("SGD", "linear_decay", "multistep"),
     "problem": ("Step", "StudentState", "StudentView", "TeachingProblem"),
@@ -50,6 +54,7 @@ _HOMES = {
 
 __all__ = [
     "SGD",
+    "Adam",
     "AttentionTeacher",
     "Backend",
     "Capabilities",
@@ -58,6 +63,7 @@ __all__ = [
     "Exactness",
     "Examples",
     "ExpectedAccuracy",
+    "Group",
     "IndexedBatches",
     "L2TError",
     "Prediction",

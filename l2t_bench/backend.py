@@ -12,11 +12,12 @@ from torch import Tensor
 from l2t_bench.adjoint import dev_gradient
 from l2t_bench.errors import Diverged
 from l2t_bench.gradient import Capabilities, Cost, Exactness, Prediction, Refused, Supported, TeacherGradient
+from l2t_bench.health import AdjointWatch, first_not_finite, history
 from l2t_bench.measure import Meter
-from l2t_bench.optimizers import TensorDict, Tensors
-from l2t_bench.prediction import predict
+from l2t_bench.prediction import Scaling, predict
 from l2t_bench.problem import Step, StudentState, TeachingProblem
 from l2t_bench.rollout import Rollout
+from l2t_bench.tensors import TensorDict, Tensors, global_norm
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,8 @@ class Derivative:
     d_omega0: TensorDict | None = None
     exactness: Exactness | None = None  # where it differs from the method's usual one
     diagnostics: Mapping[str, float] = field(default_factory=dict)
+    hyper: Mapping[str, Tensor] = field(default_factory=dict)  # by the optimiser's numbers
+    warnings: tuple[str, ...] = ()  # what the user must know to trust the result
 
 
 class Run:
@@ -40,13 +43,14 @@ class Run:
         self.problem = rollout.problem
         self.theta = rollout.theta
         self.horizon = rollout.horizon
+        self.watch = AdjointWatch()
 
     @contextmanager
-    def forward(self) -> Iterator[None]:
-        """The phase of the student's training."""
+    def forward(self, steps: int | None = None) -> Iterator[None]:
+        """The phase of the student's training: of the whole run, or of so many ``steps``."""
         with self.meter.phase("forward"):
             yield
-        self.meter.count(gradients=self.horizon)
+        self.meter.count(gradients=self.horizon if steps is None else steps)
 
     @contextmanager
     def reverse(self) -> Iterator[None]:
@@ -54,12 +58,19 @@ class Run:
         with self.meter.phase("reverse"):
             yield
 
-    def dev_gradient(self, final: StudentState) -> tuple[float, TensorDict]:
-        """M~ and w_bar at omega_T, in a phase of their own; raises ``Diverged`` where they are not finite."""
+    def dev_gradient(self, state: StudentState, index: int | None = None) -> tuple[float, TensorDict]:
+        """M~ and w_bar at omega_T, or at omega_``index``, in a phase of their own.
+
+        Raises ``Diverged`` where they are not finite.
+        """
+        at = self.horizon if index is None else index
         with self.meter.phase("dev"):
-            value, w_bar = dev_gradient(self.rollout, final)
+            value, w_bar = dev_gradient(self.rollout, state, at)
         if not _finite({"value": torch.tensor(value), **w_bar}):
-            raise Diverged("the dev objective or its gradient is not finite at omega_T", self.horizon)
+            place = "omega_T" if at == self.horizon else f"omega_{at}"
+            raise Diverged(
+                f"the dev objective or its gradient is not finite at {place}", at, (value, global_norm(w_bar))
+            )
         return value, w_bar
 
 
@@ -81,9 +92,10 @@ class Backend(ABC):
         del problem
         return None
 
-    def kept_steps(self, horizon: int) -> int:
-        """How many steps the reverse pass goes through: memory and its time grow with them (see ``prediction``)."""
-        return horizon
+    def scaling(self, problem: TeachingProblem, horizon: int) -> Scaling:
+        """How memory and the time of the reverse pass grow with the horizon (see ``prediction``)."""
+        del problem
+        return Scaling(steps_back=horizon)
 
     def supports(self, problem: TeachingProblem, horizon: int) -> Supported | Refused:
         """The contract's; none of the methods here depends on the horizon."""
@@ -95,6 +107,10 @@ class Backend(ABC):
                 f"{self} does not differentiate {type(optimizer).__name__}",
                 f"it can do {', '.join(own.optimizers)}",
             )
+        if not own.groups and getattr(optimizer, "groups", None):
+            return Refused(f"{self} does not differentiate parameter groups", "rmd and functorch do")
+        if not own.clipping and getattr(optimizer, "clip", None) is not None:
+            return Refused(f"{self} does not differentiate gradient clipping", "rmd and functorch do")
         layers = {type(layer) for layer in problem.student.modules()}
         if not own.batch_norm and any(issubclass(kind, torch.nn.modules.batchnorm._BatchNorm) for kind in layers):
             return Refused(f"{self} cannot replay train-mode BatchNorm", "rmd and functorch can")
@@ -122,12 +138,16 @@ class Backend(ABC):
         verdict = self.supports(problem, rollout.horizon)
         if isinstance(verdict, Refused):
             raise verdict
+        run = Run(rollout, meter)
         with torch.enable_grad():
-            derivative = self.differentiate(Run(rollout, meter))
+            derivative = self.differentiate(run)
+        norms = run.watch.norms()
         if not _finite(derivative.d_theta):
             raise Diverged(
                 f"{self}: the student trained, but its adjoint is not finite: let the student's lr decay to zero "
-                "(l2t.linear_decay), lower it, or shorten the horizon"
+                "(l2t.linear_decay), lower it, or shorten the horizon",
+                first_not_finite(norms),
+                history(norms),
             )
         return TeacherGradient(
             d_theta={name: tensor.detach() for name, tensor in derivative.d_theta.items()},
@@ -138,10 +158,13 @@ class Backend(ABC):
             exactness=derivative.exactness or self.capabilities.exactness,
             cost=_cost(meter),
             diagnostics=derivative.diagnostics,
+            hyper={name: tensor.detach() for name, tensor in derivative.hyper.items()},
+            health=run.watch.health(),
+            warnings=derivative.warnings,
         )
 
     def predict(self, problem: TeachingProblem, horizon: int) -> Prediction:
-        return predict(self, problem, horizon, self.kept_steps)
+        return predict(self, problem, horizon, lambda steps: self.scaling(problem, steps))
 
     def __str__(self) -> str:
         """The name with the options that differ from their defaults: ``truncated[window=5]``."""

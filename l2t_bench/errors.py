@@ -1,5 +1,7 @@
 """What can go wrong, each with a message that says what to do about it."""
 
+from collections.abc import Sequence
+
 
 class L2TError(Exception):
     """The base of every error that this package raises on purpose."""
@@ -19,12 +21,14 @@ class UnknownNameError(UserError, LookupError):
 class Diverged(L2TError, ArithmeticError):
     """The student, the teacher, the dev objective or the adjoint left the finite numbers.
 
-    ``step`` is the training step where it began, or ``None`` where no single step can be named.
+    ``step`` is the training step where it began, or ``None`` where no single step can be named. ``history`` is what led
+    there, the last value the newest: the student's losses, or on the way back the norms of the adjoint.
     """
 
-    def __init__(self, message: str, step: int | None = None) -> None:
+    def __init__(self, message: str, step: int | None = None, history: Sequence[float] = ()) -> None:
         super().__init__(message)
         self.step = step
+        self.history = tuple(history)
 
 
 class Refused(L2TError):

@@ -5,10 +5,13 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol, runtime_checkable
 
+from torch import Tensor
+
 from l2t_bench.errors import Refused
-from l2t_bench.optimizers import TensorDict, Tensors
+from l2t_bench.health import AdjointHealth
 from l2t_bench.peaks import PhasePeak
 from l2t_bench.problem import Step, StudentState, TeachingProblem
+from l2t_bench.tensors import TensorDict, Tensors
 
 __all__ = [
     "Capabilities",
@@ -80,6 +83,13 @@ class TeacherGradient:
     exactness: Exactness
     cost: Cost
     diagnostics: Mapping[str, float] = field(default_factory=dict)  # what the method can say about itself
+    hyper: Mapping[str, Tensor] = field(default_factory=dict)  # by "lr" (each step's), "momentum", "weight_decay"
+    health: AdjointHealth | None = None  # |w_bar_t| against t, where the method goes back step by step
+    warnings: tuple[str, ...] = ()  # what must be known to trust the result
+
+    def __post_init__(self) -> None:
+        if self.health is not None and self.health.warning:
+            object.__setattr__(self, "warnings", (*self.warnings, self.health.warning))
 
 
 @dataclass(frozen=True)
@@ -93,6 +103,8 @@ class Capabilities:
     dropout: bool = True
     attention: bool = True
     recurrent: bool = True
+    groups: bool = True  # parameters with an lr or a weight decay of their own
+    clipping: bool = True  # of the student's gradient by its norm
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """The student's optimisers as pure step functions, each with the adjoint of its own step.
 
-Parameters, gradients and adjoints are dicts of tensors with the keys of ``student.named_parameters()``.
+Parameters, gradients and adjoints are dicts of tensors with the keys of the student's trained parameters; slots are
+such dicts by the name of what the optimiser carries from step to step (momentum; Adam's two moments).
 The semantics are those of ``torch.optim`` with ``zero_grad(set_to_none=False)``: a parameter that the loss of a step
 does not reach has a gradient of zeros there (it still decays and still moves by its momentum), because that is the
 derivative of the loss, and the only rule that every library here can follow.
@@ -13,38 +14,75 @@ from typing import Protocol, runtime_checkable
 
 from torch import Tensor
 
+from l2t_bench.clipping import clip, pull_back_clip
 from l2t_bench.errors import UserError
+from l2t_bench.groups import Group, Rates, rates
+from l2t_bench.tensors import TensorDict, Tensors, inner
 
-Tensors = Mapping[str, Tensor]
-TensorDict = dict[str, Tensor]
+Slots = Mapping[str, Tensors]
+"""What an optimiser carries, by slot name; empty before the first step."""
 Schedule = Callable[[int, int], float]
 """(index, horizon) -> learning rate of step ``index``, 0 <= index < horizon."""
 
 
 @dataclass(frozen=True)
 class Adjoint:
-    """Derivatives of the teacher's objective: by the parameters, and by the momentum buffers."""
+    """Derivatives of the teacher's objective: by the parameters, and by each of the optimiser's slots."""
 
     params: TensorDict
-    momentum: TensorDict
+    slots: dict[str, TensorDict]
+
+
+@dataclass(frozen=True)
+class Taken:
+    """A step that was taken, as its adjoint wants to know it.
+
+    ``gradients`` (of the loss, before clipping and decay) and ``slots`` (before the step) are there where the optimiser
+    says that it reads them, and may be empty where it does not.
+    """
+
+    index: int
+    lr: float
+    params: Tensors
+    gradients: Tensors
+    slots: Slots
 
 
 @runtime_checkable
 class Optimizer(Protocol):
     """A student's optimiser: how one step is taken, and how an adjoint is pulled back through that step."""
 
+    @property
+    def slot_names(self) -> tuple[str, ...]:
+        """What is carried from step to step."""
+
+    @property
+    def reads_slots(self) -> bool:
+        """Whether ``pull_back`` needs the slots as they were before the step."""
+
+    @property
+    def reads_gradients(self) -> bool:
+        """Whether ``pull_back`` needs the loss gradient of the step."""
+
     def lr_at(self, index: int, horizon: int) -> float:
         """The learning rate eta_t of step ``index`` in a run of ``horizon`` steps."""
 
     def step(
-        self, params: Tensors, gradients: Tensors, momentum: Tensors | None, lr: float
-    ) -> tuple[TensorDict, TensorDict | None]:
-        """One step: the new parameters and the new momentum buffers (``None`` before the first step)."""
+        self, params: Tensors, gradients: Tensors, slots: Slots, *, index: int, lr: float
+    ) -> tuple[TensorDict, dict[str, TensorDict]]:
+        """One step: the new parameters and the new slots."""
 
-    def pull_back(self, adjoint: Adjoint, lr: float, *, first: bool) -> tuple[TensorDict, Adjoint]:
-        """The adjoint through one step: the adjoint of the loss gradient, and of the parameters and momentum before.
+    def pull_back(self, adjoint: Adjoint, taken: Taken) -> tuple[TensorDict, Adjoint]:
+        """The adjoint through one step: g_bar, of the loss gradient, and that of the parameters and slots before.
 
         The caller adds ``[d2L/domega2] g_bar`` to the parameters' adjoint returned here.
+        """
+
+    def hyper_gradients(self, adjoint: Adjoint, taken: Taken) -> dict[str, Tensor]:
+        """What this step adds to the objective's derivative by the optimiser's own numbers.
+
+        ``lr`` (eta_t of this step) and those that are the same at every step, each a 0-dimensional tensor. ``adjoint``
+        is that after the step, as in ``pull_back``; ``taken.slots`` and ``taken.gradients`` must be there.
         """
 
 
@@ -52,8 +90,9 @@ class Optimizer(Protocol):
 class SGD:
     """Stochastic gradient descent with torch's semantics: momentum, dampening, weight decay, Nesterov, lr schedules.
 
-    ``lr`` is a number or a schedule ``(index, horizon) -> float``. Raises ``UserError`` for values that
-    ``torch.optim.SGD`` would not take.
+    ``lr`` is a number or a schedule ``(index, horizon) -> float``. ``clip`` bounds the global norm of the loss gradient
+    before the decay, as ``clip_grad_norm_`` does. ``groups``: parameters with an lr or a weight decay of their own.
+    Raises ``UserError`` for values that ``torch.optim.SGD`` would not take.
     """
 
     lr: float | Schedule
@@ -61,61 +100,112 @@ class SGD:
     dampening: float = 0.0
     weight_decay: float = 0.0
     nesterov: bool = False
+    clip: float | None = None
+    groups: tuple[Group, ...] = ()
 
     def __post_init__(self) -> None:
-        if not callable(self.lr) and not 0 < self.lr < math.inf:
-            raise UserError(f"lr must be a positive number or a schedule, not {self.lr!r}")
+        check_shared(self.lr, self.weight_decay, self.clip)
         if not 0 <= self.momentum < 1:
             raise UserError(f"momentum must be in [0, 1), not {self.momentum!r}")
-        if not 0 <= self.weight_decay < math.inf:
-            raise UserError(f"weight_decay must not be negative, not {self.weight_decay!r}")
         if not math.isfinite(self.dampening):
             raise UserError(f"dampening must be a finite number, not {self.dampening!r}")
         if self.nesterov and (self.momentum == 0 or self.dampening != 0):
             raise UserError("Nesterov momentum needs momentum > 0 and dampening = 0")
 
+    @property
+    def slot_names(self) -> tuple[str, ...]:
+        return ("momentum",) if self.momentum else ()
+
+    @property
+    def reads_slots(self) -> bool:
+        return False
+
+    @property
+    def reads_gradients(self) -> bool:
+        return self.clip is not None
+
     def lr_at(self, index: int, horizon: int) -> float:
-        return float(self.lr(index, horizon)) if callable(self.lr) else float(self.lr)
+        return lr_of(self.lr, index, horizon)
 
     def step(
-        self, params: Tensors, gradients: Tensors, momentum: Tensors | None, lr: float
-    ) -> tuple[TensorDict, TensorDict | None]:
-        decayed = {name: self._decayed(params[name], gradient) for name, gradient in gradients.items()}
-        if self.momentum == 0:
-            return {name: params[name] - lr * decayed[name] for name in params}, None
-        if momentum is None:  # torch's first-step rule: b_1 = g, undamped
+        self, params: Tensors, gradients: Tensors, slots: Slots, *, index: int, lr: float
+    ) -> tuple[TensorDict, dict[str, TensorDict]]:
+        directions, after = self._directions(params, gradients, slots, index)
+        return {name: param - (lr * self._rates(name).lr) * directions[name] for name, param in params.items()}, after
+
+    def pull_back(self, adjoint: Adjoint, taken: Taken) -> tuple[TensorDict, Adjoint]:
+        """MATHS: heavy ball, Nesterov and plain SGD; with no momentum this is the paper's Eq. 4 and 5."""
+        decayed_bar, after = self._bars(adjoint, taken)
+        params = {
+            name: w + decay * decayed_bar[name] if (decay := self._rates(name).weight_decay) else w
+            for name, w in adjoint.params.items()
+        }
+        slots = {"momentum": {name: self.momentum * b for name, b in after.items()}} if self.momentum else {}
+        return pull_back_clip(decayed_bar, taken.gradients, self.clip), Adjoint(params, slots)
+
+    def hyper_gradients(self, adjoint: Adjoint, taken: Taken) -> dict[str, Tensor]:
+        directions, slots = self._directions(taken.params, taken.gradients, taken.slots, taken.index)
+        decayed_bar, after = self._bars(adjoint, taken)
+        direction_bar = {name: -(taken.lr * self._rates(name).lr) * w for name, w in adjoint.params.items()}
+        by_lr = {name: -self._rates(name).lr * w for name, w in adjoint.params.items()}
+        shared = {name: bar for name, bar in decayed_bar.items() if not self._rates(name).own_decay}
+        found = {"lr": inner(by_lr, directions)}
+        found["weight_decay"] = inner(shared, taken.params) if shared else found["lr"] * 0
+        if self.momentum:
+            through_buffer = inner(after, taken.slots["momentum"]) if taken.index else found["lr"] * 0
+            through_nesterov = inner(direction_bar, slots["momentum"]) if self.nesterov else 0
+            found["momentum"] = through_buffer + through_nesterov
+        return found
+
+    def _directions(
+        self, params: Tensors, gradients: Tensors, slots: Slots, index: int
+    ) -> tuple[TensorDict, dict[str, TensorDict]]:
+        """The directions d of omega <- omega - lr*d, and the slots after the step."""
+        decayed = {
+            name: gradient + decay * params[name] if (decay := self._rates(name).weight_decay) else gradient
+            for name, gradient in clip(gradients, self.clip).items()
+        }
+        if not self.momentum:
+            return decayed, {}
+        if index == 0:  # torch's first-step rule: b_1 = g, undamped
             buffers = dict(decayed)
         else:
-            buffers = {name: momentum[name] * self.momentum + (1 - self.dampening) * decayed[name] for name in decayed}
+            gain, held = 1 - self.dampening, slots["momentum"]
+            buffers = {name: held[name] * self.momentum + gain * g for name, g in decayed.items()}
+        if not self.nesterov:
+            return buffers, {"momentum": buffers}
+        return {name: g + self.momentum * buffers[name] for name, g in decayed.items()}, {"momentum": buffers}
+
+    def _bars(self, adjoint: Adjoint, taken: Taken) -> tuple[TensorDict, TensorDict]:
+        """The adjoint of the decayed gradient, and b', that of b_{t+1} with what the parameters add to it."""
+        stepped = {name: (taken.lr * self._rates(name).lr) * w for name, w in adjoint.params.items()}
+        if not self.momentum:
+            return {name: -w for name, w in stepped.items()}, {}
+        b_bar = adjoint.slots["momentum"]
         if self.nesterov:
-            directions = {name: decayed[name] + self.momentum * buffers[name] for name in decayed}
-        else:
-            directions = buffers
-        return {name: params[name] - lr * directions[name] for name in params}, buffers
+            after = {name: b_bar[name] - self.momentum * w for name, w in stepped.items()}
+            return {name: b - stepped[name] for name, b in after.items()}, after
+        after = {name: b_bar[name] - w for name, w in stepped.items()}
+        gain = 1.0 if taken.index == 0 else 1 - self.dampening
+        return {name: gain * b for name, b in after.items()}, after
 
-    def pull_back(self, adjoint: Adjoint, lr: float, *, first: bool) -> tuple[TensorDict, Adjoint]:
-        """MATHS: heavy ball, Nesterov and plain SGD; with no momentum this is the paper's Eq. 4 and 5."""
-        w_bar, b_bar = adjoint.params, adjoint.momentum
-        if self.momentum == 0:
-            g_bar = {name: -lr * w for name, w in w_bar.items()}
-            return g_bar, Adjoint(self._undecayed(w_bar, g_bar), b_bar)
-        gain = 1.0 if first else 1 - self.dampening
-        if self.nesterov:
-            after = {name: b_bar[name] - (lr * self.momentum) * w for name, w in w_bar.items()}
-            g_bar = {name: after[name] - lr * w for name, w in w_bar.items()}
-        else:
-            after = {name: b_bar[name] - lr * w for name, w in w_bar.items()}
-            g_bar = {name: gain * b for name, b in after.items()}
-        carried = {name: self.momentum * b for name, b in after.items()}
-        return g_bar, Adjoint(self._undecayed(w_bar, g_bar), carried)
+    def _rates(self, name: str) -> Rates:
+        return rates(name, self.groups, self.weight_decay)
 
-    def _decayed(self, param: Tensor, gradient: Tensor) -> Tensor:
-        return gradient + self.weight_decay * param if self.weight_decay else gradient
 
-    def _undecayed(self, w_bar: TensorDict, g_bar: TensorDict) -> TensorDict:
-        if not self.weight_decay:
-            return w_bar
-        return {name: w + self.weight_decay * g_bar[name] for name, w in w_bar.items()}
+def check_shared(lr: float | Schedule, weight_decay: float, bound: float | None) -> None:
+    """Raises ``UserError`` for values that no optimiser here takes."""
+    if not callable(lr) and not 0 < lr < math.inf:
+        raise UserError(f"lr must be a positive number or a schedule, not {lr!r}")
+    if not 0 <= weight_decay < math.inf:
+        raise UserError(f"weight_decay must not be negative, not {weight_decay!r}")
+    if bound is not None and not 0 < bound < math.inf:
+        raise UserError(f"clip must be a positive norm, not {bound!r}")
+
+
+def lr_of(lr: float | Schedule, index: int, horizon: int) -> float:
+    """A number as it is, a schedule's value at this step."""
+    return float(lr(index, horizon)) if callable(lr) else float(lr)
 
 
 def linear_decay(lr: float) -> Schedule:

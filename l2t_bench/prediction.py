@@ -1,22 +1,37 @@
-"""What a teacher gradient will take at a horizon, extrapolated from two short runs on this machine."""
+"""What a teacher gradient will take at a horizon: short runs on this machine, carried on by the method's own law."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
-from l2t_bench.gradient import Prediction, Refused, TeacherGradientBackend
-from l2t_bench.optimizers import Tensors
+from l2t_bench.gradient import Cost, Prediction, Refused, TeacherGradientBackend
 from l2t_bench.problem import TeachingProblem
 from l2t_bench.resident import release_free_memory, whole_pages
+from l2t_bench.tensors import TensorDict, size_in_bytes
 
-_SHORT, _LONG = 5, 25  # steps of the two runs: their difference is twenty steps without what a run costs once
+_SHORT, _LONG = 10, 50  # steps of the two runs: their difference is forty steps without what a run costs once
+_REPEATS = 2  # of each timed run: the quicker one counts
+_RECORD = 2_500  # bytes of a recorded step beside its batch: its objects, its loss, the norm of its adjoint
 
 
-def predict(
-    backend: TeacherGradientBackend, problem: TeachingProblem, horizon: int, kept_steps: Callable[[int], int]
-) -> Prediction:
+@dataclass(frozen=True)
+class Scaling:
+    """How a method grows: bytes that it holds (``None``: not known, measure), steps gone back through, taken again."""
+
+    steps_back: int
+    bytes: int | None = None
+    recomputed: int = 0
+
+
+Growth = Callable[[int], Scaling]
+"""Horizon -> scaling."""
+
+
+def predict(backend: TeacherGradientBackend, problem: TeachingProblem, horizon: int, growth: Growth) -> Prediction:
     """Peak bytes above the start, and seconds.
 
-    The forward pass grows with the horizon; the reverse pass and the memory with the number of steps that the method
-    goes back through or keeps, ``kept_steps(horizon)``. Raises ``Refused`` for a problem that the backend does not do.
+    The forward pass grows with the horizon, the reverse pass with the steps gone back through and those taken again;
+    the memory by the method's law where it has one, else with the steps gone back through. Raises ``Refused`` for a
+    problem that the backend does not do.
     """
     verdict = backend.supports(problem, horizon)
     if isinstance(verdict, Refused):
@@ -26,23 +41,53 @@ def predict(
     with whole_pages():  # memory first, times after it
         backend.teacher_gradient(problem, theta, horizon=horizons[0])
         sizes = [_bytes(backend, problem, theta, steps) for steps in horizons]
-    short, long = (backend.teacher_gradient(problem, theta, horizon=steps).cost for steps in horizons)
+    costs = [_quickest(backend, problem, theta, steps) for steps in horizons]
     if horizon <= _LONG:
-        return Prediction(sizes[-1], long.seconds)
-    kept = tuple(kept_steps(steps) for steps in (_SHORT, _LONG, horizon))
-    forward = _line((_SHORT, _LONG, horizon), short.seconds_forward, long.seconds_forward)
-    reverse = _line(kept, short.seconds_reverse, long.seconds_reverse)
-    return Prediction(round(_line(kept, *sizes)), forward + reverse + long.seconds_dev)
+        return Prediction(sizes[-1], costs[-1].seconds)
+    scalings = [growth(steps) for steps in (*horizons, horizon)]
+    return Prediction(
+        _bytes_at(scalings, sizes, horizon * _record_bytes(problem)), _seconds_at(scalings, costs, horizon)
+    )
 
 
-def _bytes(backend: TeacherGradientBackend, problem: TeachingProblem, theta: Tensors, horizon: int) -> int:
+def _bytes_at(scalings: Sequence[Scaling], sizes: Sequence[int], records: int) -> int:
+    """What the law says, on top of what the short runs took beside it; without a law the line through them."""
+    *calibrated, wanted = scalings
+    if wanted.bytes is None:
+        kept = [scaling.steps_back for scaling in scalings]
+        return round(_line(kept, *sizes))
+    beside = [size - (scaling.bytes or 0) for size, scaling in zip(sizes, calibrated, strict=True)]
+    return wanted.bytes + max(0, *beside) + records
+
+
+def _seconds_at(scalings: Sequence[Scaling], costs: Sequence[Cost], horizon: int) -> float:
+    short, long = costs
+    forward_rate = max(0.0, long.seconds_forward - short.seconds_forward) / (_LONG - _SHORT)
+    back = [
+        cost.seconds_reverse - forward_rate * scaling.recomputed for cost, scaling in zip(costs, scalings, strict=False)
+    ]
+    reverse = _line([scaling.steps_back for scaling in scalings], *back) + forward_rate * scalings[-1].recomputed
+    return long.seconds_forward + forward_rate * (horizon - _LONG) + reverse + long.seconds_dev
+
+
+def _record_bytes(problem: TeachingProblem) -> int:
+    """Of one step of a recorded run; a batch kept as rows of a data set holds no examples of its own."""
+    return _RECORD + size_in_bytes([problem.train(0, 0)])
+
+
+def _quickest(backend: TeacherGradientBackend, problem: TeachingProblem, theta: TensorDict, horizon: int) -> Cost:
+    costs = [backend.teacher_gradient(problem, theta, horizon=horizon).cost for _ in range(_REPEATS)]
+    return min(costs, key=lambda cost: cost.seconds)
+
+
+def _bytes(backend: TeacherGradientBackend, problem: TeachingProblem, theta: TensorDict, horizon: int) -> int:
     """The peak above the start, of the device where there is one, else of the host."""
     release_free_memory()
     cost = backend.teacher_gradient(problem, theta, horizon=horizon).cost
     return cost.device_bytes if cost.device_bytes is not None else cost.host_bytes or 0
 
 
-def _line(at: tuple[int, ...], first: float, second: float) -> float:
+def _line(at: Sequence[int], first: float, second: float) -> float:
     """The line through (at[0], first) and (at[1], second), taken at at[2]; flat where the two stand at one place."""
     low, high, wanted = at
     slope = max(0.0, second - first) / (high - low) if high > low else 0.0

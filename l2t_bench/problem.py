@@ -26,7 +26,8 @@ from l2t_bench.modules import (
     tensor_leaves,
     twice_differentiable,
 )
-from l2t_bench.optimizers import Optimizer, TensorDict, Tensors
+from l2t_bench.optimizers import Optimizer
+from l2t_bench.tensors import TensorDict, Tensors
 
 Dev = Any
 """One (inputs, targets) tuple, a list of such batches, or a function without arguments that returns either."""
@@ -36,17 +37,17 @@ Dev = Any
 class StudentState:
     """omega_t and all that training carries beside it.
 
-    ``params`` and ``buffers`` have the keys of ``named_parameters()`` and ``named_buffers()``; ``momentum`` the keys of
-    ``params``, or ``None`` where the optimiser has no buffers yet.
+    ``params`` and ``buffers`` have the keys of ``named_parameters()`` and ``named_buffers()``; ``slots`` are what the
+    optimiser carries, each with the keys of ``params``, and empty before the first step.
     """
 
     params: TensorDict
     buffers: TensorDict
-    momentum: TensorDict | None = None
+    slots: dict[str, TensorDict] = field(default_factory=dict)
 
-    def to_replay(self) -> "StudentState":
-        """What a reverse pass needs of it when every omega_t is kept: the SGD family's adjoint reads no momentum."""
-        return replace(self, momentum=None)
+    def without_slots(self) -> "StudentState":
+        """The same without what the optimiser carries: all that the adjoint of the SGD family reads."""
+        return replace(self, slots={})
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """A student's training run: begun, recorded step by step as it goes, or replayed from its record."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -8,8 +8,8 @@ from torch import Tensor
 
 from l2t_bench.errors import Diverged, Refused, UserError
 from l2t_bench.modules import map_tensors, same_tensors, tensor_leaves
-from l2t_bench.optimizers import TensorDict, Tensors
 from l2t_bench.problem import Step, StudentState, TeachingProblem, forward_seed
+from l2t_bench.tensors import TensorDict, Tensors
 
 _FINITE_CHECK_EVERY = 50  # steps between two looks at the losses: each look waits for the device
 
@@ -83,12 +83,34 @@ class Rollout:
         if len(self._losses) % _FINITE_CHECK_EVERY == 0 or len(self._losses) == self.horizon:
             self._check_losses()
 
+    def check_replayed(self, losses: Mapping[int, Tensor]) -> None:
+        """Hold the losses of replayed steps to those of the run that was recorded.
+
+        Raises ``UserError`` with the first step whose replay is another one: a batch that changes when it is read
+        again, or a student that draws random numbers of its own.
+        """
+        if not losses:
+            return
+        indices = sorted(losses)
+        ours = torch.stack([losses[index] for index in indices])
+        theirs = torch.stack([self._losses[index] for index in indices])
+        tolerance = torch.finfo(ours.dtype).eps ** 0.5
+        same = torch.isclose(ours, theirs, tolerance, tolerance, equal_nan=True).tolist()
+        if not all(same):
+            at = same.index(False)
+            raise UserError(
+                f"step {indices[at]} cannot be replayed: its loss was {theirs[at].item():.6g}, and is "
+                f"{ours[at].item():.6g} now. Either its batch changes when it is read again, or the student draws "
+                "random numbers that do not follow torch's seed, or keeps something between calls"
+            )
+
     def _check_losses(self) -> None:
         start = (len(self._losses) - 1) // _FINITE_CHECK_EVERY * _FINITE_CHECK_EVERY
         finite = torch.isfinite(torch.stack(self._losses[start:])).tolist()
         if not all(finite):
             index = start + finite.index(False)
-            raise Diverged(self._culprit(self._steps[index]), index)
+            led_there = torch.stack(self._losses[max(0, index - _FINITE_CHECK_EVERY + 1) : index + 1]).tolist()
+            raise Diverged(self._culprit(self._steps[index]), index, led_there)
 
     def _culprit(self, step: Step) -> str:
         with torch.no_grad():
@@ -164,14 +186,20 @@ def _checked_horizon(horizon: int | None, steps: Sequence[Step] | None, seed: in
 
 def plain_step(rollout: Rollout, state: StudentState, step: Step, phi: Any) -> StudentState:
     """One student step without a graph (paper, Eq. 1): omega_{t+1} and the buffers after it."""
-    problem = rollout.problem
-    params = {name: param.detach().requires_grad_() for name, param in state.params.items()}
-    loss, buffers = problem.train_loss(params, state.buffers, map_tensors(Tensor.detach, phi), step)
-    gradients = loss_gradients(loss, params)
+    after, loss = student_step(rollout.problem, state, step, phi)
     rollout.observe(loss)
+    return after
+
+
+def student_step(problem: TeachingProblem, state: StudentState, step: Step, phi: Any) -> tuple[StudentState, Tensor]:
+    """The state after ``step``, and the step's loss; a pure function, and so the way to take a step once more."""
+    params = {name: param.detach().requires_grad_() for name, param in state.params.items()}
+    with torch.enable_grad():
+        loss, buffers = problem.train_loss(params, state.buffers, map_tensors(Tensor.detach, phi), step)
+        gradients = loss_gradients(loss, params)
     with torch.no_grad():
-        updated, momentum = problem.optimizer.step(state.params, gradients, state.momentum, step.lr)
-    return StudentState(updated, buffers, momentum)
+        updated, slots = problem.optimizer.step(state.params, gradients, state.slots, index=step.index, lr=step.lr)
+    return StudentState(updated, buffers, slots), loss.detach()
 
 
 def loss_gradients(loss: Tensor, params: Tensors, *, create_graph: bool = False) -> TensorDict:

@@ -15,9 +15,10 @@ from torch import Tensor
 from l2t_bench.errors import Diverged, UserError
 from l2t_bench.gradient import TeacherGradientBackend
 from l2t_bench.objectives import accuracy
-from l2t_bench.optimizers import SGD, TensorDict, Tensors
+from l2t_bench.optimizers import SGD
 from l2t_bench.problem import StudentState, TeachingProblem, example_count
 from l2t_bench.rollout import Rollout, train_student
+from l2t_bench.tensors import TensorDict, Tensors, global_norm, mean_of
 
 K = TypeVar("K", bound=Hashable)
 
@@ -199,21 +200,12 @@ def _mean_gradient(
     return mean_of([clipped(gradient, clip) for gradient in raw]), record
 
 
-def global_norm(tensors: Tensors) -> float:
-    """The Euclidean norm of all entries together."""
-    return float(torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(t) for t in tensors.values()])))
-
-
 def clipped(tensors: TensorDict, bound: float | None) -> TensorDict:
     """``tensors`` scaled to norm ``bound`` where they are longer."""
     norm = global_norm(tensors)
     if bound is None or norm <= bound:
         return tensors
     return {name: tensor * (bound / norm) for name, tensor in tensors.items()}
-
-
-def mean_of(gradients: Sequence[Tensors]) -> TensorDict:
-    return {name: torch.stack([each[name] for each in gradients]).mean(0) for name in gradients[0]}
 
 
 # -- teaching students -------------------------------------------------------------------------------------------------

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
+
 from l2t_bench.reports import derive, load
 from l2t_bench.reports.comparison_cells import (
     NEWLY_FAILING,

@@ -5,6 +5,7 @@ from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
+
 from l2t_bench.reports import statistics
 from l2t_bench.reports.load import Run
 from l2t_bench.reports.rows import Row, rows_of

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+
 from l2t_bench.reports import derive, statistics
 from l2t_bench.reports.rows import Row, rows_of
 from l2t_bench.reports.statistics import ENOUGH, TOO_SMALL, UNDECIDED

@@ -1,6 +1,7 @@
 """A comparison as tables of strings that are ready to print."""
 
 import pandas as pd
+
 from l2t_bench.reports.compare import Comparison
 from l2t_bench.reports.comparison_words import change, seed_list
 from l2t_bench.reports.formats import DASH, fixed, number

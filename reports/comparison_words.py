@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from typing import Any
 
 import pandas as pd
+
 from l2t_bench.reports.formats import fixed
 from l2t_bench.reports.rows import Row
 

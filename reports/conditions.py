@@ -6,14 +6,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import pandas as pd
+
+from l2t_bench.errors import UserError
+from l2t_bench.names import did_you_mean, finite_number
 from l2t_bench.reports.compare import Comparison
 from l2t_bench.reports.comparison_rows import NO_DIFFERENCE
 from l2t_bench.reports.comparison_words import change, seed_list, subject
 from l2t_bench.reports.rows import Row, rows_of
 from l2t_bench.reports.statistics import ENOUGH, TOO_SMALL
-
-from l2t_bench.errors import UserError
-from l2t_bench.names import did_you_mean, finite_number
 
 QUANTITIES = (*NO_DIFFERENCE, "failures", "missing")
 _OPERATORS: Mapping[str, Callable[[float, float], bool]] = {

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+
 from l2t_bench.reports import load, statistics
 from l2t_bench.reports.load import Run
 from l2t_bench.reports.reading import Arrays

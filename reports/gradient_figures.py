@@ -4,6 +4,8 @@ from collections.abc import Mapping
 
 import pandas as pd
 import plotly.graph_objects as go
+from plotly.subplots import make_subplots
+
 from l2t_bench.reports.derive import Results, in_order
 from l2t_bench.reports.marks import colours, symbol
 from l2t_bench.reports.panels import (
@@ -17,7 +19,6 @@ from l2t_bench.reports.panels import (
     log_range,
     set_style,
 )
-from plotly.subplots import make_subplots
 
 _LEAST_MIB, _LEAST_NORM_RATIO = 0.1, 1e-4  # what a logarithmic axis shows for less
 

@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from l2t_bench.reports.reading import Arrays, read_cells, read_gradients, read_meta
-from l2t_bench.reports.rows import rows_of
 
 from l2t_bench.engine.records import is_number
+from l2t_bench.reports.reading import Arrays, read_cells, read_gradients, read_meta
+from l2t_bench.reports.rows import rows_of
 
 MIB = 2**20
 OWN_KINDS = ("gradient", "teaching")  # of cells, with tables of their own

@@ -15,17 +15,17 @@ from typing import Any
 
 import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+from plotly.offline import get_plotlyjs
+
+from l2t_bench.engine.store import write_text
+from l2t_bench.errors import UserError
 from l2t_bench.reports import marks, text
 from l2t_bench.reports.derive import Results, analyse
 from l2t_bench.reports.figures import draw
 from l2t_bench.reports.load import Run, load_run
 from l2t_bench.reports.panels import Panel
 from l2t_bench.reports.verdict import findings, headlines
-from markupsafe import Markup
-from plotly.offline import get_plotlyjs
-
-from l2t_bench.engine.store import write_text
-from l2t_bench.errors import UserError
 
 _TEMPLATES = Path(__file__).parent / "templates"
 

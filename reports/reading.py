@@ -11,13 +11,13 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from l2t_bench.reports.forms import check_measurements
-from l2t_bench.reports.rows import rows_of
 from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
 from l2t_bench.engine.records import DamagedError, inside, read_cell, read_json
 from l2t_bench.engine.store import RunFolder
+from l2t_bench.reports.forms import check_measurements
+from l2t_bench.reports.rows import rows_of
 
 Arrays = Mapping[str, np.ndarray]
 _LONGEST_MESSAGE = 600

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 
 import pandas as pd
 import plotly.graph_objects as go
+
 from l2t_bench.reports.derive import Results, estimate_in, in_order
 from l2t_bench.reports.marks import colours
 from l2t_bench.reports.panels import INK, FigureGroup, LegendEntry, Panel, escaped, set_style

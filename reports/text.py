@@ -3,6 +3,7 @@
 from typing import Any
 
 import pandas as pd
+
 from l2t_bench.reports.derive import CROSS_ENTROPY, UNTRAINED, Results, analyse, estimate_in, in_order
 from l2t_bench.reports.formats import DASH, accuracy, fixed, number, points, ratio
 from l2t_bench.reports.load import Run

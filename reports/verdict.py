@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import pandas as pd
+
 from l2t_bench.reports.derive import CROSS_ENTROPY, UNTRAINED, Results, estimate_in
 from l2t_bench.reports.formats import accuracy, fixed, number, points, ratio
 from l2t_bench.reports.rows import Row, rows_of

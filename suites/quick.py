@@ -7,10 +7,9 @@ beside the untrained teacher and cross entropy.
 from collections.abc import Sequence
 from dataclasses import asdict
 
-from l2t_bench.suites.settings import TeachingSettings
-
 from l2t_bench.engine.cell import Cell
 from l2t_bench.engine.suite import Request, Suite
+from l2t_bench.suites.settings import TeachingSettings
 
 VERSION = 2
 BACKENDS = ("rmd", "truncated[window=10]", "higher", "torchopt", "torchopt-implicit", "functorch")

@@ -12,8 +12,6 @@ from functools import partial
 from statistics import fmean
 from typing import Any, Literal
 
-from l2t_bench.suites.settings import TeachingSettings
-
 from l2t_bench.batches import IndexedBatches
 from l2t_bench.data.checksums import data_checksums
 from l2t_bench.engine.cell import Cell
@@ -23,6 +21,7 @@ from l2t_bench.losses.image import cross_entropy
 from l2t_bench.optimizers import Schedule, linear_decay
 from l2t_bench.problem import TeachingProblem
 from l2t_bench.registry import build_problem, load_backend
+from l2t_bench.suites.settings import TeachingSettings
 from l2t_bench.training import (
     SeedRange,
     Selection,

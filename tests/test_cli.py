@@ -119,8 +119,9 @@ def test_verify_says_which_backends_are_right_on_a_users_own_problem(tmp_path: P
 
 def test_verify_says_which_backends_refuse_and_why(tmp_path: Path) -> None:
     own = (
-        "type('Lion', (), {'lr_at': lambda s, i, h: 0.1, 'step': lambda s, p, g, m, lr: (p, None), "
-        "'pull_back': lambda s, a, lr, first: (a.params, a)})()"
+        "type('Lion', (), {'lr_at': lambda s, i, h: 0.1, 'step': lambda s, p, g, slots, index, lr: (p, {}), "
+        "'slot_names': (), 'reads_slots': False, 'reads_gradients': False, "
+        "'pull_back': lambda s, a, taken: (a.params, a), 'hyper_gradients': lambda s, a, taken: {}})()"
     )
     done = l2t("verify", "--problem-file", own_problem(tmp_path, optimizer=own))
     assert done.returncode == 0

@@ -214,6 +214,7 @@ def test_sacrebleu_gives_the_score_of_a_hand_computation_and_the_signature_that_
 
 def test_pandas_reads_a_runs_results_as_one_tidy_table(tmp_path: Path) -> None:
     import pandas as pd
+
     from l2t_bench.reports.load import gradients, load_run
 
     cells = tuple(

@@ -200,7 +200,7 @@ def test_the_parent_of_a_run_imports_no_torch() -> None:
 
 
 def test_a_misspelt_option_is_found_before_anything_runs() -> None:
-    with pytest.raises(UserError, match="its options are window"):
+    with pytest.raises(UserError, match="its options are store"):
         check(Study(("quick",), backends=("truncated[windw=3]",)))
 
 

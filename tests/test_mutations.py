@@ -8,12 +8,14 @@ from typing import Any, ClassVar
 import pytest
 import torch
 
-from l2t_bench.adjoint import PhiAdjoint, vector_products
+from l2t_bench.adjoint import PhiAdjoint
 from l2t_bench.backend import Backend, Derivative, Run
 from l2t_bench.gradient import Capabilities, Exactness
-from l2t_bench.optimizers import SGD, Adjoint, TensorDict
+from l2t_bench.optimizers import SGD, Adjoint, Taken
 from l2t_bench.problem import Step, StudentState, TeachingProblem
 from l2t_bench.rollout import train_student
+from l2t_bench.second_order import StepGraph
+from l2t_bench.tensors import TensorDict, added, scaled, zeros_like
 from l2t_bench.verification import checks
 from l2t_bench.verification.checks import Outcome, Subject
 from l2t_bench.verification.ladder import section
@@ -39,33 +41,36 @@ class MutantRMD(Backend):
         return Derivative(d_theta, value, final)
 
     def reverse(self, run: Run, trajectory: Trajectory, final: StudentState, w_bar: TensorDict) -> TensorDict:
-        adjoint = Adjoint(w_bar, {name: torch.zeros_like(w) for name, w in w_bar.items()})
+        adjoint = Adjoint(w_bar, {"momentum": zeros_like(w_bar)})
         phi_adjoint = PhiAdjoint(run.problem, run.theta)
         for position in reversed(range(len(trajectory))):
             step, state = trajectory[position]
             replayed = self.replayed(run, trajectory, position, final)
             phi = phi_adjoint.leaf(replayed)
-            g_bar, carried = self.pull_back(run.problem.optimizer, adjoint, step)
-            hessian_product, d_phi = vector_products(run.problem, state, replayed, phi, g_bar)
-            after = Adjoint({name: w + hessian_product[name] for name, w in carried.params.items()}, carried.momentum)
+            g_bar, carried = self.pull_back(run.problem.optimizer, adjoint, step, state)
+            hessian_product, d_phi = StepGraph(run.problem, state, replayed, phi).products(g_bar)
+            after = Adjoint(added(carried.params, hessian_product), carried.slots)
             if self.mistake == "new w_bar in theta_bar":
-                late, _ = self.pull_back(run.problem.optimizer, Adjoint(after.params, adjoint.momentum), step)
-                _, d_phi = vector_products(run.problem, state, replayed, phi, late)
+                late, _ = self.pull_back(run.problem.optimizer, Adjoint(after.params, adjoint.slots), step, state)
+                _, d_phi = StepGraph(run.problem, state, replayed, phi).products(late)
             phi_adjoint.add(d_phi)
             adjoint = after
         phi_adjoint.flush()
         sign = -1 if self.mistake == "the sign" else 1
         return {name: sign * tensor for name, tensor in phi_adjoint.d_theta.items()}
 
-    def pull_back(self, optimizer: Any, adjoint: Adjoint, step: Step) -> tuple[TensorDict, Adjoint]:
-        first = step.index == 0 and self.mistake != "no first-step rule"
+    def pull_back(
+        self, optimizer: Any, adjoint: Adjoint, step: Step, state: StudentState
+    ) -> tuple[TensorDict, Adjoint]:
+        index = step.index if self.mistake != "no first-step rule" else step.index + 1
         if self.mistake == "the paper's recursion on a momentum run":
             optimizer = SGD(lr=1.0, weight_decay=optimizer.weight_decay)
         if self.mistake == "weight decay dropped":
             optimizer = dataclasses.replace(optimizer, weight_decay=0.0)
-        g_bar, carried = optimizer.pull_back(adjoint, step.lr, first=first)
+        taken = Taken(index, step.lr, state.params, {}, {})
+        g_bar, carried = optimizer.pull_back(adjoint, taken)
         if self.mistake == "mu dropped from b_bar":
-            carried = Adjoint(carried.params, {n: b / optimizer.momentum for n, b in carried.momentum.items()})
+            carried = Adjoint(carried.params, {"momentum": scaled(1 / optimizer.momentum, carried.slots["momentum"])})
         return g_bar, carried
 
     def replayed(self, run: Run, trajectory: Trajectory, position: int, final: StudentState) -> Step:

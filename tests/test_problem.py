@@ -57,7 +57,7 @@ def test_one_seed_gives_one_student_bit_for_bit_and_another_seed_another() -> No
     again = random_problem(student=restless()).init_student(7)
     assert same_tensors((first.params, first.buffers), (again.params, again.buffers))
     assert not same_tensors(first.params, problem.init_student(8).params)
-    assert first.momentum is None
+    assert first.slots == {}
 
 
 def test_teacher_and_student_of_one_seed_do_not_share_their_draws() -> None:
@@ -521,9 +521,9 @@ def test_a_part_that_is_no_such_part_is_named_when_the_problem_is_made(parts: di
         dataclasses.replace(random_problem(), **parts)
 
 
-def test_a_state_for_replay_carries_no_momentum() -> None:
+def test_a_state_without_slots_carries_no_momentum() -> None:
     problem = random_problem()
     final = train_student(Rollout(problem, general_theta(problem), horizon=2))
-    assert final.momentum is not None and set(final.momentum) == set(final.params)
-    kept: StudentState = final.to_replay()
-    assert kept.momentum is None and same_tensors(kept.params, final.params)
+    assert set(final.slots) == {"momentum"} and set(final.slots["momentum"]) == set(final.params)
+    kept: StudentState = final.without_slots()
+    assert kept.slots == {} and same_tensors(kept.params, final.params)

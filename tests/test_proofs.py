@@ -79,7 +79,8 @@ def test_a_step_function_restarted_in_the_middle_goes_on_as_torch_optim_does(mod
     generator = torch.Generator().manual_seed(0)
     start = {name: torch.randn(5, generator=generator, dtype=torch.float64) for name in ("a", "b")}
     gradients = [{name: torch.randn(5, generator=generator, dtype=torch.float64) for name in start} for _ in range(50)]
-    params, momentum = start, None
+    params: dict[str, Tensor] = start
+    slots: dict[str, dict[str, Tensor]] = {}
     theirs = {name: nn.Parameter(tensor.clone()) for name, tensor in start.items()}
     torch_sgd = _torch_sgd(own, theirs)
     for index, gradient in enumerate(gradients):
@@ -88,7 +89,7 @@ def test_a_step_function_restarted_in_the_middle_goes_on_as_torch_optim_does(mod
             state, torch_sgd = torch_sgd.state_dict(), _torch_sgd(own, theirs)
             torch_sgd.load_state_dict(state)
         lr = own.lr_at(index, 50)
-        params, momentum = own.step(params, gradient, momentum, lr)
+        params, slots = own.step(params, gradient, slots, index=index, lr=lr)
         torch_sgd.param_groups[0]["lr"] = lr
         for name, param in theirs.items():
             param.grad = gradient[name].clone()

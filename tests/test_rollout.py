@@ -54,7 +54,7 @@ def test_recorded_steps_take_the_student_to_the_same_end_bit_for_bit() -> None:
     fresh = run_of(problem, horizon=6, seed=2)
     final = train_student(fresh)
     replayed = train_student(run_of(problem, steps=fresh.steps, seed=2))
-    assert same_tensors(replayed.params, final.params) and same_tensors(replayed.momentum, final.momentum)
+    assert same_tensors(replayed.params, final.params) and same_tensors(replayed.slots, final.slots)
 
 
 def test_a_replay_draws_no_batch_and_measures_no_features() -> None:

@@ -11,8 +11,9 @@ import l2t_bench as l2t
 from l2t_bench.errors import Diverged, UserError
 from l2t_bench.losses.image import cross_entropy
 from l2t_bench.modules import module_at, same_tensors
-from l2t_bench.optimizers import SGD, TensorDict
+from l2t_bench.optimizers import SGD
 from l2t_bench.problem import TeachingProblem
+from l2t_bench.tensors import TensorDict
 from l2t_bench.training import (
     SeedRange,
     Selection,

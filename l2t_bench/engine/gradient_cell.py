@@ -10,11 +10,11 @@ from l2t_bench.data.checksums import data_checksums
 from l2t_bench.engine.cell import Cell
 from l2t_bench.engine.recorder import Recorder
 from l2t_bench.gradient import Cost, Refused, TeacherGradient, TeacherGradientBackend
-from l2t_bench.optimizers import Tensors
 from l2t_bench.peaks import PhasePeak
 from l2t_bench.problem import TeachingProblem
 from l2t_bench.registry import build_problem, load_backend
 from l2t_bench.resident import release_free_memory, whole_pages
+from l2t_bench.tensors import Tensors
 from l2t_bench.verification.samples import general_theta
 
 _WARM_UP = 5  # steps: enough to load every kernel that the run needs

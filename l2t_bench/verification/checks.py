@@ -11,8 +11,8 @@ from torch import Tensor
 
 from l2t_bench.gradient import Exactness, TeacherGradient, TeacherGradientBackend
 from l2t_bench.modules import mix_seeds, same_tensors
-from l2t_bench.optimizers import TensorDict, Tensors
 from l2t_bench.problem import Step, TeachingProblem
+from l2t_bench.tensors import TensorDict, Tensors
 from l2t_bench.verification import numeric
 from l2t_bench.verification.samples import Quadratic
 

@@ -15,9 +15,10 @@ from l2t_bench.backend import Backend
 from l2t_bench.errors import Refused, UserError
 from l2t_bench.gradient import Exactness, TeacherGradientBackend
 from l2t_bench.names import describe_options
-from l2t_bench.optimizers import SGD, TensorDict, linear_decay
+from l2t_bench.optimizers import SGD, linear_decay
 from l2t_bench.problem import TeachingProblem
 from l2t_bench.registry import build_problem, list_backends, load_backend
+from l2t_bench.tensors import TensorDict
 from l2t_bench.verification import checks
 from l2t_bench.verification.checks import Check, Outcome, Subject
 from l2t_bench.verification.reference import check_reference

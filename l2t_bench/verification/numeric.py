@@ -3,11 +3,10 @@
 None of them shares code with a backend's reverse pass.
 """
 
-import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -15,9 +14,11 @@ from torch import Tensor
 from l2t_bench.batches import Batch
 from l2t_bench.errors import UserError
 from l2t_bench.modules import module_at
-from l2t_bench.optimizers import SGD, TensorDict, Tensors
+from l2t_bench.optimizers import SGD
 from l2t_bench.problem import Step, StudentState, TeachingProblem, example_count
-from l2t_bench.rollout import loss_gradients
+from l2t_bench.rollout import student_step
+from l2t_bench.second_order import quiet_forward_mode
+from l2t_bench.tensors import TensorDict, Tensors, zeros_like
 
 ThetaAt = Callable[[int], Tensors]
 """The teacher's parameters that step t is taken under."""
@@ -44,7 +45,7 @@ class RecordedRun:
         history = [state]
         for step in self.steps:
             state = _student_step(self.problem, state, self.theta, step)
-            history.append(state.to_replay())
+            history.append(state.without_slots())
         return tuple(history)
 
     @cached_property
@@ -73,14 +74,9 @@ def replay(run: RecordedRun, theta_at: ThetaAt) -> StudentState:
 
 
 def _student_step(problem: TeachingProblem, state: StudentState, theta: Tensors, step: Step) -> StudentState:
-    params = {name: param.detach().requires_grad_() for name, param in state.params.items()}
     with torch.no_grad():
         phi = problem.phi(theta, step.features)
-    loss, buffers = problem.train_loss(params, state.buffers, phi, step)
-    gradients = loss_gradients(loss, params)
-    with torch.no_grad():
-        updated, momentum = problem.optimizer.step(state.params, gradients, state.momentum, step.lr)
-    return StudentState(updated, buffers, momentum)
+    return student_step(problem, state, step, phi)[0]
 
 
 def objective(run: RecordedRun, state: StudentState) -> float:
@@ -151,9 +147,8 @@ def forward_probe(run: RecordedRun, direction: Tensors) -> float:
     """dM~ along ``direction`` by one forward-mode pass through the whole run: forward-over-reverse, O(1) memory."""
     problem = run.problem
     primal = _Carried(problem.init_student(run.seed).params, {})
-    tangent = _Carried({name: torch.zeros_like(param) for name, param in primal.params.items()}, {})
-    with warnings.catch_warnings():  # torch makes its own forward-mode rules by its own deprecated torch.jit.script
-        warnings.filterwarnings("ignore", r"`torch\.jit")
+    tangent = _Carried(zeros_like(primal.params), {})
+    with quiet_forward_mode():
         for step, buffers in zip(run.steps, run.buffers, strict=False):
             primal, tangent = _tangent_step(run, direction, (step, buffers), primal, tangent)
         slope = 0.0
@@ -171,7 +166,7 @@ class _Carried(NamedTuple):
     """What a student's step takes from the one before, or its tangent."""
 
     params: TensorDict
-    momentum: TensorDict
+    slots: dict[str, TensorDict]
 
 
 def _tangent_step(
@@ -183,10 +178,9 @@ def _tangent_step(
     def loss_of(params: TensorDict, theta: TensorDict) -> Tensor:
         return problem.train_loss(params, buffers, problem.phi(theta, step.features), step)[0]
 
-    def step_map(params: TensorDict, momentum: TensorDict, theta: TensorDict) -> tuple[TensorDict, TensorDict]:
+    def step_map(params: TensorDict, slots: dict[str, TensorDict], theta: TensorDict) -> tuple[TensorDict, Any]:
         gradients = torch.func.grad(loss_of)(params, theta)
-        updated, after = problem.optimizer.step(params, gradients, momentum or None, step.lr)
-        return updated, after or {}
+        return problem.optimizer.step(params, gradients, slots, index=step.index, lr=step.lr)
 
     primals, tangents = (*primal, dict(run.theta)), (*tangent, dict(direction))
     after, slopes = torch.func.jvp(step_map, primals, tangents)  # type: ignore[misc]  # three only with has_aux

@@ -24,12 +24,13 @@ from l2t_bench.errors import L2TError
 from l2t_bench.gradient import TeacherGradientBackend
 from l2t_bench.losses.dynamic import bilinear_sigmoid
 from l2t_bench.objectives import ExpectedAccuracy
-from l2t_bench.optimizers import SGD, TensorDict
+from l2t_bench.optimizers import SGD
 from l2t_bench.problem import Step, TeachingProblem, forward_seed
 from l2t_bench.registry import build_problem, load_backend
 from l2t_bench.students.lenet import LeNet
 from l2t_bench.students.mlp import MLP
 from l2t_bench.teachers import AttentionTeacher
+from l2t_bench.tensors import TensorDict
 from l2t_bench.verification.checks import Check, held_to, relative_error
 from l2t_bench.verification.samples import general_theta, random_problem
 

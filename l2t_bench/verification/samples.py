@@ -6,9 +6,10 @@ from torch import Tensor, nn
 from l2t_bench.losses.dynamic import bilinear_sigmoid
 from l2t_bench.modules import mix_seeds
 from l2t_bench.objectives import ExpectedAccuracy
-from l2t_bench.optimizers import SGD, Optimizer, TensorDict
+from l2t_bench.optimizers import SGD, Optimizer
 from l2t_bench.problem import TeachingProblem
 from l2t_bench.teachers import AttentionTeacher
+from l2t_bench.tensors import TensorDict
 
 _INPUTS, _CLASSES, _BATCH = 6, 4, 8
 

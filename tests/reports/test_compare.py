@@ -7,13 +7,13 @@ from typing import Any
 
 import pandas as pd
 import pytest
+
+from l2t_bench.errors import UserError
 from l2t_bench.reports.compare import Comparison, compare
 from l2t_bench.reports.comparison_tables import tables
 from l2t_bench.reports.conditions import parse_condition, tripped
 from l2t_bench.reports.load import Run
 from l2t_bench.reports.table import markdown
-
-from l2t_bench.errors import UserError
 
 MACHINE = {"cpu": "A", "gpu": None, "cores": 2, "threads": 1, "platform": "Linux"}
 STEADY = [1.0, 1.1, 0.9, 1.0, 1.05]

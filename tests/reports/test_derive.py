@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+
 from l2t_bench.reports import derive
 from l2t_bench.reports.derive import compare_gradients
 from l2t_bench.reports.load import load_run

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+
 from l2t_bench.reports import gradient_figures, marks, teaching_figures
 from l2t_bench.reports.derive import Results, analyse
 from l2t_bench.reports.figures import draw

@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from l2t_bench.reports import load
-from l2t_bench.reports.load import load_run
 
 from l2t_bench.errors import UserError
+from l2t_bench.reports import load
+from l2t_bench.reports.load import load_run
 
 
 def edit(file: Path, change: Any) -> None:

@@ -12,12 +12,12 @@ from typing import Any
 
 import pandas as pd
 import pytest
+
+from l2t_bench.errors import UserError
 from l2t_bench.reports import panels
 from l2t_bench.reports.derive import analyse
 from l2t_bench.reports.load import load_run
 from l2t_bench.reports.page import moment, write_csv, write_report
-
-from l2t_bench.errors import UserError
 
 VOID = {"meta", "link", "br", "wbr"}
 

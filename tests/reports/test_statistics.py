@@ -8,10 +8,10 @@ import numpy as np
 import pandas as pd
 import pytest
 import scipy.stats
-from l2t_bench.reports import derive, statistics
-from l2t_bench.reports.statistics import TOO_SMALL, UNDECIDED
 
 from l2t_bench.errors import UserError
+from l2t_bench.reports import derive, statistics
+from l2t_bench.reports.statistics import TOO_SMALL, UNDECIDED
 
 INTERVAL = ["value", "low", "high", "n"]
 SECONDS = [1.3, 0.7, 2.9, 1.1, 1.6, 0.4, 2.2]

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 from l2t_bench.reports import formats, text
 from l2t_bench.reports.derive import analyse
 from l2t_bench.reports.load import load_run

@@ -1,0 +1,117 @@
+"""The health of an adjoint: how |w_bar_t| goes from omega_T back to omega_0, and where it explodes or dies.
+
+A teacher gradient whose adjoint has grown by orders of magnitude on its way back is the derivative of a chaotic run: it
+is right, and of no use to a teacher.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from l2t_bench.tensors import Tensors, norm
+
+_SPAN = 10  # steps over which growth is judged: a single step may kick without harm
+EXPLOSION = 2.0
+"""Growth per step, over ten steps in a row, that counts as an explosion: a thousandfold."""
+DEATH = 1e-7
+"""Share of |w_bar_T| below which nothing more reaches theta in float32."""
+
+
+@dataclass(frozen=True)
+class AdjointHealth:
+    """|w_bar_t| for t = ``first`` ... T: how far a small change of omega_t moves M~."""
+
+    first: int
+    norms: tuple[float, ...]
+
+    @property
+    def exploded_at(self) -> int | None:
+        """The latest step t, met first on the way back, where the norm has grown by ``EXPLOSION`` per step."""
+        span = min(_SPAN, len(self.norms) - 1)
+        for index in range(len(self.norms) - 1 - span, -1, -1):
+            after, before = self.norms[index + span], self.norms[index]
+            if span and after > 0 and before > after * EXPLOSION**span:
+                return self.first + index
+        return None
+
+    @property
+    def died_at(self) -> int | None:
+        """The latest step t whose norm is below ``DEATH`` of that at T."""
+        for index in range(len(self.norms) - 1, -1, -1):
+            if self.norms[index] < DEATH * self.norms[-1]:
+                return self.first + index
+        return None
+
+    @property
+    def growth(self) -> float:
+        """The norm at the earliest step over that at T; not a number where the latter is zero."""
+        return self.norms[0] / self.norms[-1] if self.norms[-1] > 0 else math.nan
+
+    @property
+    def warning(self) -> str:
+        """What is wrong with the adjoint, in a sentence; empty where nothing is."""
+        if (step := self.exploded_at) is not None:
+            return (
+                f"the adjoint explodes at step {step} (more than {EXPLOSION:g} times per step over {_SPAN} steps): let "
+                "the student's lr decay to zero (l2t.linear_decay), lower it, or clip the teacher gradient"
+            )
+        if (step := self.died_at) is not None:
+            return f"the adjoint dies at step {step}: what theta does before it no longer reaches the objective"
+        return ""
+
+    def sampled(self, points: int = 64) -> list[tuple[int, float]]:
+        """(t, norm) at about so many steps, the first and the last among them."""
+        last = len(self.norms) - 1
+        at = sorted({round(index * last / max(1, points - 1)) for index in range(points)})
+        return [(self.first + index, self.norms[index]) for index in at]
+
+
+class AdjointWatch:
+    """Collects |w_bar_t| on the way back without a wait for the device at each step.
+
+    A hand-written recursion calls ``see``; an unrolled graph has ``hook`` put on the parameters of each step.
+    """
+
+    def __init__(self) -> None:
+        self._known: dict[int, float] = {}
+        self._norms: dict[int, Tensor] = {}
+        self._squares: dict[int, list[Tensor]] = {}
+
+    def see(self, index: int, w_bar: Tensors) -> None:
+        """w_bar is the adjoint of omega_``index``; a second look at the same step changes nothing."""
+        if index not in self._known and index not in self._norms:
+            self._norms[index] = norm(w_bar)
+
+    def hook(self, index: int, params: Tensors) -> None:
+        """Take the norm of the derivative by ``params`` when autograd comes by; nothing else is kept of it."""
+        squares = self._squares.setdefault(index, [])
+        for param in params.values():
+            if param.requires_grad:
+                param.register_hook(lambda gradient: squares.append(gradient.detach().square().sum()))  # type: ignore[no-untyped-call]
+
+    def norms(self) -> Mapping[int, float]:
+        """Step -> norm of what has been seen so far, in the order of the steps; waits for the device."""
+        found = {index: torch.stack(parts).sum().sqrt() for index, parts in self._squares.items() if parts}
+        found |= self._norms
+        if found:
+            self._known |= dict(zip(found, torch.stack(list(found.values())).tolist(), strict=True))
+            self._norms, self._squares = {}, {}
+        return dict(sorted(self._known.items()))
+
+    def health(self) -> AdjointHealth | None:
+        """``None`` where nothing was seen."""
+        norms = self.norms()
+        return AdjointHealth(min(norms), tuple(norms.values())) if norms else None
+
+
+def first_not_finite(norms: Mapping[int, float]) -> int | None:
+    """The latest step, met first on the way back, whose norm is not finite."""
+    return max((index for index, value in norms.items() if not math.isfinite(value)), default=None)
+
+
+def history(norms: Mapping[int, float], limit: int = 50) -> Sequence[float]:
+    """The norms on the way back, the last ``limit`` of them."""
+    return [value for _, value in sorted(norms.items(), reverse=True)][-limit:]

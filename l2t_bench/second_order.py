@@ -1,0 +1,128 @@
+"""One step's second derivatives of the loss, as products with a vector, by two modes of differentiation.
+
+Reverse-over-reverse and forward-over-reverse are right for every layer; reverse-over-forward is silently wrong for
+normalisation layers in torch, and is not offered.
+"""
+
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import cached_property
+from types import MappingProxyType
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from l2t_bench.modules import map_tensors, tensor_leaves
+from l2t_bench.problem import Step, StudentState, TeachingProblem
+from l2t_bench.rollout import loss_gradients
+from l2t_bench.tensors import TensorDict, Tensors, detached
+
+
+class SecondOrder(Protocol):
+    """A step at its state: loss and gradient, and the products of its second derivatives with a vector g_bar."""
+
+    @property
+    def loss(self) -> Tensor: ...
+
+    @property
+    def buffers(self) -> TensorDict:
+        """After the step."""
+
+    @property
+    def gradients(self) -> TensorDict:
+        """dL/domega by parameter name, a constant."""
+
+    def products(self, g_bar: Tensors) -> tuple[TensorDict, list[Tensor]]:
+        """[d2L/domega2] g_bar by parameter name, [d2L/dphi domega] g_bar by phi's leaves. Call it once."""
+
+
+class StepGraph:
+    """Reverse-over-reverse: the graph of dL/domega, differentiated once more. ``phi`` holds leaves."""
+
+    def __init__(self, problem: TeachingProblem, state: StudentState, step: Step, phi: Any) -> None:
+        self._params = {name: param.detach().requires_grad_() for name, param in state.params.items()}
+        self._leaves = tensor_leaves(phi)
+        with torch.enable_grad():
+            loss, self.buffers = problem.train_loss(self._params, state.buffers, phi, step)
+            self._graph = loss_gradients(loss, self._params, create_graph=True)
+        self.loss = loss.detach()
+
+    @property
+    def gradients(self) -> TensorDict:
+        return detached(self._graph)
+
+    def products(self, g_bar: Tensors) -> tuple[TensorDict, list[Tensor]]:
+        inputs = [*self._params.values(), *self._leaves]
+        reached = [name for name, gradient in self._graph.items() if gradient.requires_grad]
+        if not reached:  # a loss linear in everything has no second derivative
+            found: tuple[Tensor, ...] = tuple(torch.zeros_like(tensor) for tensor in inputs)
+        else:
+            outputs, vectors = [self._graph[name] for name in reached], [g_bar[name] for name in reached]
+            found = torch.autograd.grad(outputs, inputs, vectors, allow_unused=True, materialize_grads=True)
+        return dict(zip(self._params, found, strict=False)), list(found[len(self._params) :])
+
+
+class ForwardOverReverse:
+    """Forward-over-reverse: one Jacobian-vector product through the function that gives dL/d(omega, phi)."""
+
+    def __init__(self, problem: TeachingProblem, state: StudentState, step: Step, phi: Any) -> None:
+        self._problem, self._state, self._step = problem, state, step
+        self._params, self._phi = detached(state.params), phi
+
+    @property
+    def loss(self) -> Tensor:
+        loss: Tensor = self._first[1][0]
+        return loss
+
+    @property
+    def buffers(self) -> TensorDict:
+        buffers: TensorDict = self._first[1][1]
+        return buffers
+
+    @property
+    def gradients(self) -> TensorDict:
+        gradients: TensorDict = self._first[0][0]
+        return gradients
+
+    def products(self, g_bar: Tensors) -> tuple[TensorDict, list[Tensor]]:
+        at = self._params, _plain(self._phi)
+        along = dict(g_bar), _filled(self._phi, [torch.zeros_like(leaf) for leaf in tensor_leaves(self._phi)])
+        with quiet_forward_mode():
+            found, tangents, aux = torch.func.jvp(self._gradient, at, along, has_aux=True)  # type: ignore[misc]
+        self.__dict__.setdefault("_first", (found, aux))
+        return tangents[0], tensor_leaves(tangents[1])
+
+    @cached_property
+    def _first(self) -> tuple[Any, Any]:
+        return self._gradient(self._params, _plain(self._phi))
+
+    def _gradient(self, params: TensorDict, phi: Any) -> tuple[Any, Any]:
+        def loss_of(params: TensorDict, phi: Any) -> tuple[Tensor, Any]:
+            loss, buffers = self._problem.train_loss(params, self._state.buffers, phi, self._step)
+            return loss, (loss.detach(), buffers)
+
+        return torch.func.grad(loss_of, argnums=(0, 1), has_aux=True)(params, phi)  # type: ignore[no-any-return]
+
+
+Maker = Callable[[TeachingProblem, StudentState, Step, Any], SecondOrder]
+MODES: Mapping[str, Maker] = MappingProxyType({"ror": StepGraph, "for": ForwardOverReverse})
+
+
+@contextmanager
+def quiet_forward_mode() -> Iterator[None]:
+    """torch makes its own forward-mode rules by its own deprecated torch.jit.script, and warns of it."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", r"`torch\.jit")
+        yield
+
+
+def _plain(phi: Any) -> Any:
+    return _filled(phi, [leaf.detach() for leaf in tensor_leaves(phi)])
+
+
+def _filled(tree: Any, leaves: list[Tensor]) -> Any:
+    """``tree`` with its tensors replaced, in order."""
+    remaining = iter(leaves)
+    return map_tensors(lambda _: next(remaining), tree)

@@ -1,0 +1,126 @@
+"""The contract of a store: it sees a student's run go forward, and gives its steps back, the last one first."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import ClassVar, Self
+
+from l2t_bench.adjoint import Visit
+from l2t_bench.measure import Meter
+from l2t_bench.problem import Step, StudentState
+from l2t_bench.rollout import Rollout, plain_step, student_step
+from l2t_bench.tensors import size_in_bytes
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What a reverse pass wants back: the steps ``first`` ... ``horizon`` - 1, their states with slots or without."""
+
+    horizon: int
+    first: int = 0
+    slots: bool = False
+
+    @property
+    def steps(self) -> int:
+        return self.horizon - self.first
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """Bytes of one state's parts."""
+
+    params: int
+    buffers: int
+    slots: int
+
+    @property
+    def snapshot(self) -> int:
+        """A state from which training can go on."""
+        return self.params + self.buffers + self.slots
+
+    def visited(self, wanted: Wanted) -> int:
+        """A state as the reverse pass wants it."""
+        return self.snapshot if wanted.slots else self.params + self.buffers
+
+
+@dataclass(frozen=True)
+class Law:
+    """What a store will take: bytes held at the largest, in memory and on disk, and steps taken once more."""
+
+    bytes: int
+    recomputed: int = 0
+    disk_bytes: int = 0
+
+
+@dataclass(frozen=True)
+class Room:
+    """What a store may take: ``bytes`` of memory, a number of ``snapshots``, a ``directory``; ``None``: as it likes."""
+
+    bytes: int | None = None
+    snapshots: int | None = None
+    directory: str | None = None
+
+
+class Store(ABC):
+    """One run's trajectory: ``begin`` and ``advance`` on the way forward, ``backwards`` on the way back, ``close``.
+
+    A store that keeps part of the run takes the steps between once more from the nearest kept state: the same
+    function of the same arguments, and so bit for bit the same states (where it ``replays_exactly``).
+    """
+
+    name: ClassVar[str]
+    reads: ClassVar[tuple[str, ...]] = ()
+    """The fields of ``Room`` that mean something to it."""
+    exact_rollout: ClassVar[bool] = True
+    """Whether the run is plain training; else the store trains a neighbour of it, and says so."""
+
+    def __init__(self, rollout: Rollout, meter: Meter, wanted: Wanted, room: Room) -> None:
+        self.rollout, self.meter, self.wanted, self.room = rollout, meter, wanted, room
+
+    @classmethod
+    @abstractmethod
+    def law(cls, wanted: Wanted, sizes: Sizes, room: Room) -> Law:
+        """What the store will take for such a run, before it is run."""
+
+    def begin(self, state: StudentState) -> StudentState:
+        """omega_0 as the run is to start from."""
+        return state
+
+    def advance(self, step: Step, state: StudentState) -> StudentState:
+        """Take ``step`` from ``state``, keeping what the way back will need; the state after it."""
+        if step.index >= self.wanted.first:
+            self.keep(step, state)
+        return plain_step(self.rollout, state, step, self.rollout.phi(step))
+
+    def keep(self, step: Step, state: StudentState) -> None:
+        """Keep what is needed of a wanted step and the state that it starts from."""
+        raise NotImplementedError
+
+    @abstractmethod
+    def backwards(self) -> Iterator[Visit]:
+        """The wanted steps, the last one first. Frees what has been visited. Call it once."""
+
+    def close(self) -> None:  # noqa: B027 (most stores leave nothing)
+        """Give back what outlives the object, such as files. Called on success and on error."""
+
+    def again(self, step: Step, state: StudentState) -> StudentState:
+        """Take a step of the run once more."""
+        after, _ = student_step(self.rollout.problem, state, step, self.rollout.phi(step))
+        self.meter.count(recomputed_steps=1)
+        return after
+
+    def visited(self, state: StudentState) -> StudentState:
+        """``state`` as the reverse pass wants it."""
+        return state if self.wanted.slots else state.without_slots()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def sizes_of(rollout_state: StudentState, slot_names: tuple[str, ...]) -> Sizes:
+    """The sizes of a problem's states, from its first one."""
+    params = size_in_bytes([rollout_state.params])
+    return Sizes(params, size_in_bytes([rollout_state.buffers]), params * len(slot_names))

@@ -1,0 +1,95 @@
+"""Stores that keep states in the device's memory: every one, or those at the beginnings of segments."""
+
+import math
+from collections.abc import Iterator
+from itertools import pairwise
+
+from l2t_bench.adjoint import Visit
+from l2t_bench.measure import Meter
+from l2t_bench.problem import Step, StudentState
+from l2t_bench.rollout import Rollout
+from l2t_bench.stores.contract import Law, Room, Sizes, Store, Wanted
+
+
+class KeepAll(Store):
+    """``all``: every omega_t. Memory T*P, no step is taken twice."""
+
+    name = "all"
+
+    def __init__(self, rollout: Rollout, meter: Meter, wanted: Wanted, room: Room) -> None:
+        super().__init__(rollout, meter, wanted, room)
+        self._visits: list[Visit] = []
+
+    @classmethod
+    def law(cls, wanted: Wanted, sizes: Sizes, room: Room) -> Law:
+        del room
+        return Law(wanted.steps * sizes.visited(wanted))
+
+    def keep(self, step: Step, state: StudentState) -> None:
+        self._visits.append(Visit(step, self.visited(state)))
+
+    def backwards(self) -> Iterator[Visit]:
+        while self._visits:
+            yield self._visits.pop()
+
+
+class Segments(Store):
+    """``sqrt``: a snapshot each k steps, k of about the square root of the horizon; every step is taken twice.
+
+    Memory (s*ceil(T/k) + k)*P, s states' worth in a snapshot: at its least for k = sqrt(s*T). The last segment is kept
+    on the way forward and needs no second time.
+    """
+
+    name = "sqrt"
+
+    def __init__(self, rollout: Rollout, meter: Meter, wanted: Wanted, room: Room) -> None:
+        super().__init__(rollout, meter, wanted, room)
+        self._length = segment_length(wanted, len(rollout.problem.optimizer.slot_names))
+        self._snapshots: list[StudentState] = []
+        self._steps: list[Step] = []
+        self._segment: list[Visit] = []
+
+    @classmethod
+    def law(cls, wanted: Wanted, sizes: Sizes, room: Room) -> Law:
+        del room
+        length = segment_length(wanted, sizes.slots // max(1, sizes.params))
+        segments = math.ceil(wanted.steps / length)
+        last = wanted.steps - (segments - 1) * length
+        # While a segment is visited the snapshots up to its own are held, and its states, the first of which is one.
+        at_end = segments * sizes.snapshot + (last - 1) * sizes.visited(wanted)
+        before = (segments - 1) * sizes.snapshot + (length - 1) * sizes.visited(wanted) if segments > 1 else 0
+        # The kept states of the last full segment are there still when the last snapshot is taken.
+        return Law(max(at_end, before), recomputed=wanted.steps - last)
+
+    def keep(self, step: Step, state: StudentState) -> None:
+        if (step.index - self.wanted.first) % self._length == 0:
+            self._snapshots.append(state)
+            self._segment = []
+        self._steps.append(step)
+        self._segment.append(Visit(step, self.visited(state)))
+
+    def backwards(self) -> Iterator[Visit]:
+        while self._snapshots:
+            state = self._snapshots.pop()
+            segment, self._segment = self._segment, []
+            if not segment:
+                segment = self._again(state, self._steps[len(self._snapshots) * self._length :])
+            del self._steps[len(self._snapshots) * self._length :]
+            del state
+            while segment:
+                yield segment.pop()
+
+    def _again(self, state: StudentState, steps: list[Step]) -> list[Visit]:
+        segment = [Visit(steps[0], self.visited(state))]
+        for taken, step in pairwise(steps):
+            state = self.again(taken, state)
+            segment.append(Visit(step, self.visited(state)))
+        return segment
+
+
+def segment_length(wanted: Wanted, slots: int) -> int:
+    """The k that makes (s*ceil(T/k) + k) least, s = 1 + ``slots`` states in a snapshot, 1 or s in a segment's state."""
+    snapshot, visited = 1 + slots, 1 + slots if wanted.slots else 1
+    around = math.sqrt(snapshot * wanted.steps / visited)
+    lengths = range(max(1, math.floor(around / 2)), min(wanted.steps, math.ceil(2 * around)) + 1)
+    return min(lengths, key=lambda k: snapshot * math.ceil(wanted.steps / k) + k * visited)

@@ -1,0 +1,55 @@
+"""Arithmetic on dicts of tensors that share their keys."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from l2t_bench.modules import tensor_leaves
+
+Tensors = Mapping[str, Tensor]
+TensorDict = dict[str, Tensor]
+
+
+def zeros_like(tensors: Tensors) -> TensorDict:
+    return {name: torch.zeros_like(tensor) for name, tensor in tensors.items()}
+
+
+def added(left: Tensors, right: Tensors) -> TensorDict:
+    """left + right, by the keys of ``left``."""
+    return {name: tensor + right[name] for name, tensor in left.items()}
+
+
+def scaled(factor: float | Tensor, tensors: Tensors) -> TensorDict:
+    return {name: factor * tensor for name, tensor in tensors.items()}
+
+
+def detached(tensors: Tensors) -> TensorDict:
+    return {name: tensor.detach() for name, tensor in tensors.items()}
+
+
+def norm(tensors: Tensors) -> Tensor:
+    """The Euclidean norm of all entries together, a 0-dimensional tensor: nothing waits for the device."""
+    total: Tensor = torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(t) for t in tensors.values()]))
+    return total
+
+
+def global_norm(tensors: Tensors) -> float:
+    """The Euclidean norm of all entries together."""
+    return float(norm(tensors))
+
+
+def inner(left: Tensors, right: Tensors) -> Tensor:
+    """<left, right> over all entries together, by the keys of ``left``; a 0-dimensional tensor."""
+    return torch.stack([(tensor * right[name]).sum() for name, tensor in left.items()]).sum()
+
+
+def mean_of(many: Sequence[Tensors]) -> TensorDict:
+    """The entrywise mean of several dicts."""
+    return {name: torch.stack([each[name] for each in many]).mean(0) for name in many[0]}
+
+
+def size_in_bytes(trees: Iterable[Any]) -> int:
+    """Bytes of all tensors in these trees, each storage as far as the tensor reaches."""
+    return sum(leaf.numel() * leaf.element_size() for tree in trees for leaf in tensor_leaves(tree))
