@@ -4,6 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
+from functools import partial
 from typing import ClassVar
 
 import torch
@@ -55,6 +56,7 @@ class Run:
     @contextmanager
     def reverse(self) -> Iterator[None]:
         """The phase from w_bar back to theta."""
+        self.watch.start()
         with self.meter.phase("reverse"):
             yield
 
@@ -96,6 +98,10 @@ class Backend(ABC):
         """How memory and the time of the reverse pass grow with the horizon (see ``prediction``)."""
         del problem
         return Scaling(steps_back=horizon)
+
+    def variants(self) -> tuple["Backend", ...]:
+        """The method with each way of holding its run: they give the same gradient for different memory and time."""
+        return (self,)
 
     def supports(self, problem: TeachingProblem, horizon: int) -> Supported | Refused:
         """The contract's; none of the methods here depends on the horizon."""
@@ -164,7 +170,7 @@ class Backend(ABC):
         )
 
     def predict(self, problem: TeachingProblem, horizon: int) -> Prediction:
-        return predict(self, problem, horizon, lambda steps: self.scaling(problem, steps))
+        return predict(self, problem, horizon, partial(self.scaling, problem))
 
     def __str__(self) -> str:
         """The name with the options that differ from their defaults: ``truncated[window=5]``."""

@@ -76,9 +76,14 @@ class AdjointWatch:
     """
 
     def __init__(self) -> None:
+        self._on_the_way_back = False
         self._known: dict[int, float] = {}
         self._norms: dict[int, Tensor] = {}
         self._squares: dict[int, list[Tensor]] = {}
+
+    def start(self) -> None:
+        """The way back begins."""
+        self._on_the_way_back = True
 
     def see(self, index: int, w_bar: Tensors) -> None:
         """w_bar is the adjoint of omega_``index``; a second look at the same step changes nothing."""
@@ -86,11 +91,19 @@ class AdjointWatch:
             self._norms[index] = norm(w_bar)
 
     def hook(self, index: int, params: Tensors) -> None:
-        """Take the norm of the derivative by ``params`` when autograd comes by; nothing else is kept of it."""
+        """Take the norm of the derivative by ``params`` when autograd comes by after ``start``; nothing else is kept.
+
+        Before that it is the student's own gradient that comes by.
+        """
         squares = self._squares.setdefault(index, [])
+
+        def note(gradient: Tensor) -> None:
+            if self._on_the_way_back:
+                squares.append(gradient.detach().square().sum())
+
         for param in params.values():
             if param.requires_grad:
-                param.register_hook(lambda gradient: squares.append(gradient.detach().square().sum()))  # type: ignore[no-untyped-call]
+                param.register_hook(note)  # type: ignore[no-untyped-call]
 
     def norms(self) -> Mapping[int, float]:
         """Step -> norm of what has been seen so far, in the order of the steps; waits for the device."""

@@ -37,27 +37,44 @@ def predict(backend: TeacherGradientBackend, problem: TeachingProblem, horizon: 
     if isinstance(verdict, Refused):
         raise verdict
     theta = problem.init_teacher(0)
-    horizons = [min(steps, horizon) for steps in (_SHORT, _LONG)]
-    with whole_pages():  # memory first, times after it
-        backend.teacher_gradient(problem, theta, horizon=horizons[0])
-        sizes = [_bytes(backend, problem, theta, steps) for steps in horizons]
+    horizons = _short(horizon)
+    peak = bytes_at(backend, problem, horizon, growth)  # memory first, times after it
     costs = [_quickest(backend, problem, theta, steps) for steps in horizons]
     if horizon <= _LONG:
-        return Prediction(sizes[-1], costs[-1].seconds)
-    scalings = [growth(steps) for steps in (*horizons, horizon)]
-    return Prediction(
-        _bytes_at(scalings, sizes, horizon * _record_bytes(problem)), _seconds_at(scalings, costs, horizon)
-    )
+        return Prediction(peak, costs[-1].seconds)
+    return Prediction(peak, _seconds_at([growth(steps) for steps in (*horizons, horizon)], costs, horizon))
 
 
-def _bytes_at(scalings: Sequence[Scaling], sizes: Sequence[int], records: int) -> int:
-    """What the law says, on top of what the short runs took beside it; without a law the line through them."""
-    *calibrated, wanted = scalings
-    if wanted.bytes is None:
-        kept = [scaling.steps_back for scaling in scalings]
-        return round(_line(kept, *sizes))
-    beside = [size - (scaling.bytes or 0) for size, scaling in zip(sizes, calibrated, strict=True)]
-    return wanted.bytes + max(0, *beside) + records
+def bytes_at(backend: TeacherGradientBackend, problem: TeachingProblem, horizon: int, growth: Growth) -> int:
+    """The peak above the start at ``horizon``: what the law says and what short runs take beside it.
+
+    Without a law, and at the short horizons themselves, the line through the short runs.
+    """
+    law = growth(horizon).bytes
+    if law is not None and horizon > _LONG:
+        return law + beside_law(backend, problem, growth) + horizon * _record_bytes(problem)
+    horizons = _short(horizon)
+    kept = [growth(steps).steps_back for steps in (*horizons, horizon)]
+    return round(_line(kept, *short_sizes(backend, problem, horizons)))
+
+
+def beside_law(backend: TeacherGradientBackend, problem: TeachingProblem, growth: Growth) -> int:
+    """What a method takes beside what its law counts: a step's graph, the dev pass, the features."""
+    horizons = _short(_LONG)
+    sizes = short_sizes(backend, problem, horizons)
+    return max(0, *(size - (growth(steps).bytes or 0) for size, steps in zip(sizes, horizons, strict=True)))
+
+
+def short_sizes(backend: TeacherGradientBackend, problem: TeachingProblem, horizons: Sequence[int]) -> list[int]:
+    """The peaks above the start of short runs, of the device where there is one, else of the host."""
+    theta = problem.init_teacher(0)
+    with whole_pages():
+        backend.teacher_gradient(problem, theta, horizon=horizons[0])
+        return [_bytes(backend, problem, theta, steps) for steps in horizons]
+
+
+def _short(horizon: int) -> list[int]:
+    return [min(steps, horizon) for steps in (_SHORT, _LONG)]
 
 
 def _seconds_at(scalings: Sequence[Scaling], costs: Sequence[Cost], horizon: int) -> float:
@@ -81,7 +98,6 @@ def _quickest(backend: TeacherGradientBackend, problem: TeachingProblem, theta: 
 
 
 def _bytes(backend: TeacherGradientBackend, problem: TeachingProblem, theta: TensorDict, horizon: int) -> int:
-    """The peak above the start, of the device where there is one, else of the host."""
     release_free_memory()
     cost = backend.teacher_gradient(problem, theta, horizon=horizon).cost
     return cost.device_bytes if cost.device_bytes is not None else cost.host_bytes or 0

@@ -7,6 +7,8 @@ from ctypes import CDLL
 from pathlib import Path
 
 _STATUS = Path("/proc/self/status")
+_MEMINFO = Path("/proc/meminfo")
+_CGROUP, _CGROUPS = Path("/proc/self/cgroup"), Path("/sys/fs/cgroup")
 _CLEAR_REFS = Path("/proc/self/clear_refs")
 _M_MMAP_THRESHOLD, _M_MMAP_MAX = -3, -4  # glibc's malloc.h
 _PAGE = 4096
@@ -33,6 +35,40 @@ def reset_peak_resident() -> None:
         _CLEAR_REFS.write_text("5")
     except OSError:
         return  # not Linux, or not allowed: peaks then count from the process's start
+
+
+def available_bytes() -> int | None:
+    """What this process could still take: of the machine's memory, and of its cgroup's limit where there is one."""
+    bounds = [bound for bound in (_machine_available(), _cgroup_available()) if bound is not None]
+    return min(bounds) if bounds else None
+
+
+def _machine_available() -> int | None:
+    try:
+        lines = _MEMINFO.read_text().splitlines()
+    except OSError:
+        return None
+    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")), None)
+
+
+def _cgroup_available() -> int | None:
+    """The limit of the process's own cgroup (version 2) less what is in use there; files in cache can be given up."""
+    try:
+        own = _CGROUP.read_text().splitlines()[0].removeprefix("0::").lstrip("/")
+        folder = _CGROUPS / own
+        limit = (folder / "memory.max").read_text().strip()
+        used = int((folder / "memory.current").read_text())
+        cached = next(
+            (
+                int(line.split()[1])
+                for line in (folder / "memory.stat").read_text().splitlines()
+                if line.startswith("file ")
+            ),
+            0,
+        )
+        return None if limit == "max" else max(0, int(limit) - used + cached)
+    except (OSError, ValueError, IndexError):
+        return None
 
 
 def release_free_memory() -> None:

@@ -2,8 +2,8 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, replace
+from typing import Any, Literal, cast
 
 from l2t_bench.adjoint import Swept, reverse_sweep
 from l2t_bench.backend import Backend, Run
@@ -50,6 +50,9 @@ class StoredRMD(Backend):
     def law(self, problem: TeachingProblem, horizon: int) -> Law:
         sizes = sizes_of(problem.init_student(0), problem.optimizer.slot_names)
         return STORES[self.store].law(self.wanted(problem, horizon), sizes, self.room)
+
+    def variants(self) -> tuple[Backend, ...]:
+        return tuple(replace(self, store=cast("Any", store)) for store in STORES)
 
     def scaling(self, problem: TeachingProblem, horizon: int) -> Scaling:
         law = self.law(problem, horizon)

@@ -73,6 +73,8 @@ class OuterStep:
     outer_step: int
     value: float
     gradient_norm: float  # of the mean over students, before clipping
+    noise: float | None  # standard error of that mean between students, as a norm; None for one student
+    moved: float  # |theta after - theta before|
     diverged: int  # students left out because they, or their adjoints, were not finite
     seconds: float  # of the teacher gradients
 
@@ -100,6 +102,7 @@ class TeacherTraining:
     curve: tuple[OuterStep, ...]
     selection: tuple[Judged, ...] = ()
     selected_outer_step: int = 0
+    travelled: float = 0.0  # |last theta - first theta|: set against the sum of what the steps moved
 
 
 @dataclass
@@ -116,11 +119,14 @@ class _Climb:
             list(self.theta.values()), lr=self.settings.lr, betas=self.settings.betas, maximize=True
         )
 
-    def step(self, d_theta: Tensors, lr: float) -> None:
+    def step(self, d_theta: Tensors, lr: float) -> float:
+        """Climb, and say how far theta moved."""
+        before = self.snapshot()
         for name, tensor in self.theta.items():
             tensor.grad = d_theta[name].to(tensor).clone()
         self.optimizer.param_groups[0]["lr"] = lr
         self.optimizer.step()
+        return distance(self.snapshot(), before)
 
     def snapshot(self) -> TensorDict:
         return {name: tensor.detach().clone() for name, tensor in self.theta.items()}
@@ -151,6 +157,7 @@ def train_teacher(
         raise UserError(f"outer_steps and students must be at least 1, not {outer_steps} and {students}")
     settings = optimizer or TeacherOptimizer()
     climb = _Climb(dict(theta) if theta is not None else problem.init_teacher(seed), settings)
+    first = climb.snapshot()
     candidates: list[tuple[Judged, TensorDict]] = []
     curve: list[OuterStep] = []
     for index in range(outer_steps):
@@ -159,7 +166,7 @@ def train_teacher(
         seeds = SeedRange.TRAINING.seeds(students, first=(seed * outer_steps + index) * students)
         d_theta, record = _mean_gradient(problem, backend, climb.snapshot(), horizon, seeds, settings.clip, index)
         if d_theta is not None:
-            climb.step(d_theta, settings.lr_at(index, outer_steps))
+            record = replace(record, moved=climb.step(d_theta, settings.lr_at(index, outer_steps)))
         curve.append(record)
         if on_outer_step:
             on_outer_step(record)
@@ -167,10 +174,13 @@ def train_teacher(
         raise Diverged("every student of every outer step diverged: lower the student's lr, or let it decay to zero")
     last = climb.snapshot()
     if not selection:
-        return TeacherTraining(last, last, tuple(curve), selected_outer_step=outer_steps)
+        return TeacherTraining(
+            last, last, tuple(curve), selected_outer_step=outer_steps, travelled=distance(last, first)
+        )
     candidates.append((judge(problem, last, outer_steps, horizon, selection.students), last))
     best, best_theta = max(candidates, key=lambda candidate: candidate[0].score)
-    return TeacherTraining(best_theta, last, tuple(curve), tuple(judged for judged, _ in candidates), best.outer_step)
+    selected = tuple(judged for judged, _ in candidates)
+    return TeacherTraining(best_theta, last, tuple(curve), selected, best.outer_step, distance(last, first))
 
 
 def _mean_gradient(
@@ -194,10 +204,24 @@ def _mean_gradient(
         values.append(result.value)
         seconds += result.cost.seconds
     if not raw:
-        return None, OuterStep(outer_step, 0.0, 0.0, len(seeds), seconds)
+        return None, OuterStep(outer_step, 0.0, 0.0, None, 0.0, len(seeds), seconds)
     norm = global_norm(mean_of(raw))
-    record = OuterStep(outer_step, fmean(values), norm, len(seeds) - len(raw), seconds)
+    record = OuterStep(outer_step, fmean(values), norm, standard_error(raw), 0.0, len(seeds) - len(raw), seconds)
     return mean_of([clipped(gradient, clip) for gradient in raw]), record
+
+
+def distance(left: Tensors, right: Tensors) -> float:
+    """|left - right| over all entries together."""
+    return global_norm({name: tensor - right[name] for name, tensor in left.items()})
+
+
+def standard_error(gradients: Sequence[Tensors]) -> float | None:
+    """Of the mean of several gradients, entries taken together: sqrt(sum of variances / n); ``None`` for one alone."""
+    if len(gradients) < 2:
+        return None
+    mean = mean_of(gradients)
+    squares = sum(distance(gradient, mean) ** 2 for gradient in gradients)
+    return float((squares / (len(gradients) - 1) / len(gradients)) ** 0.5)
 
 
 def clipped(tensors: TensorDict, bound: float | None) -> TensorDict:

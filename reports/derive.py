@@ -29,6 +29,8 @@ class Results:
     summary: pd.DataFrame
     time_ranking: pd.DataFrame
     memory_ranking: pd.DataFrame
+    adjoints: pd.DataFrame  # |w_bar_t| against t
+    warnings: pd.DataFrame  # that came with gradients
     students: pd.DataFrame
     curves: pd.DataFrame
     selections: pd.DataFrame
@@ -52,6 +54,8 @@ def analyse(run: Run) -> Results:
         summary=gradient_summary(quality),
         time_ranking=ranking(quality, "seconds"),
         memory_ranking=ranking(quality, "peak_above_start_mib"),
+        adjoints=load.adjoints(run),
+        warnings=load.gradient_warnings(run),
         students=students,
         curves=load.curves(run),
         selections=load.selections(run),

@@ -1,5 +1,6 @@
 """The plots of a run: one panel per problem and horizon, so that a page can lay them out for any width."""
 
+from l2t_bench.reports.adjoint_figure import adjoint_health
 from l2t_bench.reports.derive import Results
 from l2t_bench.reports.gradient_figures import gradient_quality, time_against_memory
 from l2t_bench.reports.panels import FigureGroup
@@ -8,5 +9,11 @@ from l2t_bench.reports.teaching_figures import dev_curves, student_accuracy
 
 def draw(results: Results) -> list[FigureGroup]:
     """All figures that the run has data for, in the order of the page."""
-    groups = (time_against_memory(results), gradient_quality(results), student_accuracy(results), dev_curves(results))
+    groups = (
+        time_against_memory(results),
+        gradient_quality(results),
+        adjoint_health(results),
+        student_accuracy(results),
+        dev_curves(results),
+    )
     return [group for group in groups if group.panels]

@@ -38,6 +38,26 @@ def _are_numbers_by_name(value: Any) -> bool:
     return isinstance(value, dict) and all(value_ is None or is_number(value_) for value_ in value.values())
 
 
+def _are_texts(value: Any) -> bool:
+    return isinstance(value, list) and all(map(is_text, value))
+
+
+def _is_adjoint(value: Any) -> bool:
+    """|w_bar_t| at steps, and where it exploded or died."""
+    if not isinstance(value, dict):
+        return False
+    steps, norms = value.get("steps"), value.get("norms")
+    places = (value.get("exploded_at"), value.get("died_at"))
+    return (
+        isinstance(steps, list)
+        and isinstance(norms, list)
+        and len(steps) == len(norms)
+        and all(map(is_count, steps))
+        and all(map(is_duration, norms))
+        and all(place is None or is_count(place) for place in places)
+    )
+
+
 _GRADIENT_RUN: Form = {
     "horizon": is_count,
     "exactness?": is_text,
@@ -54,6 +74,8 @@ _GRADIENT_RUN: Form = {
     "vector_products?": is_count,
     "recomputed_steps?": is_count,
     "diagnostics?": _are_numbers_by_name,
+    "warnings?": _are_texts,
+    "adjoint?": or_null(_is_adjoint),
     "gradient_file": is_plain_name,
 }
 _MEASUREMENTS: Mapping[str, Form] = {
@@ -78,6 +100,8 @@ _MEASUREMENTS: Mapping[str, Form] = {
                 "outer_step": is_count,
                 "value": is_number,
                 "gradient_norm?": or_null(is_number),
+                "noise?": or_null(is_duration),
+                "moved?": or_null(is_duration),
                 "diverged?": is_count,
                 "seconds?": or_null(is_duration),
             }
@@ -87,6 +111,7 @@ _MEASUREMENTS: Mapping[str, Form] = {
         ),
         "schedule?": is_text,
         "selected_outer_step?": or_null(is_count),
+        "travelled?": or_null(is_duration),
         "seconds_training?": or_null(is_duration),
         "seconds_students?": or_null(is_duration),
     },

@@ -66,6 +66,29 @@ def gradients(run: Run) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=_columns(rows, _GRADIENT_COLUMNS))
 
 
+def adjoints(run: Run) -> pd.DataFrame:
+    """One row per gradient cell, horizon and step that was kept: t and |w_bar_t|."""
+    rows = [
+        {**{key: cell[key] for key in _ADJOINT_KEYS}, "horizon": measured["horizon"], "t": step, "norm": norm}
+        for cell in _results(run, "gradient")
+        for measured in cell["measurements"]["runs"]
+        if (adjoint := measured.get("adjoint"))
+        for step, norm in zip(adjoint["steps"], adjoint["norms"], strict=True)
+    ]
+    return pd.DataFrame(rows, columns=[*_ADJOINT_KEYS, "horizon", "t", "norm"])
+
+
+def gradient_warnings(run: Run) -> pd.DataFrame:
+    """One row per gradient cell, horizon and warning that came with its gradient."""
+    rows = [
+        {**{key: cell[key] for key in _ADJOINT_KEYS}, "horizon": measured["horizon"], "warning": warning}
+        for cell in _results(run, "gradient")
+        for measured in cell["measurements"]["runs"]
+        for warning in measured.get("warnings", [])
+    ]
+    return pd.DataFrame(rows, columns=[*_ADJOINT_KEYS, "horizon", "warning"])
+
+
 def students(run: Run) -> pd.DataFrame:
     """One row per teaching cell and fresh student."""
     rows = [
@@ -148,6 +171,7 @@ def _columns(rows: list[dict[str, Any]], known: list[str]) -> list[str]:
     return known + sorted({key for row in rows for key in row} - set(known))
 
 
+_ADJOINT_KEYS = ["cell_id", "problem", "method", "seed", "round"]
 _GRADIENT_COLUMNS = [
     "cell_id",
     "problem",
@@ -206,9 +230,9 @@ def _above_start_mib(measured: Mapping[str, Any], where: str) -> float:
 _OTHER_KEYS = ["cell_id", "kind", "problem", "method", "seed", "round"]
 _TEACHING_KEYS = ["cell_id", "problem", "method", "seed", "loss"]
 _STUDENT_COLUMNS = [*_TEACHING_KEYS, "lr", "horizon", "outer_steps", "student_seed", "dev_accuracy", "test_accuracy"]
-_CURVE_POINT = ("outer_step", "value", "gradient_norm", "diverged", "seconds")
+_CURVE_POINT = ("outer_step", "value", "gradient_norm", "noise", "moved", "diverged", "seconds")
 _JUDGED = ("outer_step", "dev_accuracy_mean", "dev_accuracy_std")
-_NO_VALUE = {"value": math.nan, "gradient_norm": math.nan}
+_NO_VALUE = {"value": math.nan, "gradient_norm": math.nan, "noise": math.nan}
 _TEACHING_COLUMNS = [
     *_TEACHING_KEYS,
     "lr",
@@ -220,9 +244,31 @@ _TEACHING_COLUMNS = [
     "test",
     "outer_steps",
     "selected_outer_step",
+    "signal_to_noise",
+    "straightness",
     "seconds_training",
     "seconds_students",
 ]
+
+
+_DERIVED = ("lr_at_grid_edge", "signal_to_noise", "straightness")
+
+
+def _movement(measured: Mapping[str, Any]) -> dict[str, float]:
+    """Whether the teacher's steps had a direction.
+
+    ``signal_to_noise``: the median over outer steps of the mean gradient's norm over its standard error between
+    students, where a step has several. ``straightness``: how far theta got over the length of its way; steps without a
+    common direction give about one over the root of their number.
+    """
+    curve = measured.get("curve", [])
+    ratios = [point["gradient_norm"] / point["noise"] for point in curve if point.get("noise")]
+    path = sum(point.get("moved") or 0.0 for point in curve)
+    travelled = measured.get("travelled")
+    return {
+        "signal_to_noise": float(np.median(ratios)) if ratios else math.nan,
+        "straightness": travelled / path if travelled is not None and path > 0 else math.nan,
+    }
 
 
 def _teaching_keys(cell: Mapping[str, Any]) -> dict[str, Any]:
@@ -239,6 +285,7 @@ def _teaching_row(cell: Mapping[str, Any]) -> dict[str, Any]:
     tried = {point["lr"] for point in measured.get("lr_grid", [])}
     return {
         **_teaching_keys(cell),
-        **{key: measured.get(key) for key in _TEACHING_COLUMNS if key not in (*_TEACHING_KEYS, "lr_at_grid_edge")},
+        **{key: measured.get(key) for key in _TEACHING_COLUMNS if key not in (*_TEACHING_KEYS, *_DERIVED)},
+        **_movement(measured),
         "lr_at_grid_edge": len(tried) > 1 and measured["lr"] in (min(tried), max(tried)),
     }

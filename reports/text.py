@@ -20,7 +20,7 @@ def summary_tables(run: Run) -> list[Table]:
 def gradient_tables(results: Results, *, detail: bool = False) -> list[Table]:
     """Time, memory and direction of every method, one table per problem; ``detail`` adds intervals and worst seeds."""
     planned = results.run.cells[results.run.cells["kind"] == "gradient"]
-    return [_gradient_table(problem, cells, results.summary, detail) for problem, cells in planned.groupby("problem")]
+    return [_gradient_table(problem, cells, results, detail) for problem, cells in planned.groupby("problem")]
 
 
 _COSTS = ("× time", "peak MiB", "× memory")
@@ -32,8 +32,9 @@ _FULL_COLUMNS = (
 )
 
 
-def _gradient_table(problem: Any, planned: pd.DataFrame, summary: pd.DataFrame, detail: bool) -> Table:
-    measured = summary[summary["problem"] == problem]
+def _gradient_table(problem: Any, planned: pd.DataFrame, results: Results, detail: bool) -> Table:
+    measured = results.summary[results.summary["problem"] == problem]
+    warned = results.warnings[results.warnings["problem"] == problem]
     seeds = planned.groupby("method")["seed"].nunique()
     columns = _FULL_COLUMNS if detail else _SHORT_COLUMNS
     rows = [_gradient_row(row, int(seeds[row["method"]]), detail) for row in rows_of(measured)]
@@ -41,7 +42,7 @@ def _gradient_table(problem: Any, planned: pd.DataFrame, summary: pd.DataFrame, 
         status = _status_words(planned.loc[planned["method"] == method, "status"])
         rows.append((DASH, method, status, *(DASH,) * (len(columns) - 3)))
     title = f"Teacher gradients on {problem}, {_plural(planned['seed'].nunique(), 'seed')}"
-    return Table(title, columns, tuple(rows), _gradient_note(measured), text_columns=3, row_header=1)
+    return Table(title, columns, tuple(rows), _gradient_note(measured, warned), text_columns=3, row_header=1)
 
 
 def _gradient_row(row: Row, planned_seeds: int, detail: bool) -> tuple[str, ...]:
@@ -78,7 +79,7 @@ def _quality_in_full(row: Row) -> tuple[str, ...]:
     )
 
 
-def _gradient_note(measured: pd.DataFrame) -> str:
+def _gradient_note(measured: pd.DataFrame, warned: pd.DataFrame) -> str:
     parts = ["Seconds and peak memory of one outer step, medians over seeds."]
     if baselines := [name for name in in_order(measured["baseline"]) if name]:
         parts.append(
@@ -89,7 +90,15 @@ def _gradient_note(measured: pd.DataFrame) -> str:
         parts.append(f"Cosine and norm ratio to the exact gradient by {' or '.join(references)}.")
     if (measured["exactness"] == "stationary").any():
         parts.append("Stationary methods compute another quantity and are not ranked.")
+    parts += [_warning(method, group) for method, group in warned.groupby("method", sort=False)]
     return " ".join(parts) if len(measured) else ""
+
+
+def _warning(method: Any, warned: pd.DataFrame) -> str:
+    """A method's warnings in a sentence: the first of them, and of how many results."""
+    first, others = warned.iloc[0], len(warned) - 1
+    more = f", and {others} more like it" if others else ""
+    return f"Warning, {method}, T = {first['horizon']}, seed {first['seed']}{more}: {first['warning']}."
 
 
 def _status_words(statuses: pd.Series) -> str:
@@ -104,7 +113,7 @@ def teaching_tables(results: Results, *, detail: bool = False) -> list[Table]:
 
 
 _TEACHING_COLUMNS = ("loss", "lr", "outer steps", "test accuracy", "over cross-entropy", "over untrained")
-_TEACHING_DETAIL = ("students", "training, s", "students, s")
+_TEACHING_DETAIL = ("students", "signal / noise", "straightness", "training, s", "students, s")
 
 
 def _teaching_table(problem: Any, planned: pd.DataFrame, teaching: pd.DataFrame, detail: bool) -> Table:
@@ -127,6 +136,12 @@ def _teaching_note(measured: pd.DataFrame) -> str:
         "differences in percentage points, paired by student seed. Each loss at its own learning rate, chosen on dev."
     )
     at_edge = measured["lr_at_grid_edge"].eq(True).any()
+    if measured["straightness"].notna().any():
+        note += (
+            " Signal / noise: the teacher gradient's norm over its standard error between the students of an outer "
+            "step. Straightness: how far theta got over the length of its way; steps at random give about one over the "
+            "root of their number."
+        )
     return note + (" *: the best of the rates tried was the grid's smallest or largest." if at_edge else "")
 
 
@@ -141,7 +156,8 @@ def _teaching_row(row: Row, several: bool, detail: bool) -> tuple[str, ...]:
     )
     if not detail:
         return short
-    return (*short, str(row["students"]), number(row["seconds_training"]), number(row["seconds_students"]))
+    more = ("signal_to_noise", "straightness", "seconds_training", "seconds_students")
+    return (*short, str(row["students"]), *(number(row[column], 2 if column in more[:2] else 3) for column in more))
 
 
 def loss_name(row: Row, several_seeds: bool) -> str:

@@ -159,5 +159,6 @@ def _training_record(training: TeacherTraining | None) -> dict[str, Any]:
         "outer_steps": len(training.curve),
         "curve": [asdict(record) for record in training.curve],
         "selection": [asdict(judged) for judged in training.selection],
+        "travelled": training.travelled,
         "selected_outer_step": training.selected_outer_step,
     }

@@ -13,7 +13,7 @@ from l2t_bench.losses.image import cross_entropy
 from l2t_bench.modules import module_at, same_tensors
 from l2t_bench.optimizers import SGD
 from l2t_bench.problem import TeachingProblem
-from l2t_bench.tensors import TensorDict
+from l2t_bench.tensors import TensorDict, global_norm, mean_of
 from l2t_bench.training import (
     SeedRange,
     Selection,
@@ -22,8 +22,8 @@ from l2t_bench.training import (
     accuracy_on,
     choose,
     clipped,
-    global_norm,
-    mean_of,
+    distance,
+    standard_error,
     teach,
     teach_fixed_loss,
     train_teacher,
@@ -235,3 +235,22 @@ def test_selection_and_training_never_look_at_test() -> None:
 
 def test_a_students_batches_are_a_function_of_its_seed() -> None:
     assert same_tensors(random_batch(4), random_batch(4)) and not same_tensors(random_batch(4), random_batch(5))
+
+
+# -- whether a gradient is usable -----------------------------------------------------------------------------------
+
+
+def test_the_standard_error_of_a_mean_gradient_is_that_of_its_entries_together() -> None:
+    gradients = [{"a": torch.tensor([1.0, 0.0])}, {"a": torch.tensor([3.0, 0.0])}, {"a": torch.tensor([2.0, 3.0])}]
+    stacked = torch.stack([gradient["a"] for gradient in gradients])
+    assert standard_error(gradients) == pytest.approx(float((stacked.var(0).sum() / 3).sqrt()))
+    assert standard_error(gradients[:1]) is None, "one student says nothing of the noise between students"
+
+
+def test_the_curve_says_how_far_theta_moved_and_how_noisy_its_gradient_was() -> None:
+    problem = random_problem()
+    training = train(problem, students=3)
+    assert all(record.noise is not None and record.noise > 0 and record.moved > 0 for record in training.curve)
+    assert training.travelled == pytest.approx(distance(training.last_theta, general_theta(problem)))
+    assert training.travelled <= sum(record.moved for record in training.curve) * (1 + 1e-9)
+    assert all(record.noise is None for record in train(problem, students=1).curve)

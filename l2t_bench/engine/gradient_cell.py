@@ -1,5 +1,6 @@
 """The task of a gradient cell: one backend's teacher gradient on one problem and seed, at each horizon, measured."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
@@ -9,11 +10,13 @@ from safetensors.torch import save_file
 from l2t_bench.data.checksums import data_checksums
 from l2t_bench.engine.cell import Cell
 from l2t_bench.engine.recorder import Recorder
+from l2t_bench.fitting import bytes_left, check_fits
 from l2t_bench.gradient import Cost, Refused, TeacherGradient, TeacherGradientBackend
+from l2t_bench.health import AdjointHealth
 from l2t_bench.peaks import PhasePeak
 from l2t_bench.problem import TeachingProblem
 from l2t_bench.registry import build_problem, load_backend
-from l2t_bench.resident import release_free_memory, whole_pages
+from l2t_bench.resident import available_bytes, release_free_memory, resident_bytes, whole_pages
 from l2t_bench.tensors import Tensors
 from l2t_bench.verification.samples import general_theta
 
@@ -37,6 +40,10 @@ def measure(cell: Cell, recorder: Recorder) -> dict[str, Any]:
         recorder.data.update(data_checksums(cell.problem.partition("/")[0]))
         problem.train(0, cell.seed)
         theta = general_theta(problem, cell.seed)
+    left = bytes_left(recorder.memory_limit, problem, resident_bytes() or 0, available_bytes())
+    if left is not None:
+        with recorder.phase("warm-up"):
+            check_fits(backend, problem, max(horizons), left)
     with whole_pages():  # memory first, times after it
         with recorder.phase("warm-up") as phase:
             warm = backend.teacher_gradient(problem, theta, horizon=_WARM_UP, seed=cell.seed).cost
@@ -91,11 +98,27 @@ def _times(results: Sequence[TeacherGradient]) -> dict[str, Any]:
         "exactness": str(results[0].exactness),
         "value": results[0].value,
         "diagnostics": dict(results[0].diagnostics),
+        "warnings": list(results[0].warnings),
+        "adjoint": _adjoint(results[0].health),
         "gradients": costs[0].gradients,
         "vector_products": costs[0].vector_products,
         "recomputed_steps": costs[0].recomputed_steps,
         "seconds": [cost.seconds for cost in costs],
         **{phase: [getattr(cost, phase) for cost in costs] for phase in phases},
+    }
+
+
+def _adjoint(health: AdjointHealth | None) -> dict[str, Any] | None:
+    """|w_bar_t| at some of the steps, and where it exploded or died; ``None`` for a method that has no such thing."""
+    if health is None:
+        return None
+    steps, norms = zip(*health.sampled(), strict=True)
+    return {
+        "steps": list(steps),
+        "norms": list(norms),
+        "growth": health.growth if math.isfinite(health.growth) else None,
+        "exploded_at": health.exploded_at,
+        "died_at": health.died_at,
     }
 
 

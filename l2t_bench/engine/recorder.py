@@ -54,8 +54,9 @@ class Recorder:
     figures; ``artifacts/`` whatever files it keeps. Nothing of these counts before ``cell.json`` is there.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, memory_limit: int | None = None) -> None:
         self.folder = folder
+        self.memory_limit = memory_limit  # bytes that the cell may take, on the host or on its GPU
         self.data: dict[str, str] = {}  # checksums of the files that the task read
         self._phases: dict[str, Phase] = {}
         self._samples: dict[str, Any] = {}

@@ -6,6 +6,7 @@ It dies with its parent, and writes nothing once the parent is gone: the next ru
 import ctypes
 import errno
 import json
+import math
 import os
 import signal
 import sys
@@ -64,7 +65,7 @@ def _watch(parent: int) -> None:
 def run_cell(cell: Cell, folder: RunFolder, order: dict[str, Any]) -> Outcome:
     """The cell's task, its outcome by how it ended. Raises ``OSError`` where the disk is full."""
     start = time.perf_counter()
-    recorder = Recorder(folder.cell_folder(cell))
+    recorder = Recorder(folder.cell_folder(cell), order["memory_limit"])
 
     def ended(status: Status, message: str | None = None, measurements: dict[str, Any] | None = None) -> Outcome:
         settings = torch_settings() if "torch" in sys.modules else {}
@@ -92,13 +93,19 @@ def run_cell(cell: Cell, folder: RunFolder, order: dict[str, Any]) -> Outcome:
     except Refused as refusal:
         return ended(Status.REFUSED, str(refusal))
     except Diverged as divergence:
-        return ended(Status.DIVERGED, str(divergence))
+        return ended(Status.DIVERGED, str(divergence), _led_there(divergence))
     except Exception as error:
         if isinstance(error, OSError) and error.errno in _NO_SPACE:
             raise
         traceback.print_exc()
         return ended(status_of(error), f"{type(error).__name__}: {error}".splitlines()[0])
     return ended(Status.OK, measurements=measurements)
+
+
+def _led_there(divergence: Diverged) -> dict[str, Any]:
+    """Where it began and what led there; JSON has no infinity, so the last values may be null."""
+    history = [value if math.isfinite(value) else None for value in divergence.history]
+    return {"step": divergence.step, "history": history}
 
 
 def bound_device_memory(device: str, limit: int | None) -> None:

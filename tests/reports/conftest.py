@@ -35,6 +35,13 @@ ENVIRONMENT = {
 }
 
 
+def adjoint(horizon: int, growth: float) -> dict[str, Any]:
+    """|w_bar_t| that grows ``growth`` times from omega_T back to omega_0."""
+    steps = [0, horizon // 2, horizon]
+    norms = [growth ** (1 - step / horizon) for step in steps]
+    return {"steps": steps, "norms": norms, "growth": growth, "exploded_at": None, "died_at": None}
+
+
 @dataclass
 class RunWriter:
     """Writes cells and, last, ``plan.json``."""
@@ -104,6 +111,8 @@ class RunWriter:
                     "vector_products": horizon,
                     "recomputed_steps": horizon,
                     "diagnostics": {"residual": 0.1} if exactness == "stationary" else {},
+                    "warnings": run.get("warnings", []),
+                    "adjoint": None if exactness == "stationary" else adjoint(horizon, run.get("growth", 2.0)),
                     "gradient_file": name,
                 }
             )
@@ -133,6 +142,8 @@ class RunWriter:
                     "outer_step": step,
                     "value": 0.6 + (accuracies[0] - 0.6) * (1 - (0.9 - 0.01 * len(method) / 20) ** step),
                     "gradient_norm": 1.2,
+                    "noise": 0.4,
+                    "moved": 0.01,
                     "diverged": 0,
                     "seconds": 0.8,
                 }
@@ -143,6 +154,7 @@ class RunWriter:
                 for step in ((0, 10, 20) if learned else ())
             ],
             "selected_outer_step": 20 if learned else None,
+            "travelled": 0.1 if learned else None,
             "seconds_training": 21.0 if learned else 0.0,
             "seconds_students": 5.0,
             **more,

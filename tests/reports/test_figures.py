@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from l2t_bench.reports import gradient_figures, marks, teaching_figures
+from l2t_bench.reports import adjoint_figure, gradient_figures, marks, teaching_figures
 from l2t_bench.reports.derive import Results, analyse
 from l2t_bench.reports.figures import draw
 from l2t_bench.reports.load import load_run
@@ -83,3 +83,13 @@ def test_every_panel_is_described_in_words(results: Results) -> None:
     for group in draw(results):
         for panel in group.panels:
             assert panel.title in panel.alt and any(character.isdigit() for character in panel.alt)
+
+
+def test_the_adjoints_are_drawn_over_the_longest_horizon_a_line_per_seed(results: Results) -> None:
+    group = adjoint_figure.adjoint_health(results)
+    assert [panel.title for panel in group.panels] == ["digits/lenet, T = 100", "digits/mlp, T = 100"]
+    lines = group.panels[1].figure.data
+    assert len(lines) == results.adjoints.query("problem == 'digits/mlp' and t == 0 and horizon == 100").shape[0]
+    assert list(lines[0].x) == [0, 50, 100] and list(lines[0].y) == pytest.approx([2.0, 2**0.5, 1.0])
+    assert {entry.label for entry in group.legend} >= {"rmd", "higher"}
+    assert "torchopt-implicit" not in {entry.label for entry in group.legend}, "it does not go back step by step"

@@ -212,3 +212,33 @@ def test_reports_import_no_torch() -> None:
         "assert 'torch' not in sys.modules, 'torch was imported'"
     )
     subprocess.run([sys.executable, "-P", "-c", code], check=True)
+
+
+def test_the_adjoints_norms_are_laid_out_step_by_step(writer: Any) -> None:
+    one_cell(writer)
+    norms = load.adjoints(load_run(writer.path))
+    assert norms[["horizon", "t", "norm"]].to_numpy().tolist() == [[20, 0, 2.0], [20, 10, 2**0.5], [20, 20, 1.0]]
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        {"adjoint": {"steps": [0, 1], "norms": [1.0]}},
+        {"adjoint": {"steps": [0], "norms": ["<b>"]}},
+        {"adjoint": [1.0]},
+        {"warnings": "the adjoint explodes"},
+        {"warnings": [3]},
+    ],
+    ids=["lengths", "no number", "a list", "text", "no text"],
+)
+def test_an_adjoint_or_a_warning_of_another_form_is_damage(writer: Any, damage: dict[str, Any]) -> None:
+    one_cell(writer, **damage)
+    run = load_run(writer.path)
+    assert run.damaged == 1 and load.gradients(run).empty
+
+
+def test_whether_the_teachers_steps_had_a_direction_is_told(run_folder: Path) -> None:
+    taught = load.teachings(load_run(run_folder)).set_index("method")
+    assert taught.loc["rmd", "signal_to_noise"] == pytest.approx(1.2 / 0.4)
+    assert taught.loc["rmd", "straightness"] == pytest.approx(0.1 / (20 * 0.01))
+    assert math.isnan(taught.loc["cross-entropy", "straightness"])

@@ -193,7 +193,7 @@ def test_the_page_refers_to_no_host(page: Page) -> None:
 def test_plotly_is_written_once_and_every_plot_has_its_data(page: Page) -> None:
     plots = [attrs["data-figure"] for tag, attrs in page.elements if attrs.get("class") == "plot" and tag == "div"]
     data = [attrs["id"] for attrs, text in page.scripts if attrs.get("type") == "application/json" and json.loads(text)]
-    assert plots == data and len(plots) == 4 + 4 + 1 + 2
+    assert plots == data and len(plots) == 4 + 4 + 2 + 1 + 2
     assert sum(len(text) > 1_000_000 for _, text in page.scripts) == 1
 
 

@@ -77,6 +77,14 @@ def test_a_method_that_failed_on_some_seeds_says_on_how_many(writer: Any) -> Non
     assert tables[-1].rows == (("timeout", "gradient", "digits/mlp", "rmd", "1", "over 60 s"),)
 
 
+def test_a_warning_stands_under_the_table_once_with_how_often_it_came(writer: Any) -> None:
+    run = {"d_theta": {"a": np.ones(3, "f4")}, "seconds": [1.0], "start": 0, "peak": 2**20, "warnings": ["it explodes"]}
+    for seed in range(3):
+        writer.gradient("digits/mlp", "rmd", seed, {20: run}, "exact")
+    note = text.summary_tables(load_run(writer.finish()))[0].note
+    assert note.endswith("Warning, rmd, T = 20, seed 0, and 2 more like it: it explodes.")
+
+
 def test_a_teaching_cell_that_failed_keeps_its_row(writer: Any) -> None:
     writer.teaching("digits/mlp", "rmd", [0.9] * 10)
     writer.write(writer.plan("teaching", "digits/mlp", "higher", 0), "diverged", {}, "adjoint")

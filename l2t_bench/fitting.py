@@ -1,0 +1,114 @@
+"""Whether a teacher gradient will fit into memory, said before it is run; and what would fit where it does not."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+
+from l2t_bench.backend import Backend
+from l2t_bench.errors import Refused, UserError
+from l2t_bench.gradient import Exactness, TeacherGradientBackend
+from l2t_bench.prediction import beside_law, bytes_at, short_sizes
+from l2t_bench.problem import TeachingProblem
+from l2t_bench.registry import list_backends, load_backend
+
+_GLANCE = 5  # steps of the run that a first look takes
+_NAMED = 6  # of the methods that would fit, at most so many are named
+_KINDS = (Exactness.EXACT, Exactness.TRUNCATED, Exactness.STATIONARY)
+
+
+@dataclass(frozen=True)
+class Fit:
+    """A method that would fit, with the peak above the start that it would take."""
+
+    method: str
+    exactness: Exactness
+    bytes: int
+
+
+def check_fits(backend: TeacherGradientBackend, problem: TeachingProblem, horizon: int, limit: int) -> None:
+    """Raises ``Refused`` with the prediction, the limit and what would fit, where the peak will pass ``limit`` bytes.
+
+    The peak is what a teacher gradient takes above what is held when it begins. A run that fits by far costs a few
+    steps to see; one that comes near the limit costs the short runs of a prediction.
+    """
+    if fits_by_far(backend, problem, horizon, limit):
+        return
+    predicted = predict_bytes(backend, problem, horizon)
+    if predicted <= limit:
+        return
+    fitting = [f"{fit.method} ({fit.exactness}, {_size(fit.bytes)})" for fit in would_fit(problem, horizon, limit)]
+    raise Refused(
+        f"{backend} would take {_size(predicted)} at horizon {horizon}, and {_size(limit)} are left",
+        f"these would fit: {', '.join(fitting[:_NAMED])}" if fitting else "no method here would fit",
+    )
+
+
+def fits_by_far(backend: TeacherGradientBackend, problem: TeachingProblem, horizon: int, limit: int) -> bool:
+    """Whether even a bound from above stays below ``limit``: the law's bytes, else those of a few steps times T."""
+    if not isinstance(backend, Backend):
+        return False
+    known = backend.scaling(problem, horizon).bytes
+    if known is not None and known > limit:
+        return False
+    taken = short_sizes(backend, problem, (min(_GLANCE, horizon),))[0]
+    bound = taken * max(1, horizon / _GLANCE) if known is None else known + taken
+    return bound <= limit
+
+
+def predict_bytes(backend: TeacherGradientBackend, problem: TeachingProblem, horizon: int) -> int:
+    """Peak bytes above the start, without the timed runs of ``predict`` where the method's growth is known."""
+    if not isinstance(backend, Backend):
+        return backend.predict(problem, horizon).bytes
+    return bytes_at(backend, problem, horizon, partial(backend.scaling, problem))
+
+
+def would_fit(problem: TeachingProblem, horizon: int, limit: int) -> list[Fit]:
+    """The registered methods, with their variants, that fit below ``limit``: the exact ones first, by their size."""
+    found = [fit for name in list_backends() for fit in _variants(name, problem, horizon) if fit.bytes <= limit]
+    return sorted(found, key=lambda fit: (_KINDS.index(fit.exactness), fit.bytes))
+
+
+def _variants(name: str, problem: TeachingProblem, horizon: int) -> Iterator[Fit]:
+    """A method's variants differ in what they hold: what they take beside it is found once, by short runs."""
+    try:
+        backend = load_backend(name)
+    except UserError:
+        return  # its library is not installed
+    if not isinstance(backend, Backend) or backend.capabilities.exactness not in _KINDS:
+        return
+    beside: int | None = None
+    for variant in backend.variants():
+        if not variant.supports(problem, horizon):
+            continue
+        known = variant.scaling(problem, horizon).bytes
+        if known is None:
+            size = predict_bytes(variant, problem, horizon)
+        else:
+            beside = beside if beside is not None else beside_law(variant, problem, partial(variant.scaling, problem))
+            size = known + beside
+        yield Fit(str(variant), variant.capabilities.exactness, size)
+
+
+def _size(count: float) -> str:
+    """``"1.5 GB"``, in powers of ten as limits are given."""
+    for unit, factor in (("GB", 1e9), ("MB", 1e6)):
+        if count >= factor:
+            return f"{count / factor:.3g} {unit}"
+    return f"{count / 1e3:.3g} kB"
+
+
+def bytes_left(limit: int | None, problem: TeachingProblem, held: int, available: int | None) -> int | None:
+    """How much a teacher gradient may take: the rest of ``limit``, and what the machine or the device has.
+
+    ``held``: the process's resident bytes now; ``available``: what the machine could still give it. On a GPU the
+    limit and the free memory are the device's. ``None`` where nothing is known.
+    """
+    if problem.device.type == "cuda":
+        free, _ = torch.cuda.mem_get_info(problem.device)
+        mine = torch.cuda.memory_reserved(problem.device)
+        bounds = [free + mine] if limit is None else [free + mine, limit]
+        return min(bounds) - torch.cuda.memory_allocated(problem.device)
+    bounds = [bound for bound in (available, None if limit is None else limit - held) if bound is not None]
+    return min(bounds) if bounds else None

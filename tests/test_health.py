@@ -1,0 +1,214 @@
+"""The health of the adjoint: the norms are those of the derivative by omega_t, and what is said of them is so."""
+
+import dataclasses
+
+import pytest
+import torch
+
+import l2t_bench as l2t
+from l2t_bench.errors import Diverged, UserError
+from l2t_bench.health import AdjointHealth, AdjointWatch, history
+from l2t_bench.optimizers import SGD
+from l2t_bench.problem import TeachingProblem
+from l2t_bench.verification.samples import general_theta, random_batch, random_problem
+
+BACKWARDS = ("rmd", "rmd[store=sqrt]", "rmd[hvp=for]", "functorch", "higher", "torchopt", "torchopt[api=meta]")
+"""The methods that go back step by step, whatever their way."""
+
+
+@pytest.mark.parametrize("backend", BACKWARDS)
+def test_every_method_that_goes_back_gives_the_same_norms_at_every_step(backend: str) -> None:
+    problem = random_problem(optimizer=SGD(lr=0.3))
+    theta = general_theta(problem)
+    result = l2t.load_backend(backend).teacher_gradient(problem, theta, horizon=15)
+    health = result.health
+    assert health is not None and health.first == 0 and len(health.norms) == 16
+    reference = l2t.load_backend("functorch").teacher_gradient(problem, theta, steps=result.steps)
+    assert reference.health is not None and reference.d_omega0 is not None
+    assert health.norms == pytest.approx(reference.health.norms, rel=1e-11)
+    flat = torch.cat([tensor.reshape(-1) for tensor in reference.d_omega0.values()])
+    assert health.norms[0] == pytest.approx(float(flat.norm()), rel=1e-11), "at omega_0 it is the norm of d_omega0"
+
+
+def test_a_truncated_method_knows_the_norms_of_its_window_and_the_one_at_its_cut() -> None:
+    problem = random_problem()
+    theta = general_theta(problem)
+    exact = l2t.load_backend("rmd").teacher_gradient(problem, theta, horizon=20)
+    found = l2t.load_backend("truncated[window=6]").teacher_gradient(problem, theta, steps=exact.steps)
+    assert found.health is not None and exact.health is not None
+    assert found.health.first == 14 and found.health.norms == pytest.approx(exact.health.norms[14:], rel=1e-12)
+    assert found.diagnostics["w_bar_at_cut"] == pytest.approx(exact.health.norms[14], rel=1e-12)
+    share = exact.health.norms[14] / exact.health.norms[20]
+    assert found.diagnostics["cut_share"] == pytest.approx(share, rel=1e-12)
+
+
+def test_a_method_that_does_not_go_back_has_no_adjoint_to_tell_of() -> None:
+    problem = random_problem()
+    result = l2t.load_backend("torchopt-implicit").teacher_gradient(problem, general_theta(problem), horizon=12)
+    assert result.health is None
+
+
+def test_an_explosion_is_named_by_the_step_where_it_begins() -> None:
+    calm = [1.0] * 30
+    grown = [3.0**power for power in range(20, 0, -1)]  # t = 0 ... 19, three times a step on the way back
+    health = AdjointHealth(0, (*grown, *calm))
+    assert health.exploded_at is not None and 10 <= health.exploded_at <= 13, "ten steps of it, then it is said"
+    assert f"explodes at step {health.exploded_at}" in health.warning
+    assert AdjointHealth(0, tuple(calm)).exploded_at is None and AdjointHealth(0, tuple(calm)).warning == ""
+
+
+def test_growth_below_the_set_factor_is_no_explosion() -> None:
+    slow = tuple(1.9**power for power in range(60, -1, -1))
+    assert AdjointHealth(0, slow).exploded_at is None
+    assert AdjointHealth(0, tuple(2.1**power for power in range(60, -1, -1))).exploded_at == 50
+
+
+def test_a_death_is_named_by_the_step_where_nothing_is_left() -> None:
+    fading = tuple(0.5**power for power in range(40, -1, -1))  # t = 0 ... 40; below 1e-7 from 24 steps back
+    health = AdjointHealth(5, fading)
+    assert health.died_at == 5 + 40 - 24
+    assert "dies at step 21" in health.warning
+
+
+def test_the_sample_has_the_first_and_the_last_step() -> None:
+    health = AdjointHealth(3, tuple(float(value) for value in range(1000)))
+    sample = health.sampled(64)
+    assert sample[0] == (3, 0.0) and sample[-1] == (1002, 999.0) and len(sample) == 64
+    assert AdjointHealth(0, (1.0, 2.0)).sampled() == [(0, 1.0), (1, 2.0)]
+
+
+def unstable(lr: float = 3.0) -> TeachingProblem:
+    """A student whose loss curves: at this lr its adjoint grows many times over at every step."""
+
+    class Quadratic(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.w = torch.nn.Parameter(torch.ones(3, dtype=torch.float64))
+
+        def reset_parameters(self) -> None:
+            torch.nn.init.ones_(self.w)
+
+        def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+            return self.w
+
+    batch = random_batch(0)
+    return TeachingProblem(
+        student=Quadratic(),
+        teacher=torch.nn.Linear(1, 3).double(),
+        loss=lambda w, target, phi: (w * w).sum() + 1e-3 * (w * phi).sum(),
+        objective=lambda w, target: w.sum(),
+        optimizer=SGD(lr=lr),
+        train=lambda index, seed: batch,
+        dev=batch,
+    )
+
+
+@pytest.mark.parametrize("backend", ["rmd", "rmd[store=sqrt]", "functorch", "higher", "torchopt"])
+def test_an_exploding_adjoint_is_warned_of_with_its_step(backend: str) -> None:
+    problem = unstable()  # the adjoint is multiplied by 1 - 2 lr = -5 at every step
+    result = l2t.load_backend(backend).teacher_gradient(problem, problem.init_teacher(0), horizon=30)
+    assert result.health is not None and result.health.exploded_at == 20
+    assert len(result.warnings) == 1 and "explodes at step 20" in result.warnings[0]
+
+
+@pytest.mark.parametrize("backend", ["rmd", "functorch", "higher", "torchopt"])
+def test_an_adjoint_that_is_not_finite_stops_with_the_step_where_it_began_and_the_norms_that_led_there(
+    backend: str,
+) -> None:
+    problem = dataclasses.replace(unstable(), loss=steep)
+    with pytest.raises(Diverged, match="adjoint is not finite") as caught:
+        l2t.load_backend(backend).teacher_gradient(problem, problem.init_teacher(0), horizon=8)
+    assert caught.value.step is not None and 0 <= caught.value.step < 8
+    assert len(caught.value.history) >= 2 and caught.value.history[0] == pytest.approx(3**0.5)
+
+
+def steep(w: torch.Tensor, target: torch.Tensor, phi: torch.Tensor) -> torch.Tensor:
+    """A loss of zero slope and huge curvature where the student stands: it stays, its adjoint does not."""
+    return 1e90 * ((w - 1.0) ** 2).sum() + 0 * (w * phi).sum()
+
+
+def test_a_student_that_diverges_leaves_the_losses_that_led_there() -> None:
+    problem = dataclasses.replace(
+        random_problem(optimizer=SGD(lr=1e150, momentum=0.9)),
+        loss=lambda logits, target, phi: phi.diagonal().mean() * logits.square().mean(),
+    )
+    with pytest.raises(Diverged, match="loss is not finite at step") as caught:
+        l2t.load_backend("rmd").teacher_gradient(problem, general_theta(problem), horizon=20)
+    assert caught.value.step is not None and len(caught.value.history) == caught.value.step + 1
+
+
+def test_the_history_is_that_of_the_way_back_its_end_last() -> None:
+    assert list(history({3: 1.0, 1: 9.0, 2: 4.0})) == [1.0, 4.0, 9.0]
+    assert list(history({step: float(step) for step in range(100)}, limit=3)) == [2.0, 1.0, 0.0]
+
+
+def test_a_watch_takes_no_second_look_at_a_step() -> None:
+    watch = AdjointWatch()
+    watch.see(4, {"a": torch.tensor([3.0, 4.0])})
+    assert watch.norms() == {4: 5.0}
+    watch.see(4, {"a": torch.tensor([0.0, 0.0])})
+    watch.see(3, {"a": torch.tensor([1.0, 0.0])})
+    assert watch.norms() == {3: 1.0, 4: 5.0}
+    assert AdjointWatch().health() is None
+
+
+# -- what cannot be replayed ------------------------------------------------------------------------------------------
+
+
+class Restless(torch.nn.Module):
+    """A student that draws from a generator of its own: torch's seed does not reach it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = torch.nn.Linear(6, 4)
+        self.draw = torch.Generator().manual_seed(3)
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        return self.linear(inputs) + torch.rand(4, generator=self.draw, dtype=torch.float64)
+
+    def __deepcopy__(self, memo: object) -> "Restless":
+        copy = Restless().double()
+        copy.load_state_dict(self.state_dict())
+        return copy
+
+
+class Remembering(torch.nn.Module):
+    """A student that keeps something between calls, in place."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = torch.nn.Linear(6, 4)
+        self.calls = 0
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        self.calls += 1
+        return self.linear(inputs) * (1 + 0.01 * self.calls)
+
+
+@pytest.mark.parametrize("student", [Restless, Remembering])
+@pytest.mark.parametrize("backend", ["rmd", "rmd[store=sqrt]", "rmd[hvp=for]", "truncated[window=3]"])
+def test_a_student_with_randomness_or_memory_of_its_own_is_caught_by_the_replay(
+    backend: str, student: type[torch.nn.Module]
+) -> None:
+    problem = random_problem(student=student())
+    with pytest.raises((UserError, l2t.Refused), match=r"replay|draws other"):
+        l2t.load_backend(backend).teacher_gradient(problem, general_theta(problem), horizon=10)
+
+
+def test_a_batch_that_changes_when_it_is_read_again_is_caught_at_the_first_replayed_step() -> None:
+    class Fleeting:
+        """Unpacks into other inputs each time."""
+
+        def __init__(self, index: int) -> None:
+            self.index, self.read = index, 0
+
+        def __len__(self) -> int:
+            return 2
+
+        def __iter__(self) -> object:
+            self.read += 1
+            return iter(random_batch(self.index + (1000 * self.read if self.index == 9 else 0)))
+
+    problem = dataclasses.replace(random_problem(), train=lambda index, seed: Fleeting(index))
+    with pytest.raises(UserError, match="step 9 cannot be replayed: its loss was"):
+        l2t.load_backend("rmd").teacher_gradient(problem, general_theta(problem), horizon=10)
