@@ -4,9 +4,10 @@ import math
 import re
 import types
 import typing
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import MISSING, fields, is_dataclass
 from difflib import get_close_matches
+from pathlib import Path
 from typing import Any, Literal
 
 from l2t_bench.errors import UnknownNameError, UserError
@@ -34,6 +35,27 @@ def write_spec(name: str, options: Mapping[str, str]) -> str:
     """``split_spec`` undone, in one form: options in the order of their names, no blanks."""
     written = ",".join(f"{key}={value}" for key, value in sorted(options.items()))
     return f"{name}[{written}]" if written else name
+
+
+def with_file(spec: str, written: Callable[[Path], object]) -> str:
+    """``"a/mine.py:Mine[option=1]"`` with its file as ``written`` gives it; a name that is no file's as it is."""
+    if ".py:" not in spec:
+        return spec
+    name, options = split_spec(spec)
+    file, _, attribute = name.rpartition(":")
+    return write_spec(f"{written(Path(file))}:{attribute}", options) if file.endswith(".py") else spec
+
+
+def file_of(spec: str) -> str | None:
+    """The file in ``"a/mine.py:Mine[option=1]"``; ``None`` for a name that is no file's."""
+    found: list[Path] = []
+    with_file(spec, found.append)
+    return str(found[0]) if found else None
+
+
+def absolute(file: Path) -> Path:
+    """Where a file is, from here, with the home directory for ``~``."""
+    return file.expanduser().resolve()
 
 
 def split_list(text: str) -> list[str]:

@@ -1,7 +1,8 @@
 """Others' backends, problems and suites: those of installed packages, by entry points, and those in Python files.
 
-Entry-point groups: ``l2t_bench.backends``, ``l2t_bench.problems``, ``l2t_bench.suites``. Files: ``--plugin FILE``; the
-environment variable ``L2T_BENCH_PLUGINS`` hands them on to the processes that a run starts.
+Entry-point groups: ``l2t_bench.backends``, ``l2t_bench.problems``, ``l2t_bench.suites``. Files: ``--plugin FILE``, with
+names that join ours, and those that names such as ``a/mine.py:Mine`` lead to. Environment variables hand both on to the
+processes that a run starts. In a run a file is known by its name without folders: no two may share one.
 """
 
 import hashlib
@@ -18,7 +19,8 @@ from l2t_bench.engine.environment import installed, source_of
 from l2t_bench.engine.suite import Suite
 from l2t_bench.errors import UserError
 
-PLUGINS = "L2T_BENCH_PLUGINS"  # the environment variable: files, as in PATH
+PLUGINS = "L2T_BENCH_PLUGINS"  # the environment variables: files, as in PATH
+FILES = "L2T_BENCH_FILES"
 
 
 def installed_entries(group: str) -> dict[str, str]:
@@ -68,24 +70,55 @@ def _required_name(line: str) -> str | None:
 
 def plugin_files() -> list[str]:
     """The Python files that ``L2T_BENCH_PLUGINS`` names, and so does ``--plugin``, for this process and its workers."""
-    return [name for name in os.environ.get(PLUGINS, "").split(os.pathsep) if name]
+    return _listed(PLUGINS)
+
+
+def _listed(variable: str) -> list[str]:
+    return [name for name in os.environ.get(variable, "").split(os.pathsep) if name]
 
 
 def add_plugins(files: Iterable[str]) -> None:
     """Have the backends, problems and suites of these files join ours, in this process and those that it starts.
 
-    Raises ``UserError`` for a file that is not there.
+    Raises ``UserError`` for a file that is not there, and for two that are called the same.
     """
+    _add(PLUGINS, files)
+
+
+def add_files(files: Iterable[str]) -> None:
+    """Have names such as ``mine.py:Mine`` mean these files, here and in processes that this one starts.
+
+    Raises ``UserError`` as ``add_plugins`` does.
+    """
+    _add(FILES, files)
+
+
+def _add(variable: str, files: Iterable[str]) -> None:
     paths = [str(Path(name).expanduser().resolve()) for name in files]
     for path in paths:
         if not Path(path).is_file():
             raise UserError(f"there is no file {path}")
-    os.environ[PLUGINS] = os.pathsep.join(dict.fromkeys([*plugin_files(), *paths]))
+    known = {*_known_files(), *paths}
+    for path in known:
+        _only(known, Path(path).stem)
+    os.environ[variable] = os.pathsep.join(dict.fromkeys([*_listed(variable), *paths]))
 
 
-def plugin_file(module: str) -> str | None:
-    """The plug-in file that a task such as ``module:function`` means, if one is called so."""
-    return next((name for name in plugin_files() if Path(name).stem == module), None)
+def known_file(name: str) -> str | None:
+    """The file of the user's that ``mine``, or ``mine.py``, means in this run. Raises ``UserError`` for one of two."""
+    return _only(_known_files(), name.removesuffix(".py"))
+
+
+def _known_files() -> set[str]:
+    return {str(Path(name).resolve()) for name in (*plugin_files(), *_listed(FILES))}
+
+
+def _only(files: Iterable[str], stem: str) -> str | None:
+    """The file of that name. Raises ``UserError`` where there are several: a run could not tell their code apart."""
+    found = sorted(name for name in files if Path(name).stem == stem)
+    if len(found) > 1:
+        raise UserError(f"{found[0]} and {found[1]} are called the same: rename one, its name is what results keep")
+    return found[0] if found else None
 
 
 def file_entries(group: str, taken: Iterable[str]) -> dict[str, str]:
@@ -138,7 +171,7 @@ def import_file(path: str) -> ModuleType:
     sys.modules[name] = module  # dataclasses in the file look themselves up there
     try:
         spec.loader.exec_module(module)
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # a script that ends by itself must not end us, with its own exit code
         del sys.modules[name]
         raise UserError(f"{path} does not import: {type(error).__name__}: {error}") from error
     return module

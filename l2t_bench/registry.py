@@ -5,12 +5,13 @@ named by their file: ``path/to/file.py:Attribute``.
 """
 
 import importlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import cache
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from l2t_bench.engine.environment import installed, source_of
+from l2t_bench.engine.environment import fingerprint, installed, source_of
 from l2t_bench.errors import UserError
 from l2t_bench.names import make, split_spec, unknown
 from l2t_bench.plugins import (
@@ -18,8 +19,8 @@ from l2t_bench.plugins import (
     import_file,
     installed_entries,
     installed_twice,
+    known_file,
     missing_of,
-    plugin_file,
     plugin_files,
 )
 
@@ -37,6 +38,10 @@ BACKENDS: Mapping[str, str] = MappingProxyType(
         "torchopt": "l2t_bench.backends.torchopt_unroll:TorchOptUnroll",
         "torchopt-implicit": "l2t_bench.backends.torchopt_implicit:TorchOptImplicit",
         "functorch": "l2t_bench.backends.functorch_vjp:FunctorchVJP",
+        "implicit": "l2t_bench.backends.implicit:Implicit",
+        "one-step": "l2t_bench.backends.one_step:OneStep",
+        "evolution": "l2t_bench.backends.evolution:Evolution",
+        "forward": "l2t_bench.backends.forward_mode:ForwardMode",
     }
 )
 PROBLEMS: Mapping[str, str] = MappingProxyType(
@@ -147,14 +152,27 @@ def sources_of(method: str, problem: str, task: str) -> list[Path]:
     those files: which one defines it, only an import could tell.
     """
     module = task.partition(":")[0]
-    targets = [f"{plugin_file(module) or module}:"]
+    targets = [f"{known_file(module) or module}:"]
     for spec, group in ((method, "backends"), (problem, "problems")):
         name = split_spec(spec)[0]
         target = _OWN[group].get(name) or installed_entries(group).get(name, name)
         targets += [target] if ":" in target else [f"{file}:{name}" for file in plugin_files()]
-    modules = [target.rpartition(":")[0] for target in targets]
+    modules = [_located(target.rpartition(":")[0]) for target in targets]
     files = [Path(name) if name.endswith(".py") else source_of(name) for name in modules if name]
     return [file for file in files if file is not None and file.is_file()]
+
+
+def code_now() -> Callable[[str, str, str], str]:
+    """The fingerprint of a method, problem and task, as a cell of them would get it now; each is made once.
+
+    For one look at many cells: what changes on the disk meanwhile is not seen.
+    """
+
+    @cache
+    def of(method: str, problem: str, task: str) -> str:
+        return fingerprint(sources_of(method, problem, task))
+
+    return of
 
 
 def load_suite(name: str) -> Any:
@@ -166,9 +184,14 @@ def load_suite(name: str) -> Any:
 
 
 def load_task(task: str) -> Any:
-    """The function of a cell, ``module:function``; a plug-in file is a module by its name without ``.py``."""
+    """The function of a cell, ``module:function``; a user's file is a module by its name without ``.py``."""
     module, _, function = task.partition(":")
-    return _resolve(f"{plugin_file(module) or module}:{function}", "task", task)
+    return _resolve(f"{known_file(module) or module}:{function}", "task", task)
+
+
+def _located(module: str) -> str:
+    """Where the file ``mine.py`` is, by its name alone; other modules and paths as they are."""
+    return (known_file(module) if module.endswith(".py") and Path(module).name == module else None) or module
 
 
 def _entries(group: str) -> dict[str, str]:
@@ -188,6 +211,7 @@ def _class(kind: str, name: str, entries: Mapping[str, str]) -> type:
 
 def _resolve(target: str, kind: str, name: str) -> Any:
     module_name, _, attribute = target.rpartition(":")
+    module_name = _located(module_name)
     if module_name.endswith(".py"):
         module = import_file(module_name)
     else:
@@ -197,7 +221,7 @@ def _resolve(target: str, kind: str, name: str) -> Any:
             raise UserError(
                 f"{kind} {name!r} needs {error.name}, which is not installed: pip install {error.name}"
             ) from error
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise UserError(f"{kind} {name!r} does not import: {type(error).__name__}: {error}") from error
     try:
         return getattr(module, attribute)

@@ -3,24 +3,50 @@
 Student seeds come from disjoint ranges, so that no student that judges has been trained on: see ``SeedRange``.
 """
 
+import time
 from collections.abc import Callable, Hashable, Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from enum import IntEnum
 from statistics import fmean, pstdev
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, Protocol, TypeVar
 
 import torch
 from torch import Tensor
 
 from l2t_bench.errors import Diverged, UserError
-from l2t_bench.gradient import TeacherGradientBackend
+from l2t_bench.gradient import COST_PHASES, Cost, TeacherGradient, TeacherGradientBackend
 from l2t_bench.objectives import accuracy
 from l2t_bench.optimizers import SGD
+from l2t_bench.peaks import PhasePeak
 from l2t_bench.problem import StudentState, TeachingProblem, example_count
 from l2t_bench.rollout import Rollout, train_student
 from l2t_bench.tensors import TensorDict, Tensors, global_norm, mean_of
 
 K = TypeVar("K", bound=Hashable)
+
+
+class Phases(Protocol):
+    """What keeps the time and memory of a training by phase; a cell's recorder is one."""
+
+    def phase(self, name: str) -> AbstractContextManager[object]:
+        """A block that belongs to phase ``name``: teacher update or evaluation."""
+        ...
+
+    def add_phase(self, name: str, seconds: float, peak: PhasePeak | None = None) -> None:
+        """What a teacher gradient has measured of itself: rollout, dev or reverse."""
+        ...
+
+
+class _NoPhases:
+    """Nobody asked."""
+
+    def phase(self, name: str) -> AbstractContextManager[object]:
+        del name
+        return nullcontext()
+
+    def add_phase(self, name: str, seconds: float, peak: PhasePeak | None = None) -> None:
+        pass
 
 
 class SeedRange(IntEnum):
@@ -144,12 +170,13 @@ def train_teacher(
     theta: Tensors | None = None,
     seed: int = 0,
     on_outer_step: Callable[[OuterStep], None] | None = None,
+    phases: Phases | None = None,
 ) -> TeacherTraining:
     """Algorithm 1: each outer step teaches ``students`` fresh students and climbs the mean of their teacher gradients.
 
     Each student's d_theta is clipped to norm ``optimizer.clip`` before averaging: on some rollouts it explodes. One
     that diverges is left out and counted; a step that loses all its students leaves theta where it is. ``theta`` is the
-    start (``init_teacher(seed)`` if left out) and is not changed.
+    start (``init_teacher(seed)`` if left out) and is not changed. ``phases`` is told where the time goes.
 
     Raises ``UserError`` for numbers that are not positive, ``Diverged`` when every student of every step diverged.
     """
@@ -160,13 +187,22 @@ def train_teacher(
     first = climb.snapshot()
     candidates: list[tuple[Judged, TensorDict]] = []
     curve: list[OuterStep] = []
+    watch = phases or _NoPhases()
+
+    def consider(outer_step: int, judges: int) -> None:
+        with watch.phase("evaluation"):
+            candidates.append((judge(problem, climb.snapshot(), outer_step, horizon, judges), climb.snapshot()))
+
     for index in range(outer_steps):
         if selection and index % selection.every == 0:
-            candidates.append((judge(problem, climb.snapshot(), index, horizon, selection.students), climb.snapshot()))
+            consider(index, selection.students)
         seeds = SeedRange.TRAINING.seeds(students, first=(seed * outer_steps + index) * students)
-        d_theta, record = _mean_gradient(problem, backend, climb.snapshot(), horizon, seeds, settings.clip, index)
-        if d_theta is not None:
-            record = replace(record, moved=climb.step(d_theta, settings.lr_at(index, outer_steps)))
+        results = _gradients(problem, backend, climb.snapshot(), horizon, seeds, watch)
+        with watch.phase("teacher update"):
+            record = _outer_step(index, results, len(seeds))
+            if results:
+                d_theta = mean_of([clipped(result.d_theta, settings.clip) for result in results])
+                record = replace(record, moved=climb.step(d_theta, settings.lr_at(index, outer_steps)))
         curve.append(record)
         if on_outer_step:
             on_outer_step(record)
@@ -177,37 +213,46 @@ def train_teacher(
         return TeacherTraining(
             last, last, tuple(curve), selected_outer_step=outer_steps, travelled=distance(last, first)
         )
-    candidates.append((judge(problem, last, outer_steps, horizon, selection.students), last))
+    consider(outer_steps, selection.students)
     best, best_theta = max(candidates, key=lambda candidate: candidate[0].score)
     selected = tuple(judged for judged, _ in candidates)
     return TeacherTraining(best_theta, last, tuple(curve), selected, best.outer_step, distance(last, first))
 
 
-def _mean_gradient(
+def _gradients(
     problem: TeachingProblem,
     backend: TeacherGradientBackend,
     theta: TensorDict,
     horizon: int,
     seeds: Sequence[int],
-    clip: float | None,
-    outer_step: int,
-) -> tuple[TensorDict | None, OuterStep]:
-    """The mean over students of their clipped teacher gradients; ``None`` where all of them diverged."""
-    raw: list[TensorDict] = []
-    values, seconds = [], 0.0
+    watch: Phases,
+) -> list[TeacherGradient]:
+    """The teacher gradients of the students that do not diverge."""
+    results = []
     for seed in seeds:
+        begun = time.perf_counter()
         try:
             result = backend.teacher_gradient(problem, theta, horizon=horizon, seed=seed)
-        except Diverged:
+        except Diverged:  # it left no cost, and most are lost going forward
+            watch.add_phase("rollout", time.perf_counter() - begun)
             continue
-        raw.append(result.d_theta)
-        values.append(result.value)
-        seconds += result.cost.seconds
+        _add_cost(watch, result.cost)
+        results.append(result)
+    return results
+
+
+def _add_cost(watch: Phases, cost: Cost) -> None:
+    for name, phase in COST_PHASES.items():
+        watch.add_phase(phase, getattr(cost, f"seconds_{name}"), cost.peaks.get(name))
+
+
+def _outer_step(index: int, results: Sequence[TeacherGradient], students: int) -> OuterStep:
+    """What an outer step is before theta has moved; zeros where all its students diverged."""
+    seconds, raw = sum(result.cost.seconds for result in results), [result.d_theta for result in results]
     if not raw:
-        return None, OuterStep(outer_step, 0.0, 0.0, None, 0.0, len(seeds), seconds)
-    norm = global_norm(mean_of(raw))
-    record = OuterStep(outer_step, fmean(values), norm, standard_error(raw), 0.0, len(seeds) - len(raw), seconds)
-    return mean_of([clipped(gradient, clip) for gradient in raw]), record
+        return OuterStep(index, 0.0, 0.0, None, 0.0, students, seconds)
+    value, norm = fmean(result.value for result in results), global_norm(mean_of(raw))
+    return OuterStep(index, value, norm, standard_error(raw), 0.0, students - len(raw), seconds)
 
 
 def distance(left: Tensors, right: Tensors) -> float:

@@ -5,18 +5,19 @@ from collections.abc import Mapping
 import pandas as pd
 import plotly.graph_objects as go
 
-from l2t_bench.reports.derive import Results, in_order
+from l2t_bench.reports.derive import VARIANT, Results, in_order
 from l2t_bench.reports.marks import colours
 from l2t_bench.reports.panels import FigureGroup, LegendEntry, Panel, escaped, log_axis, log_range, set_style
+from l2t_bench.reports.variants import case_name
 
 
 def adjoint_health(results: Results) -> FigureGroup:
     """The norm of the adjoint against t, a line per method and seed, for the longest horizon of each problem."""
     palette = colours(results.methods)
     shown = results.adjoints[results.adjoints["norm"] > 0]  # a logarithmic axis has no zero
-    longest = shown.groupby("problem")["horizon"].transform("max")
-    groups = shown[shown["horizon"] == longest].groupby("problem")
-    panels = [_panel(str(problem), rows, palette) for problem, rows in groups]
+    longest = shown.groupby(VARIANT)["horizon"].transform("max")
+    groups = shown[shown["horizon"] == longest].groupby(VARIANT)
+    panels = [_panel(case_name(*case), rows, palette) for case, rows in groups]
     return FigureGroup(
         "adjoint",
         "Health of the adjoint",

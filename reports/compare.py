@@ -16,6 +16,8 @@ from l2t_bench.reports.comparison_cells import (
 from l2t_bench.reports.comparison_rows import (
     KEYS,
     accuracy_rows,
+    aggregate_rows,
+    equivalence_rows,
     measured_in_both,
     ordered,
     ratio_rows,
@@ -25,8 +27,8 @@ from l2t_bench.reports.comparison_rows import (
 from l2t_bench.reports.comparison_words import seed_list, subject
 from l2t_bench.reports.load import Run
 from l2t_bench.reports.rows import rows_of
+from l2t_bench.reports.variants import HARDWARE, said
 
-MACHINE = ("cpu", "gpu", "cores", "threads", "platform")  # what times depend on, in an environments/ENV.json
 _UNCOMPARED_COLUMNS = [*KEYS, "quantity", "seeds", "reason"]
 
 
@@ -34,15 +36,17 @@ _UNCOMPARED_COLUMNS = [*KEYS, "quantity", "seeds", "reason"]
 class Comparison:
     """A run ``new`` against a run ``base``.
 
-    ``rows`` has one row per problem, method, horizon and quantity: base, new, value, low, high, n, unit, left_out
-    (pairs without two usable values), verdict (``better``, ``worse``, ``~`` or ``n too small``).
+    ``rows`` has one row per problem, variant, method, horizon and quantity: base, new, value, low, high, n, unit,
+    left_out (pairs without two usable values), verdict (``better``, ``worse``, ``~`` or ``n too small``).
     ``time`` and ``memory`` are in seconds and MiB, geometric means over the paired seeds, and ``value`` is new/base;
     ``accuracy`` is a fraction, its ``value`` the difference new - base in percentage points. Between machines, base
     and new are ratios to the baseline method on the same machine.
-    ``only_base``, ``only_new``: cells with a result in one run alone: kind, problem, method, seed, round, status.
-    ``changed``: cells whose status differs: kind, problem, method, seed, round, base, new, change.
-    ``not_comparable``: what both have and cannot be compared: problem, method, horizon (missing for all of them),
-    quantity, seeds (text, empty for all of them), reason.
+    ``only_base``, ``only_new``: cells with a result in one run alone: kind, problem, variant, method, seed, round,
+    status. ``changed``: cells whose status differs: the same, with base, new and change for the status.
+    ``not_comparable``: what both have and cannot be compared: problem, variant, method, horizon (missing for all of
+    them), quantity, seeds (text, empty for all of them), reason.
+    ``aggregates`` and ``equivalences``: the ratios over problems, and the accuracies held to the margin that the suite
+    states, as ``aggregate_rows`` and ``equivalence_rows`` give them.
     """
 
     base: str
@@ -52,6 +56,8 @@ class Comparison:
     only_new: pd.DataFrame
     changed: pd.DataFrame
     not_comparable: pd.DataFrame
+    aggregates: pd.DataFrame
+    equivalences: pd.DataFrame
     notes: tuple[str, ...]
     same_machine: bool
 
@@ -64,13 +70,15 @@ class Comparison:
 def compare(base: Run, new: Run) -> Comparison:
     """Two runs, paired by problem, method, horizon, seed and round (and student seed, for accuracy).
 
-    Times and memory of different machines are compared as ratios to the baseline method that both runs have.
+    Cells of other settings are not compared. Where any pair of timed cells was measured on two machines, all times and
+    memory are compared as ratios to the baseline method on the same machine, that both runs have.
     """
     base_name, new_name = _names(base, new)
     cells = matched_cells(base, new)
     both = cells[cells["_merge"] == "both"]
     sound, uncompared = comparable_cells(both)
-    differing, unrecorded = _machine_differences(base, new)
+    timed = sound[sound["kind"] == "gradient"]
+    differing, unrecorded = _machine_differences(timed)
     gradients = measured_in_both(load.gradients(base), load.gradients(new), sound, "gradient")
     students = measured_in_both(load.students(base), load.students(new), sound, "teaching")
     compared = []
@@ -85,6 +93,7 @@ def compare(base: Run, new: Run) -> Comparison:
     not_comparable = _collected(uncompared)
     notes = [
         *_machine_notes(differing, unrecorded),
+        *_library_notes(timed),
         *_plan_notes(base, new),
         *_left_out_notes(rows),
         *_uncompared_notes(not_comparable),
@@ -97,6 +106,8 @@ def compare(base: Run, new: Run) -> Comparison:
         only_new=cells_alone(cells, "new"),
         changed=changed_cells(both),
         not_comparable=not_comparable,
+        aggregates=aggregate_rows(rows),
+        equivalences=equivalence_rows(students),
         notes=tuple(notes),
         same_machine=not differing,
     )
@@ -122,19 +133,16 @@ def _collected(uncompared: list[dict[str, Any]]) -> pd.DataFrame:
 # -- machines
 
 
-def _machine_differences(base: Run, new: Run) -> tuple[list[str], list[str]]:
-    """In what the runs' machines differ, and what cannot be told because a run does not say it."""
-    ours, theirs = (run.meta.get("environment") or {} for run in (base, new))
-    differing = [
-        f"{key}: {_said(ours[key])}, {_said(theirs[key])}"
-        for key in MACHINE
-        if key in ours and key in theirs and ours[key] != theirs[key]
-    ]
-    return differing, [key for key in MACHINE if key not in ours or key not in theirs]
-
-
-def _said(value: Any) -> str:
-    return "none" if value is None else str(value)
+def _machine_differences(timed: pd.DataFrame) -> tuple[list[str], list[str]]:
+    """In what the machines of matched cells differ, and what cannot be told because a run does not say it."""
+    pairs = list(zip(timed["machine_base"], timed["machine_new"], strict=True))
+    differing = []
+    for key in HARDWARE:
+        known = [(ours[key], theirs[key]) for ours, theirs in pairs if key in ours and key in theirs]
+        if apart := [pair for pair in known if pair[0] != pair[1]]:
+            ours, theirs = (said((pair[side] for pair in apart), " and ") for side in (0, 1))
+            differing.append(f"{key}: {ours}, {theirs}")
+    return differing, [key for key in HARDWARE if any(key not in machine for pair in pairs for machine in pair)]
 
 
 # -- notes
@@ -150,6 +158,14 @@ def _machine_notes(differing: list[str], unrecorded: list[str]) -> list[str]:
     if unrecorded:
         notes.append(f"Not recorded by both runs, and taken to be the same: {', '.join(unrecorded)}.")
     return notes
+
+
+def _library_notes(timed: pd.DataFrame) -> list[str]:
+    """Another torch may be what is to be compared: it is no other machine, and it is said."""
+    ours, theirs = (
+        said(machine["torch"] for machine in timed[f"machine_{side}"] if "torch" in machine) for side in ("base", "new")
+    )
+    return [f"The runs' versions of torch differ: {ours} and {theirs}."] if ours and theirs and ours != theirs else []
 
 
 def _plan_notes(base: Run, new: Run) -> list[str]:

@@ -3,6 +3,7 @@
 What both runs measured is one table, its column ``run`` either ``base`` or ``new``; each row has a seed and a round.
 """
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,33 +12,38 @@ import pandas as pd
 
 from l2t_bench.reports import derive, statistics
 from l2t_bench.reports.rows import Row, rows_of
-from l2t_bench.reports.statistics import ENOUGH, TOO_SMALL, UNDECIDED
 
 NO_DIFFERENCE: Mapping[str, float] = {"time": 1.0, "memory": 1.0, "accuracy": 0.0}  # ratios, and percentage points
-KEYS = ["problem", "method", "horizon"]
+CASE = ["problem", "variant", "horizon"]
+KEYS = ["problem", "variant", "method", "horizon"]
 _COLUMNS = [*KEYS, "quantity", "base", "new", "value", "low", "high", "n", "unit", "left_out", "verdict"]
-_MEASURED = ("horizon", "exactness", *derive.QUANTITIES, "student_seed", "test_accuracy")
+_NAMES = ["problem", "variant", "method", "seed", "round"]
+_MEASURED = ("horizon", "exactness", *derive.QUANTITIES, "student_seed", "test_accuracy", "equivalence_margin")
 
 
 def measured_in_both(base: pd.DataFrame, new: pd.DataFrame, cells: pd.DataFrame, kind: str) -> pd.DataFrame:
-    """The measurements ``base`` and ``new`` of two runs that belong to ``cells`` of ``kind``, as one table."""
-    keys = cells[cells["kind"] == kind].drop(columns="kind")
-    sides = [
-        statistics.with_round(frame).merge(keys, on=list(keys.columns)).assign(run=side)
-        for frame, side in ((base, "base"), (new, "new"))
-    ]
+    """The measurements ``base`` and ``new`` of two runs that belong to ``cells`` of ``kind``, as one table.
+
+    ``machine`` names where a row was measured, the same text for the same machine.
+    """
+    own = cells[cells["kind"] == kind]
     columns = [column for column in _MEASURED if column in base]
-    frame = pd.concat([side[["run", *keys.columns, *columns]] for side in sides], ignore_index=True)
-    return frame.assign(horizon=pd.to_numeric(frame["horizon"], errors="coerce").astype(float))
+    sides = []
+    for frame, side in ((base, "base"), (new, "new")):
+        names = own[[*_NAMES, f"cell_id_{side}"]].rename(columns={f"cell_id_{side}": "cell_id"})
+        names = names.assign(run=side, machine=[json.dumps(each, sort_keys=True) for each in own[f"machine_{side}"]])
+        sides.append(frame[["cell_id", *columns]].merge(names, on="cell_id")[["run", "machine", *_NAMES, *columns]])
+    joined = pd.concat(sides, ignore_index=True)
+    return joined.assign(horizon=pd.to_numeric(joined["horizon"], errors="coerce").astype(float))
 
 
 def relative_to_baseline(gradients: pd.DataFrame, column: str) -> tuple[pd.DataFrame, list[dict[str, Any]]]:
-    """``column`` divided by the baseline method's of the same run, seed and round, and what has no such ratio.
+    """``column`` divided by the baseline method's of the same run, machine, seed and round, and what has no such ratio.
 
-    The baseline is chosen by problem and horizon, among the methods that both runs have.
+    The baseline is chosen by problem, variant and horizon, among the methods that both runs have.
     """
     relative, lost = [], []
-    for _, group in gradients.groupby(["problem", "horizon"]):
+    for _, group in gradients.groupby(CASE):
         runs = group.groupby("method")["run"].nunique()
         shared = group[group["method"].isin(runs.index[runs == 2])]
         baseline = derive.baseline_method(dict(zip(shared["method"], shared["exactness"], strict=True)))
@@ -46,9 +52,12 @@ def relative_to_baseline(gradients: pd.DataFrame, column: str) -> tuple[pd.DataF
             continue
         of_baseline = shared[shared["method"] == baseline]
         lost.append(of_baseline.assign(reason="machines differ, and ratios are taken to this method"))
-        pairs = statistics.paired_log_ratios(shared, column, baseline, by=["run", "problem", "horizon"])
+        pairs = statistics.paired_log_ratios(shared, column, baseline, by=["run", "machine", *CASE])
         pairs = pairs[pairs["method"] != baseline]
         relative.append(pairs.assign(**{column: np.exp(pairs["log_ratio"])}))
+        paired = pairs.groupby("method")["run"].nunique()
+        alone = shared[~shared["method"].isin([baseline, *paired.index[paired == 2]])]
+        lost.append(alone.assign(reason=f"machines differ, and {baseline} was not measured on the same one"))
     without_ratio = [row for frame in lost for row in rows_of(frame[[*KEYS, "reason"]].drop_duplicates())]
     columns = ["run", *KEYS, "seed", "round", column]
     if not relative:
@@ -72,21 +81,61 @@ def ratio_rows(measured: pd.DataFrame, column: str) -> pd.DataFrame:
 
 def accuracy_rows(students: pd.DataFrame) -> pd.DataFrame:
     """Rows of test accuracy: base and new as fractions, ``value`` new - base in percentage points."""
-    differences = statistics.accuracy_differences(students, "base", by=KEYS, side="run")
-    differences = differences[differences["run"] == "new"]
+    differences = _accuracy_differences(students)
     points = differences.assign(difference=100 * differences["difference"])
-    intervals = statistics.difference_intervals(points, KEYS)
-    words = np.select(
-        [intervals["n"] < ENOUGH, intervals["low"] > 0, intervals["high"] < 0],
-        [TOO_SMALL, "better", "worse"],
-        default=UNDECIDED,
-    )
-    verdicts = pd.Series(words, index=intervals.index, dtype=object)
+    intervals = statistics.with_gain(statistics.difference_intervals(points, KEYS))
     kept = differences.dropna(subset=["difference"])
     pair = [*KEYS, "seed", "student_seed", "round"]
     used = students.merge(kept[pair], on=pair)
     used = used.assign(level=used["test_accuracy"].to_numpy(dtype=float))
-    return _with_levels(intervals.assign(verdict=verdicts, quantity="accuracy"), used, geometric=False)
+    return _with_levels(intervals.assign(quantity="accuracy"), used, geometric=False)
+
+
+def _accuracy_differences(students: pd.DataFrame) -> pd.DataFrame:
+    """Each student's test accuracy in new minus that in base."""
+    differences = statistics.accuracy_differences(students, "base", by=KEYS, side="run")
+    return differences[differences["run"] == "new"]
+
+
+def equivalence_rows(students: pd.DataFrame) -> pd.DataFrame:
+    """Whether new's test accuracy is base's within the margin that the suite states; none where it states none.
+
+    Columns: problem, variant, method, horizon, value (new - base, a fraction), low and high (90 %), n, unit, p, margin
+    and equivalence.
+    """
+    tested = [
+        statistics.equivalence(_accuracy_differences(own), float(str(margin)), KEYS).assign(margin=margin)
+        for margin, own in students.groupby("equivalence_margin")
+    ]
+    if not tested:
+        return pd.DataFrame(columns=EQUIVALENCE_COLUMNS)
+    rows = pd.concat(tested, ignore_index=True).rename(columns={"verdict": "equivalence"})
+    rows = rows.assign(p=rows[["p_lower", "p_upper"]].max(axis=1)).astype({"horizon": "Int64"})
+    return rows.loc[rows["n"] > 0, EQUIVALENCE_COLUMNS].reset_index(drop=True)
+
+
+EQUIVALENCE_COLUMNS = [*KEYS, "value", "low", "high", "n", "unit", "p", "margin", "equivalence"]
+
+
+def aggregate_rows(rows: pd.DataFrame) -> pd.DataFrame:
+    """The geometric means of the ratios new/base over the problems that all methods have.
+
+    Columns: quantity (time or memory), horizon, method, value, common and total (problems). Only where there is more
+    than one problem.
+    """
+    found = [
+        statistics.geometric_means(group, by=["problem", "variant"]).assign(
+            quantity=str(quantity), horizon=int(str(horizon))
+        )
+        for (quantity, horizon), group in rows[rows["quantity"] != "accuracy"].groupby(["quantity", "horizon"])
+        if group["problem"].nunique() > 1
+    ]
+    if not found:
+        return pd.DataFrame(columns=AGGREGATE_COLUMNS)
+    return pd.concat(found, ignore_index=True)[AGGREGATE_COLUMNS]
+
+
+AGGREGATE_COLUMNS = ["quantity", "horizon", "method", "value", "common", "total"]
 
 
 def _with_levels(intervals: pd.DataFrame, used: pd.DataFrame, *, geometric: bool) -> pd.DataFrame:
@@ -111,7 +160,7 @@ def ordered(rows: pd.DataFrame) -> pd.DataFrame:
         _method=rows["method"].map(ranks),
         _rank=rows["quantity"].map(quantities),
     )
-    keyed = keyed.sort_values(["problem", "_teaching", "horizon", "_method", "_rank"], ignore_index=True)
+    keyed = keyed.sort_values(["problem", "variant", "_teaching", "horizon", "_method", "_rank"], ignore_index=True)
     return keyed[_COLUMNS].astype({"horizon": "Int64"})
 
 
@@ -134,6 +183,6 @@ def without_row(
     ]
 
 
-def _key(row: Row) -> tuple[str, str, int]:
-    """Problem, method and horizon as what can be looked up, which NaN cannot."""
-    return row["problem"], row["method"], -1 if pd.isna(row["horizon"]) else int(row["horizon"])
+def _key(row: Row) -> tuple[str, str, str, int]:
+    """Problem, variant, method and horizon as what can be looked up, which NaN cannot."""
+    return row["problem"], row["variant"], row["method"], -1 if pd.isna(row["horizon"]) else int(row["horizon"])

@@ -8,12 +8,13 @@ import pandas as pd
 
 from l2t_bench.reports.formats import fixed
 from l2t_bench.reports.rows import Row
+from l2t_bench.reports.variants import case_name
 
 
 def subject(row: Row) -> str:
     """What a row is about: ``time of rmd on digits/mlp, T = 20``."""
     horizon: str = "" if pd.isna(row["horizon"]) else f", T = {row['horizon']}"
-    return f"{row['quantity']} of {row['method']} on {row['problem']}{horizon}"
+    return f"{row['quantity']} of {row['method']} on {case_name(row['problem'], row['variant'])}{horizon}"
 
 
 def change(row: Row) -> str:

@@ -12,8 +12,10 @@ from l2t_bench.names import did_you_mean, finite_number
 from l2t_bench.reports.compare import Comparison
 from l2t_bench.reports.comparison_rows import NO_DIFFERENCE
 from l2t_bench.reports.comparison_words import change, seed_list, subject
+from l2t_bench.reports.derive import VARIANT
 from l2t_bench.reports.rows import Row, rows_of
 from l2t_bench.reports.statistics import ENOUGH, TOO_SMALL
+from l2t_bench.reports.variants import case_name
 
 QUANTITIES = (*NO_DIFFERENCE, "failures", "missing")
 _OPERATORS: Mapping[str, Callable[[float, float], bool]] = {
@@ -121,8 +123,8 @@ def _tripped_count(clause: Clause, cells: pd.DataFrame, what: str, status: str =
     if not clause.holds(len(cells)):
         return []
     named = "; ".join(
-        f"{method} on {problem}, seed {seed_list(group['seed'])} ({state})"
-        for (problem, method, state), group in cells.groupby(["problem", "method", status], sort=False)
+        f"{method} on {case_name(problem, variant)}, seed {seed_list(group['seed'])} ({state})"
+        for (problem, variant, method, state), group in cells.groupby([*VARIANT, "method", status], sort=False)
     )
     count = f"{len(cells)} cell{'s' * (len(cells) != 1)} {what}"
     return [f"{count}{': ' * bool(named)}{named}, which trips {clause}"]

@@ -15,8 +15,12 @@ from l2t_bench.reports.reading import Arrays
 from l2t_bench.reports.statistics import NOTHING, TOO_SMALL, Estimate, bootstrap_mean
 
 QUANTITIES: Mapping[str, str] = {"seconds": "time", "peak_above_start_mib": "memory"}  # what a column measures
+VARIANT = ["problem", "variant"]  # within which results are set against each other
 CROSS_ENTROPY, UNTRAINED = "cross-entropy", "untrained-teacher"
-_KNOWN_ORDER = ("rmd", "higher", "torchopt", "functorch", "truncated", "torchopt-implicit")
+_KNOWN_ORDER = (
+    *("rmd", "higher", "torchopt", "functorch", "truncated"),
+    *("one-step", "forward", "evolution", "implicit", "torchopt-implicit"),
+)
 _CONTROLS = (UNTRAINED, CROSS_ENTROPY)
 
 
@@ -30,11 +34,12 @@ class Results:
     time_ranking: pd.DataFrame
     memory_ranking: pd.DataFrame
     adjoints: pd.DataFrame  # |w_bar_t| against t
-    warnings: pd.DataFrame  # that came with gradients
     students: pd.DataFrame
     curves: pd.DataFrame
     selections: pd.DataFrame
     teaching: pd.DataFrame
+    aggregates: pd.DataFrame  # ratios over problems
+    equivalences: pd.DataFrame  # of the learned losses
     others: pd.DataFrame  # figures of cells of a plug-in's own kind
     failures: pd.DataFrame
 
@@ -47,22 +52,28 @@ class Results:
 def analyse(run: Run) -> Results:
     """The whole derivation, run -> results."""
     quality = gradient_quality(load.gradients(run), run.d_theta)
-    students = load.students(run)
+    summary, students = gradient_summary(quality), load.students(run)
     return Results(
         run=run,
         gradients=quality,
-        summary=gradient_summary(quality),
+        summary=summary,
         time_ranking=ranking(quality, "seconds"),
         memory_ranking=ranking(quality, "peak_above_start_mib"),
         adjoints=load.adjoints(run),
-        warnings=load.gradient_warnings(run),
         students=students,
         curves=load.curves(run),
         selections=load.selections(run),
         teaching=teaching_summary(students, load.teachings(run)),
+        aggregates=aggregates(summary),
+        equivalences=equivalences(students),
         others=load.other_figures(run),
         failures=load.failures(run),
     )
+
+
+def of_case(frame: pd.DataFrame, problem: object, variant: object) -> pd.DataFrame:
+    """The rows of one problem and variant."""
+    return frame[(frame["problem"] == problem) & (frame["variant"] == variant)]
 
 
 # -- order and names
@@ -136,7 +147,7 @@ def gradient_quality(gradients: pd.DataFrame, d_theta: Mapping[tuple[str, int], 
     references = pd.Series("", index=gradients.index, dtype=object)
     keys = zip(gradients["cell_id"], gradients["horizon"], strict=True)
     kept = pd.Series([key in d_theta for key in keys], index=gradients.index, dtype=bool)
-    for _, group in gradients[kept].groupby(["problem", "seed", "horizon"]):
+    for _, group in gradients[kept].groupby([*VARIANT, "seed", "horizon"]):
         horizon = int(group["horizon"].iloc[0])
         reference = reference_method(dict(zip(group["method"], group["exactness"], strict=True)))
         if reference is None:
@@ -159,16 +170,17 @@ def baseline_method(exactness_by_method: Mapping[str, str]) -> str | None:
 
 
 def gradient_summary(quality: pd.DataFrame) -> pd.DataFrame:
-    """One row per problem, horizon and method: time and memory with ratios to the baseline, and gradient quality."""
+    """One row per problem, variant, horizon and method: time and memory with ratios to the baseline, and quality."""
     rows = []
-    for (problem, horizon), group in quality.groupby(["problem", "horizon"]):
+    for (problem, variant, horizon), group in quality.groupby([*VARIANT, "horizon"]):
         exactness = dict(zip(group["method"], group["exactness"], strict=True))
         baseline = baseline_method(exactness)
         ratios = {column: _ratios(group, column, baseline) for column in QUANTITIES}
         for method in in_order(exactness):
             own = group[group["method"] == method]
             rows.append(
-                {"problem": problem, "horizon": horizon, "method": method, "exactness": exactness[method]}
+                {"problem": problem, "variant": variant, "horizon": horizon}
+                | {"method": method, "exactness": exactness[method]}
                 | {"seeds": own["seed"].nunique(), "baseline": baseline or ""}
                 | {column: median_over_seeds(own, column) for column in QUANTITIES}
                 | _named("time_ratio", ratios["seconds"].get(method, _NO_RATIO)[0])
@@ -180,7 +192,7 @@ def gradient_summary(quality: pd.DataFrame) -> pd.DataFrame:
 
 _NO_RATIO = (NOTHING, TOO_SMALL)
 _SUMMARY_COLUMNS = [
-    "problem",
+    *VARIANT,
     "horizon",
     "method",
     "exactness",
@@ -248,13 +260,13 @@ def farthest_from_one(ratios: np.ndarray) -> float:
 
 
 def ranking(gradients: pd.DataFrame, column: str) -> pd.DataFrame:
-    """The exact methods of each problem and horizon against the one that needs least of ``column``.
+    """The exact methods of each problem, variant and horizon against the one that needs least of ``column``.
 
     ``behind`` says that a method is told apart from the leader: interval above 1, effect large enough, n large enough.
     """
     rows = []
     exact = gradients[gradients["exactness"] == "exact"].dropna(subset=[column])
-    for (problem, horizon), group in exact.groupby(["problem", "horizon"]):
+    for (problem, variant, horizon), group in exact.groupby([*VARIANT, "horizon"]):
         medians = {str(method): median_over_seeds(own, column) for method, own in group.groupby("method")}
         leader = min(in_order(medians), key=lambda method: medians[method])
         ratios = _ratios(group, column, leader)
@@ -262,20 +274,89 @@ def ranking(gradients: pd.DataFrame, column: str) -> pd.DataFrame:
             estimate, verdict = ratios.get(method, _NO_RATIO)
             behind = verdict in ("slower", "larger")
             rows.append(
-                {"problem": problem, "horizon": horizon, "leader": leader, "method": method, "behind": behind}
+                {"problem": problem, "variant": variant, "horizon": horizon}
+                | {"leader": leader, "method": method, "behind": behind}
                 | _named("ratio", estimate)
             )
-    columns = ["problem", "horizon", "leader", "method", "behind", *_named("ratio", NOTHING)]
+    columns = [*VARIANT, "horizon", "leader", "method", "behind", *_named("ratio", NOTHING)]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def aggregates(summary: pd.DataFrame) -> pd.DataFrame:
+    """Each method's geometric mean of its ratios over the problems that all methods have, one row a horizon and method.
+
+    Columns: horizon, method, exactness, baseline, time_ratio and memory_ratio, each with its _common and _total
+    problems. Only for horizons of more than one problem. Ratios to another baseline than most are not averaged with
+    them; stationary methods compute another quantity, and are left out.
+    """
+    rows = []
+    ranked = summary[(summary["exactness"] != "stationary") & (summary["baseline"] != "")]
+    for horizon, group in ranked.groupby("horizon"):
+        if group["problem"].nunique() < 2:
+            continue
+        baseline = group["baseline"].mode().iloc[0]
+        own = group["baseline"] == baseline
+        exactness = dict(zip(group["method"], group["exactness"], strict=True))
+        means = {
+            name: statistics.geometric_means(group.assign(value=group[name].where(own)), by=VARIANT).set_index("method")
+            for name in ("time_ratio", "memory_ratio")
+        }
+        for method in in_order(exactness):
+            row = {"horizon": horizon, "method": method, "exactness": exactness[method], "baseline": baseline}
+            for name, mean in means.items():
+                row |= {name: mean.at[method, "value"]}
+                row |= {f"{name}_{count}": mean.at[method, count] for count in ("common", "total")}
+            rows.append(row)
+    columns = ["horizon", "method", "exactness", "baseline"]
+    for name in ("time_ratio", "memory_ratio"):
+        columns += [name, f"{name}_common", f"{name}_total"]
     return pd.DataFrame(rows, columns=columns)
 
 
 # -- teaching
 
 
+def equivalences(students: pd.DataFrame) -> pd.DataFrame:
+    """Whether losses that were learned by different gradients teach alike, within the margin that their suite states.
+
+    One row per problem, variant and learned loss other than the one ``against`` which it is held: value, low, high, n
+    and unit of the difference in test accuracy, paired by student, with the verdict ``better``, ``worse``, ``~`` or ``n
+    too small``; p and equivalence of the two one-sided tests, and their margin.
+    """
+    rows = []
+    for (problem, variant, margin), group in students.groupby([*VARIANT, "equivalence_margin"]):
+        learned = group[group["loss"] == "learned"]
+        against = reference_method(dict.fromkeys(learned["method"], "exact"))
+        if against is None:
+            continue
+        differences = statistics.accuracy_differences(learned, against)
+        intervals = statistics.with_gain(statistics.difference_intervals(differences, ["method"])).set_index("method")
+        tested = statistics.equivalence(differences, float(str(margin)), ["method"]).set_index("method")
+        rows += [
+            {"problem": problem, "variant": variant, "method": method, "against": against, "margin": margin}
+            | {name: intervals.at[method, name] for name in ("value", "low", "high", "n", "unit", "verdict")}
+            | {"p": tested.loc[method, ["p_lower", "p_upper"]].max(), "equivalence": tested.at[method, "verdict"]}
+            for method in in_order(learned["method"])
+            if method != against
+        ]
+    return pd.DataFrame(rows, columns=_EQUIVALENCE_COLUMNS)
+
+
+_EQUIVALENCE_COLUMNS = [
+    *VARIANT,
+    "method",
+    "against",
+    "margin",
+    *("value", "low", "high", "n", "unit", "verdict"),
+    "p",
+    "equivalence",
+]
+
+
 def teaching_summary(students: pd.DataFrame, teachings: pd.DataFrame) -> pd.DataFrame:
     """One row per teaching cell: test accuracy over students, and differences to the controls paired by student."""
     rows = []
-    for _, group in statistics.with_round(students).groupby(["problem", "seed", "round"]):
+    for _, group in statistics.with_round(students).groupby([*VARIANT, "seed", "round"]):
         for method in in_order(group["method"]):
             own = group[group["method"] == method]
             rows.append(

@@ -2,7 +2,7 @@
 
 import math
 
-from l2t_bench.reports.statistics import TOO_SMALL, Estimate
+from l2t_bench.reports.statistics import EQUIVALENT, TOO_SMALL, Estimate
 
 DASH = "–"
 
@@ -47,6 +47,13 @@ def points(estimate: Estimate) -> str:
     if not estimate.enough:
         return f"{signed_points(estimate.value)}, {TOO_SMALL}"
     return f"{signed_points(estimate.value)} {_point_bounds(estimate)}"
+
+
+def equivalent(verdict: str, margin: float) -> str:
+    """What the two one-sided tests decide: ``equivalent within 1 pp``, or that it is not shown to be."""
+    if verdict == TOO_SMALL:
+        return TOO_SMALL
+    return f"{'' if verdict == EQUIVALENT else 'not shown to be '}equivalent within {100 * margin:g} pp"
 
 
 def _bounds(estimate: Estimate, decimals: int) -> str:

@@ -6,7 +6,7 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from l2t_bench.reports.derive import Results, in_order
+from l2t_bench.reports.derive import VARIANT, Results, in_order
 from l2t_bench.reports.marks import colours, symbol
 from l2t_bench.reports.panels import (
     MUTED,
@@ -19,6 +19,7 @@ from l2t_bench.reports.panels import (
     log_range,
     set_style,
 )
+from l2t_bench.reports.variants import case_name
 
 _LEAST_MIB, _LEAST_NORM_RATIO = 0.1, 1e-4  # what a logarithmic axis shows for less
 
@@ -31,8 +32,8 @@ def time_against_memory(results: Results) -> FigureGroup:
     shown = results.gradients.dropna(subset=["seconds", "peak_above_start_mib"])
     shown = shown[shown["seconds"] > 0]
     panels = [
-        _cost_panel(_panel_title(problem, horizon), group, colours(results.methods), _ranges(shown, problem))
-        for (problem, horizon), group in shown.groupby(["problem", "horizon"])
+        _cost_panel(_panel_title(*case), group, colours(results.methods), _ranges(shown, case[0]))
+        for case, group in shown.groupby([*VARIANT, "horizon"])
     ]
     return FigureGroup(
         "time-memory",
@@ -99,8 +100,8 @@ def gradient_quality(results: Results) -> FigureGroup:
     shown = results.gradients.dropna(subset=["cosine", "norm_ratio"])
     palette = colours(results.methods)
     panels = [
-        _quality_panel(_panel_title(problem, horizon), group, palette, _quality_axes(shown))
-        for (problem, horizon), group in shown.groupby(["problem", "horizon"])
+        _quality_panel(_panel_title(*case), group, palette, _quality_axes(shown))
+        for case, group in shown.groupby([*VARIANT, "horizon"])
     ]
     return FigureGroup(
         "quality",
@@ -198,8 +199,8 @@ def _legend(rows: pd.DataFrame, results: Results) -> tuple[LegendEntry, ...]:
     return tuple(LegendEntry(method, palette[method], symbol(exactness[method])) for method in in_order(exactness))
 
 
-def _panel_title(problem: object, horizon: object) -> str:
-    return f"{problem}, T = {horizon}"
+def _panel_title(problem: object, variant: object, horizon: object) -> str:
+    return f"{case_name(problem, variant)}, T = {horizon}"
 
 
 def _medians(rows: pd.DataFrame, column: str) -> dict[str, float]:

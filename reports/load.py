@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +21,12 @@ OWN_KINDS = ("gradient", "teaching")  # of cells, with tables of their own
 class Run:
     """A run as it lies in its folder.
 
-    ``cells`` has one row per planned cell: cell_id, suite, kind, problem, method, seed, round, dtype, device, status,
-    message, seconds, measurements. ``status`` is the engine's, ``missing`` for a cell without a result, ``damaged`` for
-    one whose files cannot be trusted. ``d_theta`` has the teacher gradients that were kept, by (cell_id, horizon).
+    ``cells`` has one row per planned cell: cell_id, what it is (suite, suite_version, profile, kind, problem, method,
+    seed, round, dtype, device, settings), variant (what sets it apart from others of its kind and problem, by
+    ``variants``), status, message, seconds, environment (a key of ``environments``, empty where none was written),
+    machine (by ``variants.machine_of``) and measurements. ``status`` is the engine's, ``missing`` for a cell without a
+    result, ``damaged`` for one whose files cannot be trusted. ``d_theta`` has the teacher gradients that were kept, by
+    (cell_id, horizon).
     """
 
     path: Path
@@ -31,6 +34,7 @@ class Run:
     cells: pd.DataFrame
     d_theta: Mapping[tuple[str, int], Arrays]
     warnings: tuple[str, ...]
+    environments: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # where its cells ran, by name
 
     @property
     def name(self) -> str:
@@ -53,9 +57,9 @@ def load_run(path: Path | str) -> Run:
     folder = Path(path)
     meta = read_meta(folder)
     warnings: list[str] = []
-    cells = read_cells(folder, meta["cells"], warnings)
+    cells, environments = read_cells(folder, meta["cells"], warnings)
     d_theta = read_gradients(folder, cells, warnings)
-    return Run(folder, meta, cells, d_theta, tuple(warnings))
+    return Run(folder, meta, cells, d_theta, tuple(warnings), environments)
 
 
 def gradients(run: Run) -> pd.DataFrame:
@@ -78,22 +82,13 @@ def adjoints(run: Run) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=[*_ADJOINT_KEYS, "horizon", "t", "norm"])
 
 
-def gradient_warnings(run: Run) -> pd.DataFrame:
-    """One row per gradient cell, horizon and warning that came with its gradient."""
-    rows = [
-        {**{key: cell[key] for key in _ADJOINT_KEYS}, "horizon": measured["horizon"], "warning": warning}
-        for cell in _results(run, "gradient")
-        for measured in cell["measurements"]["runs"]
-        for warning in measured.get("warnings", [])
-    ]
-    return pd.DataFrame(rows, columns=[*_ADJOINT_KEYS, "horizon", "warning"])
-
-
 def students(run: Run) -> pd.DataFrame:
     """One row per teaching cell and fresh student."""
     rows = [
         {
             **_teaching_keys(cell),
+            "environment": cell["environment"],
+            "equivalence_margin": _margin(cell),
             "lr": cell["measurements"]["lr"],
             "horizon": cell["measurements"].get("horizon"),
             "outer_steps": cell["measurements"].get("outer_steps"),
@@ -156,7 +151,9 @@ def other_figures(run: Run) -> pd.DataFrame:
 def failures(run: Run) -> pd.DataFrame:
     """The cells that ended without a result, and why; those that an unfinished run has yet to do are not among them."""
     failed = ~run.cells["status"].isin(["ok", "missing"])
-    return run.cells.loc[failed, ["kind", "problem", "method", "seed", "status", "message"]].reset_index(drop=True)
+    return run.cells.loc[failed, ["kind", "problem", "variant", "method", "seed", "status", "message"]].reset_index(
+        drop=True
+    )
 
 
 # -- rows of these tables
@@ -171,17 +168,12 @@ def _columns(rows: list[dict[str, Any]], known: list[str]) -> list[str]:
     return known + sorted({key for row in rows for key in row} - set(known))
 
 
-_ADJOINT_KEYS = ["cell_id", "problem", "method", "seed", "round"]
+_ADJOINT_KEYS = ["cell_id", "problem", "variant", "method", "seed", "round"]
+_GRADIENT_KEYS = ["cell_id", "suite", "profile", *_ADJOINT_KEYS[1:], "dtype", "device", "environment"]
 _GRADIENT_COLUMNS = [
-    "cell_id",
-    "problem",
-    "method",
-    "seed",
-    "round",
+    *_GRADIENT_KEYS,
     "horizon",
     "exactness",
-    "dtype",
-    "device",
     "parameters",
     "memory_law",
     "value",
@@ -196,6 +188,7 @@ _GRADIENT_COLUMNS = [
     "gradients",
     "vector_products",
     "recomputed_steps",
+    "warnings",
 ]
 
 
@@ -203,7 +196,7 @@ def _gradient_row(cell: Mapping[str, Any], measured: Mapping[str, Any]) -> dict[
     whole = cell["measurements"]
     host, on_device = _above_start_mib(measured, "host"), _above_start_mib(measured, "device")
     return {
-        **{key: cell[key] for key in ("cell_id", "problem", "method", "seed", "round", "dtype", "device")},
+        **{key: cell[key] for key in _GRADIENT_KEYS},
         "horizon": measured["horizon"],
         "exactness": measured.get("exactness", whole["exactness"]),  # a window as long as the run is exact
         "parameters": whole.get("parameters"),
@@ -218,6 +211,7 @@ def _gradient_row(cell: Mapping[str, Any], measured: Mapping[str, Any]) -> dict[
         "host_peak_above_start_mib": host,
         "device_peak_above_start_mib": on_device,
         **{key: measured.get(key) for key in ("gradients", "vector_products", "recomputed_steps")},
+        "warnings": "; ".join(measured.get("warnings", [])),
         **{f"diagnostic_{name}": value for name, value in measured.get("diagnostics", {}).items()},
     }
 
@@ -227,9 +221,19 @@ def _above_start_mib(measured: Mapping[str, Any], where: str) -> float:
     return math.nan if start is None or peak is None else max(0, peak - start) / MIB
 
 
-_OTHER_KEYS = ["cell_id", "kind", "problem", "method", "seed", "round"]
-_TEACHING_KEYS = ["cell_id", "problem", "method", "seed", "loss"]
-_STUDENT_COLUMNS = [*_TEACHING_KEYS, "lr", "horizon", "outer_steps", "student_seed", "dev_accuracy", "test_accuracy"]
+_OTHER_KEYS = ["cell_id", "kind", "problem", "variant", "method", "seed", "round"]
+_TEACHING_KEYS = ["cell_id", "suite", "profile", "problem", "variant", "method", "seed", "round", "loss"]
+_STUDENT_COLUMNS = [
+    *_TEACHING_KEYS,
+    "environment",
+    "lr",
+    "horizon",
+    "outer_steps",
+    "equivalence_margin",
+    "student_seed",
+    "dev_accuracy",
+    "test_accuracy",
+]
 _CURVE_POINT = ("outer_step", "value", "gradient_norm", "noise", "moved", "diverged", "seconds")
 _JUDGED = ("outer_step", "dev_accuracy_mean", "dev_accuracy_std")
 _NO_VALUE = {"value": math.nan, "gradient_norm": math.nan, "noise": math.nan}
@@ -273,6 +277,12 @@ def _movement(measured: Mapping[str, Any]) -> dict[str, float]:
 
 def _teaching_keys(cell: Mapping[str, Any]) -> dict[str, Any]:
     return {**{key: cell[key] for key in _TEACHING_KEYS if key != "loss"}, "loss": cell["measurements"]["loss"]}
+
+
+def _margin(cell: Mapping[str, Any]) -> float:
+    """The difference of accuracy within which the suite calls two losses equivalent; NaN where it states none."""
+    margin = cell["settings"].get("equivalence_margin")
+    return float(margin) if is_number(margin) and margin > 0 else math.nan
 
 
 def _lost(point: Mapping[str, Any]) -> bool:

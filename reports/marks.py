@@ -11,12 +11,17 @@ BACKEND_COLOURS = {  # Okabe and Ito's, told apart by colour-blind readers too
     "functorch": "#D55E00",
     "truncated": "#CC79A7",
     "torchopt-implicit": "#56B4E9",
+    "implicit": "#1B7FA8",
+    "one-step": "#B8A800",
+    "forward": "#7A4FB5",
+    "evolution": "#8C5A2B",
     UNTRAINED: "#9AA5AF",
     CROSS_ENTROPY: "#66727D",
 }
-OTHER_COLOURS = ("#B8A800", "#7A4FB5", "#8C5A2B", "#3F8C8C")
+OTHER_COLOURS = ("#3F8C8C", "#A8326B", "#6B7A1E", "#4A5FA8")
 SYMBOLS = {
     "exact": "circle",
+    "quantised": "hexagon",
     "truncated": "triangle-up",
     "stationary": "x",
     "finite-difference": "diamond",
@@ -25,6 +30,7 @@ SYMBOLS = {
 OTHER_SYMBOL = "star"
 MARKER_PATHS = {  # for the legend, in a square from -1 to 1
     "circle": "M1,0A1,1 0 1,1 -1,0A1,1 0 1,1 1,0Z",
+    "hexagon": "M1,0L0.5,0.87L-0.5,0.87L-1,0L-0.5,-0.87L0.5,-0.87Z",
     "triangle-up": "M0,-1L1.05,0.85L-1.05,0.85Z",
     "x": "M0,-0.4L0.6,-1L1,-0.6L0.4,0L1,0.6L0.6,1L0,0.4L-0.6,1L-1,0.6L-0.4,0L-1,-0.6L-0.6,-1Z",
     "diamond": "M0,-1.1L1,0L0,1.1L-1,0Z",

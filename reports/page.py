@@ -7,7 +7,7 @@ here run, by their hashes, so that no text out of a run's files can become one.
 import base64
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
@@ -25,6 +25,7 @@ from l2t_bench.reports.derive import Results, analyse
 from l2t_bench.reports.figures import draw
 from l2t_bench.reports.load import Run, load_run
 from l2t_bench.reports.panels import Panel
+from l2t_bench.reports.variants import said
 from l2t_bench.reports.verdict import findings, headlines
 
 _TEMPLATES = Path(__file__).parent / "templates"
@@ -86,15 +87,19 @@ def render(results: Results) -> str:
     return environment.get_template("report.html.j2").render(
         run=run,
         meta=run.meta,
-        machine=machine(run.meta),
+        machines=machines(run),
         started=moment(run.meta.get("created")),
         chips=chips(run.cells),
         waiting=int((run.cells["status"] == "missing").sum()),
         headlines=headlines(found),
         verdict=[(subject, list(group)) for subject, group in groupby(found, lambda one: one.subject)],
-        gradient_tables=text.gradient_tables(results, detail=True),
+        gradient_tables=[
+            *text.gradient_tables(results, detail=True),
+            *text.aggregate_tables(results),
+            *text.warning_tables(results),
+        ],
         other_tables=text.other_tables(results),
-        teaching_tables=text.teaching_tables(results, detail=True),
+        teaching_tables=[*text.teaching_tables(results, detail=True), *text.equivalence_tables(results)],
         failure_tables=text.failure_tables(results),
         figures=draw(results),
         markers=marks.MARKER_PATHS,
@@ -116,18 +121,30 @@ def chips(cells: pd.DataFrame) -> list[Chip]:
     return [Chip(status, int(counts[status]), tones.get(status, "bad")) for status in ordered]
 
 
-def machine(meta: Mapping[str, Any]) -> str:
-    """The machine in half a line: processor, cores, threads, device."""
-    environment = meta.get("environment", {})
-    cores, threads = environment.get("cores"), environment.get("threads")
-    parts = [
-        environment.get("gpu"),
-        environment.get("cpu"),
-        cores and f"{cores} core{'s' * (cores != 1)}",
-        threads and f"{threads} thread{'s' * (threads != 1)} per cell",
-        environment.get("device") and f"device {environment['device']}",
-    ]
-    return ", ".join(str(part) for part in parts if part)
+def machines(run: Run) -> list[str]:
+    """Each machine that results come from, in half a line: processor, cores, threads of a cell, device."""
+    threads: dict[tuple[str, ...], list[Any]] = {}
+    for environment in measured_on(run):
+        cores, device = environment.get("cores"), environment.get("device")
+        parts = [
+            environment.get("gpu"),
+            environment.get("cpu"),
+            cores and f"{cores} core{'s' * (cores != 1)}",
+            device and f"device {device}",
+        ]
+        threads.setdefault(tuple(str(part) for part in parts if part), []).append(environment.get("threads"))
+    return [", ".join([*parts, *_threads(counts)]) for parts, counts in threads.items()]
+
+
+def _threads(counts: Sequence[Any]) -> list[str]:
+    known = sorted({count for count in counts if isinstance(count, int)})
+    return [f"{' or '.join(map(str, known))} thread{'s' * (known != [1])} per cell"] if known else []
+
+
+def measured_on(run: Run) -> list[Mapping[str, Any]]:
+    """The environments of the cells that have a result, in their order."""
+    names = dict.fromkeys(run.cells.loc[run.cells["status"] == "ok", "environment"])
+    return [run.environments[name] for name in names if name in run.environments]
 
 
 def moment(stamp: str | None) -> str:
@@ -141,7 +158,7 @@ _MACHINE = ("platform", "cpu", "cores", "threads", "device", "gpu", "python", "t
 
 def provenance(run: Run) -> list[tuple[str, str]]:
     """What a result needs beside it to be understood, as rows of a table."""
-    meta, environment = run.meta, run.meta.get("environment", {})
+    meta, environments = run.meta, measured_on(run)
     versions = sorted({str(cell["identity"].get("suite_version", "?")) for cell in meta["cells"]})
     rows = [
         ("suite", f"{meta['suite']}, version {', '.join(versions)}"),
@@ -149,12 +166,17 @@ def provenance(run: Run) -> list[tuple[str, str]]:
         ("seeds", meta.get("seeds")),
         ("started", moment(meta.get("created"))),
         ("time in cells", f"{run.cells['seconds'].sum() / 60:.1f} minutes"),
-        *((key, environment.get(key)) for key in _MACHINE),
-        ("libraries", _versions(environment.get("libraries"))),
-        ("commit", _commit(environment)),
+        *((key, _each(environment.get(key) for environment in environments)) for key in _MACHINE),
+        ("libraries", _each(_versions(environment.get("libraries")) for environment in environments)),
+        ("commit", _each(map(_commit, environments))),
         ("precision", ", ".join(sorted({str(name) for name in run.cells["dtype"] if name}))),
     ]
     return [(name, str(value)) for name, value in rows if value not in (None, "")]
+
+
+def _each(values: Iterable[Any]) -> str:
+    """What the environments say, each answer once."""
+    return said((value for value in values if value not in (None, "")), joined_by="; ")
 
 
 def _versions(libraries: object) -> str:

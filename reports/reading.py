@@ -14,8 +14,10 @@ import pandas as pd
 from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
+from l2t_bench.engine.cell import is_cell_id
 from l2t_bench.engine.records import DamagedError, inside, read_cell, read_json
 from l2t_bench.engine.store import RunFolder
+from l2t_bench.reports import variants
 from l2t_bench.reports.forms import check_measurements
 from l2t_bench.reports.rows import rows_of
 
@@ -23,25 +25,22 @@ Arrays = Mapping[str, np.ndarray]
 _LONGEST_MESSAGE = 600
 _CELL_COLUMNS = [
     "cell_id",
-    "suite",
-    "kind",
-    "problem",
-    "method",
-    "seed",
-    "round",
-    "dtype",
-    "device",
+    *("suite", "suite_version", "profile", "kind", "problem", "method", "seed", "round", "dtype", "device", "settings"),
+    "variant",
     "status",
     "message",
     "seconds",
+    "environment",
+    "machine",
     "measurements",
 ]
+_IDENTITY_COLUMNS = _CELL_COLUMNS[1 : _CELL_COLUMNS.index("variant")]
 
 
 def read_meta(folder: Path) -> dict[str, Any]:
     """What is said of the whole run: its plan, and where its cells ran. Raises ``UserError`` for no run.
 
-    Keys: suite, profile, seeds (how many), created, cells (as planned: cell_id and identity), environment.
+    Keys: suite, profile, seeds (how many), created, cells (as planned: cell_id and identity).
     """
     plan = RunFolder(folder).read_plan()
     seeds = {planned["identity"]["seed"] for planned in plan["cells"]}
@@ -51,27 +50,50 @@ def read_meta(folder: Path) -> dict[str, Any]:
         "seeds": len(seeds),
         "created": plan["created"],
         "cells": plan["cells"],
-        "environment": _environment(folder),
     }
 
 
-def _environment(folder: Path) -> dict[str, Any]:
-    """One of the run's ``environments/ENV.json``; empty where none can be read."""
-    files = sorted((folder / "environments").glob("*.json"), key=lambda file: file.stat().st_size)
-    for file in reversed(files):  # the fullest: a cell that was refused early may not have come to torch's settings
+def read_cells(
+    folder: Path, planned: Sequence[Mapping[str, Any]], warnings: list[str]
+) -> tuple[pd.DataFrame, dict[str, dict[str, Any]]]:
+    """The planned cells with what came of each, one row a cell, and the environments that results name, by their names.
+
+    What is wrong with any is added to ``warnings``.
+    """
+    once = {cell["cell_id"]: cell for cell in planned}
+    cells = pd.DataFrame([_cell_row(folder, cell, warnings) for cell in once.values()], columns=_CELL_COLUMNS)
+    environments = _environments(folder, cells, warnings)
+    machines = [variants.machine_of(environments.get(name, {})) for name in cells["environment"]]
+    cells["machine"] = pd.Series(machines, index=cells.index, dtype=object)
+    cells["variant"] = variants.labels(cells)
+    _report_strangers(folder, set(once), warnings)
+    _report_machines(cells, warnings)
+    return cells, environments
+
+
+def _environments(folder: Path, cells: pd.DataFrame, warnings: list[str]) -> dict[str, dict[str, Any]]:
+    """Every environment that a result names. One that cannot be read is named in ``warnings``."""
+    found = {}
+    for name in dict.fromkeys(filter(None, cells["environment"])):
         try:
-            return read_json(file)
+            found[name] = read_json(inside(folder, "environments", f"{name}.json"))
         except (DamagedError, FileNotFoundError):
-            continue
-    return {}
+            count = int((cells["environment"] == name).sum())
+            warnings.append(f"environments/{name}.json is missing or damaged: where {count} cells ran is not known")
+    return found
 
 
-def read_cells(folder: Path, planned: Sequence[Mapping[str, Any]], warnings: list[str]) -> pd.DataFrame:
-    """The planned cells with what came of each, one row a cell; what is wrong with any is added to ``warnings``."""
-    rows = [_cell_row(folder, cell, warnings) for cell in planned]
-    cells = _without_twins(pd.DataFrame(rows, columns=_CELL_COLUMNS), warnings)
-    _report_strangers(folder, {cell["cell_id"] for cell in planned}, warnings)
-    return cells
+def _report_machines(cells: pd.DataFrame, warnings: list[str]) -> None:
+    """Results that should stand in one table and were not measured on one machine."""
+    told = set()
+    for _, group in cells[cells["status"] == "ok"].groupby(["kind", "problem"]):
+        machines = [machine for machine in group["machine"] if machine]
+        if keys := variants.differing(machines):
+            told.add("; ".join(f"{key}: {variants.said(machine.get(key) for machine in machines)}" for key in keys))
+    warnings.extend(
+        f"measured on several machines ({what}): ratios and differences are formed on one machine only"
+        for what in sorted(told)
+    )
 
 
 def _cell_row(folder: Path, planned: Mapping[str, Any], warnings: list[str]) -> dict[str, Any]:
@@ -79,6 +101,7 @@ def _cell_row(folder: Path, planned: Mapping[str, Any], warnings: list[str]) -> 
     identity, cell_id = planned["identity"], planned["cell_id"]
     status, message, seconds = "missing", "not run yet", math.nan
     measurements: dict[str, Any] = {}
+    environment = ""
     try:
         record = _read_cell(folder, cell_id, identity["suite"])
     except FileNotFoundError:
@@ -90,15 +113,14 @@ def _cell_row(folder: Path, planned: Mapping[str, Any], warnings: list[str]) -> 
         identity, status, seconds = record["identity"], record["status"], record["seconds"]
         message = " ".join((record["message"] or "").split())[:_LONGEST_MESSAGE]
         measurements = record["measurements"] if status == "ok" else {}
-    keys = {
-        key: identity.get(key, "") for key in ("suite", "kind", "problem", "method", "seed", "round", "dtype", "device")
-    }
+        environment = record["environment"] or ""
     return {
         "cell_id": cell_id,
-        **keys,
+        **{key: identity[key] for key in _IDENTITY_COLUMNS},
         "status": status,
         "message": message,
         "seconds": seconds,
+        "environment": environment,
         "measurements": measurements,
     }
 
@@ -110,19 +132,9 @@ def _read_cell(folder: Path, cell_id: str, suite: str) -> dict[str, Any]:
     return record
 
 
-def _without_twins(cells: pd.DataFrame, warnings: list[str]) -> pd.DataFrame:
-    """Cells that no table could tell apart would be averaged unseen: the first is kept, the others are named."""
-    twins = cells.duplicated(["kind", "problem", "method", "seed", "round"])
-    warnings.extend(
-        f"cell {cell_id}: another cell has the same problem, method and seed; left out"
-        for cell_id in cells["cell_id"][twins]
-    )
-    return cells[~twins].reset_index(drop=True)
-
-
 def _report_strangers(folder: Path, planned: set[str], warnings: list[str]) -> None:
     """Results in the folder that the plan in plan.json does not name: an older plan's."""
-    found = {file.parent.name for file in (folder / "cells").glob("*/*/cell.json")}
+    found = {file.parent.name for file in (folder / "cells").glob("*/*/cell.json") if is_cell_id(file.parent.name)}
     if strangers := len(found - planned):
         warnings.append(f"{strangers} of the folder's cells are not in the plan of plan.json and are left out")
 

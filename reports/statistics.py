@@ -22,6 +22,7 @@ RESAMPLES = 10_000
 CLEAR_RATIO: Mapping[str, float] = {"time": 1.05, "memory": 1.02}  # a ratio nearer to 1 is not called a difference
 UNDECIDED, TOO_SMALL = "~", "n too small"
 EQUIVALENT, DIFFERENT = "equivalent", "different"
+GAINS = ("better", "worse")
 VERDICTS: Mapping[str, tuple[str, str]] = {"time": ("faster", "slower"), "memory": ("smaller", "larger")}
 _GENERATOR = 1810_12081  # fixed, so that a page can be made again to the last digit
 _INTERVAL = ("value", "low", "high", "n")
@@ -74,8 +75,8 @@ def with_round(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def cases(frame: pd.DataFrame) -> list[str]:
-    """The columns that name what is measured, whatever the method: the problem, and the horizon where there is one."""
-    return [column for column in ("problem", "horizon") if column == "problem" or column in frame]
+    """The columns that name what is measured, whatever the method: the problem, its variant and the horizon, if any."""
+    return [column for column in ("problem", "variant", "horizon") if column == "problem" or column in frame]
 
 
 def paired_log_ratios(
@@ -201,6 +202,18 @@ def with_verdict(intervals: pd.DataFrame, quantity: str) -> pd.DataFrame:
     clear = CLEAR_RATIO[quantity] * (1 + 1e-12)  # a ratio that is the bound but for rounding does not exceed it
     below, above = (high < 1) & (value * clear < 1), (low > 1) & (value > clear)
     words = np.select([~(n >= ENOUGH), below, above], [TOO_SMALL, *VERDICTS[quantity]], default=UNDECIDED)
+    return intervals.assign(verdict=pd.Series(words, index=intervals.index, dtype=object))
+
+
+def with_gain(intervals: pd.DataFrame) -> pd.DataFrame:
+    """Intervals of differences of accuracy with what they decide, as column ``verdict``.
+
+    ``better`` or ``worse`` when the interval excludes 0, else ``~``, and ``n too small`` below five units. Raises
+    ``UserError`` for a missing column.
+    """
+    _require(intervals, _INTERVAL)
+    _, low, high, n = (_floats(intervals[name]) for name in _INTERVAL)
+    words = np.select([~(n >= ENOUGH), low > 0, high < 0], [TOO_SMALL, *GAINS], default=UNDECIDED)
     return intervals.assign(verdict=pd.Series(words, index=intervals.index, dtype=object))
 
 

@@ -5,11 +5,12 @@ from collections.abc import Iterator, Mapping
 import pandas as pd
 import plotly.graph_objects as go
 
-from l2t_bench.reports.derive import Results, estimate_in, in_order
+from l2t_bench.reports.derive import VARIANT, Results, estimate_in, in_order
 from l2t_bench.reports.marks import colours
 from l2t_bench.reports.panels import INK, FigureGroup, LegendEntry, Panel, escaped, set_style
 from l2t_bench.reports.rows import rows_of
 from l2t_bench.reports.text import loss_name
+from l2t_bench.reports.variants import case_name
 
 # -- students
 
@@ -17,8 +18,8 @@ from l2t_bench.reports.text import loss_name
 def student_accuracy(results: Results) -> FigureGroup:
     """Every fresh student's test accuracy under each loss, with the mean and its interval."""
     panels = [
-        _accuracy_panel(str(problem), group, results)
-        for problem, group in results.teaching.groupby("problem", sort=True)
+        _accuracy_panel(case_name(*case), group, results)
+        for case, group in results.teaching.groupby(VARIANT, sort=True)
     ]
     return FigureGroup(
         "accuracy",
@@ -82,12 +83,12 @@ def _accuracy_panel(problem: str, teaching: pd.DataFrame, results: Results) -> P
 def dev_curves(results: Results) -> FigureGroup:
     """The dev objective along the teacher's optimisation, and the held-out students that choose among its teachers."""
     palette = colours(results.methods)
-    judged = {str(problem): group for problem, group in results.selections.groupby("problem")}
+    judged = {case_name(*case): group for case, group in results.selections.groupby(VARIANT)}
     panels = []
-    for problem, group in results.curves.groupby("problem"):
-        panels.append(_curve_panel(str(problem), group, palette))
-        if str(problem) in judged:
-            panels.append(_selection_panel(str(problem), judged[str(problem)], palette))
+    for case, group in results.curves.groupby(VARIANT):
+        panels.append(_curve_panel(case_name(*case), group, palette))
+        if case_name(*case) in judged:
+            panels.append(_selection_panel(case_name(*case), judged[case_name(*case)], palette))
     return FigureGroup(
         "curves",
         "The teacher's optimisation",

@@ -1,26 +1,43 @@
 """A run as tables of strings that are ready to print."""
 
+import math
 from typing import Any
 
 import pandas as pd
 
-from l2t_bench.reports.derive import CROSS_ENTROPY, UNTRAINED, Results, analyse, estimate_in, in_order
-from l2t_bench.reports.formats import DASH, accuracy, fixed, number, points, ratio
+from l2t_bench.reports.derive import CROSS_ENTROPY, UNTRAINED, VARIANT, Results, analyse, estimate_in, in_order, of_case
+from l2t_bench.reports.formats import DASH, accuracy, equivalent, fixed, number, points, ratio
 from l2t_bench.reports.load import Run
 from l2t_bench.reports.rows import Row, rows_of
+from l2t_bench.reports.statistics import Estimate
 from l2t_bench.reports.table import Table
+from l2t_bench.reports.variants import case_name
 
 
 def summary_tables(run: Run) -> list[Table]:
     """The run's tables for a terminal of 120 columns."""
     results = analyse(run)
-    return [*gradient_tables(results), *teaching_tables(results), *other_tables(results), *failure_tables(results)]
+    return [
+        *gradient_tables(results),
+        *aggregate_tables(results),
+        *warning_tables(results),
+        *teaching_tables(results),
+        *equivalence_tables(results),
+        *other_tables(results),
+        *failure_tables(results),
+    ]
 
 
 def gradient_tables(results: Results, *, detail: bool = False) -> list[Table]:
-    """Time, memory and direction of every method, one table per problem; ``detail`` adds intervals and worst seeds."""
+    """Time, memory and direction of every method, one table per problem and variant.
+
+    ``detail`` adds intervals and worst seeds.
+    """
     planned = results.run.cells[results.run.cells["kind"] == "gradient"]
-    return [_gradient_table(problem, cells, results, detail) for problem, cells in planned.groupby("problem")]
+    return [
+        _gradient_table(problem, variant, cells, results, detail)
+        for (problem, variant), cells in planned.groupby(VARIANT)
+    ]
 
 
 _COSTS = ("× time", "peak MiB", "× memory")
@@ -32,17 +49,26 @@ _FULL_COLUMNS = (
 )
 
 
-def _gradient_table(problem: Any, planned: pd.DataFrame, results: Results, detail: bool) -> Table:
-    measured = results.summary[results.summary["problem"] == problem]
-    warned = results.warnings[results.warnings["problem"] == problem]
+def _gradient_table(problem: Any, variant: Any, planned: pd.DataFrame, results: Results, detail: bool) -> Table:
+    measured = of_case(results.summary, problem, variant)
     seeds = planned.groupby("method")["seed"].nunique()
     columns = _FULL_COLUMNS if detail else _SHORT_COLUMNS
     rows = [_gradient_row(row, int(seeds[row["method"]]), detail) for row in rows_of(measured)]
     for method in in_order(set(planned["method"]) - set(measured["method"])):
         status = _status_words(planned.loc[planned["method"] == method, "status"])
         rows.append((DASH, method, status, *(DASH,) * (len(columns) - 3)))
-    title = f"Teacher gradients on {problem}, {_plural(planned['seed'].nunique(), 'seed')}"
-    return Table(title, columns, tuple(rows), _gradient_note(measured, warned), text_columns=3, row_header=1)
+    title = f"Teacher gradients on {case_name(problem, variant)}, {_plural(planned['seed'].nunique(), 'seed')}"
+    note = _with_apart(_gradient_note(measured), variant)
+    return Table(title, columns, tuple(rows), note, text_columns=3, row_header=1)
+
+
+def _with_apart(note: str, variant: str) -> str:
+    """``note``, and that nothing is paired with what was measured under other conditions."""
+    apart = (
+        f"Conditions: {variant}. What was measured on another machine or with other settings stands in a table of "
+        "its own: no ratio or difference is formed with it."
+    )
+    return f"{note} {apart}".lstrip() if variant else note
 
 
 def _gradient_row(row: Row, planned_seeds: int, detail: bool) -> tuple[str, ...]:
@@ -79,7 +105,7 @@ def _quality_in_full(row: Row) -> tuple[str, ...]:
     )
 
 
-def _gradient_note(measured: pd.DataFrame, warned: pd.DataFrame) -> str:
+def _gradient_note(measured: pd.DataFrame) -> str:
     parts = ["Seconds and peak memory of one outer step, medians over seeds."]
     if baselines := [name for name in in_order(measured["baseline"]) if name]:
         parts.append(
@@ -90,15 +116,28 @@ def _gradient_note(measured: pd.DataFrame, warned: pd.DataFrame) -> str:
         parts.append(f"Cosine and norm ratio to the exact gradient by {' or '.join(references)}.")
     if (measured["exactness"] == "stationary").any():
         parts.append("Stationary methods compute another quantity and are not ranked.")
-    parts += [_warning(method, group) for method, group in warned.groupby("method", sort=False)]
+    if (measured["exactness"] == "quantised").any():
+        parts.append("Quantised methods differentiate a run in fixed point, a neighbour of the others' run.")
     return " ".join(parts) if len(measured) else ""
 
 
-def _warning(method: Any, warned: pd.DataFrame) -> str:
-    """A method's warnings in a sentence: the first of them, and of how many results."""
-    first, others = warned.iloc[0], len(warned) - 1
-    more = f", and {others} more like it" if others else ""
-    return f"Warning, {method}, T = {first['horizon']}, seed {first['seed']}{more}: {first['warning']}."
+def warning_tables(results: Results) -> list[Table]:
+    """What the methods warned of, one row per problem, method and horizon; no table where there is nothing."""
+    warned = results.gradients[results.gradients["warnings"] != ""]
+    if warned.empty:
+        return []
+    rows = [
+        (str(problem), method, str(horizon), str(group["seed"].nunique()), str(group["warnings"].iloc[0]))
+        for (problem, horizon), cells in warned.groupby(["problem", "horizon"])
+        for method in in_order(cells["method"])
+        for group in (cells[cells["method"] == method],)
+    ]
+    columns = ("problem", "method", "T", "seeds", "warning")
+    return [
+        Table(
+            "Warnings", columns, tuple(rows), "In the words of the first seed.", text_columns=len(columns), row_header=1
+        )
+    ]
 
 
 def _status_words(statuses: pd.Series) -> str:
@@ -106,18 +145,80 @@ def _status_words(statuses: pd.Series) -> str:
     return ", ".join(str(status) if len(counts) == 1 else f"{status} {count}" for status, count in counts.items())
 
 
+def aggregate_tables(results: Results) -> list[Table]:
+    """The ratios over problems, in one table; none where no horizon has more than one problem."""
+    rows = [
+        (
+            str(row["horizon"]),
+            row["method"],
+            row["exactness"],
+            *(
+                part
+                for name in ("time_ratio", "memory_ratio")
+                for part in (_mean_ratio(row[name]), f"{row[f'{name}_common']}/{row[f'{name}_total']}")
+            ),
+        )
+        for row in rows_of(results.aggregates)
+    ]
+    columns = ("T", "method", "exactness", "× time", "problems", "× memory", "problems")
+    note = (
+        f"Geometric means of the ratios to {' or '.join(in_order(results.aggregates['baseline']))} over the problems "
+        "that every method here has, and how many of all these are. Stationary methods are not ranked."
+    )
+    return [Table("Over all problems", columns, tuple(rows), note, text_columns=3, row_header=1)] if rows else []
+
+
+def _mean_ratio(value: float) -> str:
+    """As other ratios are written, without an interval."""
+    return ratio(Estimate(value, math.nan, math.nan, 0), interval=False)
+
+
+def equivalence_tables(results: Results) -> list[Table]:
+    """Whether the learned losses teach alike, one table per problem and variant whose suite states a margin."""
+    return [
+        Table(
+            f"Do the learned losses teach alike on {case_name(problem, variant)}?",
+            ("loss", "against", "difference", "n", "verdict", "TOST p", "equivalence"),
+            tuple(map(_equivalence_row, rows_of(group))),
+            "Difference in test accuracy, in percentage points, paired by student, with a 95 % bootstrap interval. "
+            "Equivalent: two one-sided paired t tests (TOST) put it within the margin that the suite states, at 5 %. "
+            "That no difference is found does not show that there is none.",
+            text_columns=2,
+        )
+        for (problem, variant), group in results.equivalences.groupby(VARIANT)
+    ]
+
+
+def _equivalence_row(row: Row) -> tuple[str, ...]:
+    return (
+        str(row["method"]),
+        str(row["against"]),
+        points(Estimate(row["value"], row["low"], row["high"], row["n"])),
+        _plural(row["n"], row["unit"]),
+        str(row["verdict"]),
+        number(row["p"], 2),
+        equivalent(row["equivalence"], row["margin"]),
+    )
+
+
 def teaching_tables(results: Results, *, detail: bool = False) -> list[Table]:
-    """Test accuracy of fresh students under each loss, one table per problem; ``detail`` adds counts and times."""
+    """Test accuracy of fresh students under each loss, one table per problem and variant.
+
+    ``detail`` adds counts and times.
+    """
     planned = results.run.cells[results.run.cells["kind"] == "teaching"]
-    return [_teaching_table(problem, cells, results.teaching, detail) for problem, cells in planned.groupby("problem")]
+    return [
+        _teaching_table(problem, variant, cells, results.teaching, detail)
+        for (problem, variant), cells in planned.groupby(VARIANT)
+    ]
 
 
 _TEACHING_COLUMNS = ("loss", "lr", "outer steps", "test accuracy", "over cross-entropy", "over untrained")
 _TEACHING_DETAIL = ("students", "signal / noise", "straightness", "training, s", "students, s")
 
 
-def _teaching_table(problem: Any, planned: pd.DataFrame, teaching: pd.DataFrame, detail: bool) -> Table:
-    measured = teaching[teaching["problem"] == problem]
+def _teaching_table(problem: Any, variant: Any, planned: pd.DataFrame, teaching: pd.DataFrame, detail: bool) -> Table:
+    measured = of_case(teaching, problem, variant)
     several = planned["seed"].nunique() > 1
     columns = _TEACHING_COLUMNS + (_TEACHING_DETAIL if detail else ())
     rows = [_teaching_row(row, several, detail) for row in rows_of(measured)]
@@ -125,7 +226,8 @@ def _teaching_table(problem: Any, planned: pd.DataFrame, teaching: pd.DataFrame,
         rows.append((f"{loss_name(row, several)}: {row['status']}", *[DASH] * (len(columns) - 1)))
     counts = sorted(set(measured["students"]))
     each = f", {counts[0]} students each" if len(counts) == 1 else ""
-    return Table(f"Students taught on {problem}{each}", columns, tuple(rows), _teaching_note(measured))
+    note = _with_apart(_teaching_note(measured), variant)
+    return Table(f"Students taught on {case_name(problem, variant)}{each}", columns, tuple(rows), note)
 
 
 def _teaching_note(measured: pd.DataFrame) -> str:
@@ -180,10 +282,10 @@ def loss_label(row: Row, several_seeds: bool = False) -> str:
 
 
 def other_tables(results: Results) -> list[Table]:
-    """The figures of cells of a plug-in's own kind, one table per kind and problem."""
+    """The figures of cells of a plug-in's own kind, one table per kind, problem and variant."""
     return [
-        _other_table(f"{kind}: {problem}", figures)
-        for (kind, problem), figures in results.others.groupby(["kind", "problem"])
+        _other_table(f"{kind}: {case_name(problem, variant)}", figures)
+        for (kind, problem, variant), figures in results.others.groupby(["kind", *VARIANT])
     ]
 
 
@@ -205,9 +307,16 @@ def failure_tables(results: Results) -> list[Table]:
     if failed.empty:
         return []
     rows = [
-        (str(status), str(kind), str(problem), str(method), _seed_list(group["seed"]), str(message) or DASH)
-        for (status, kind, problem, method, message), group in failed.groupby(
-            ["status", "kind", "problem", "method", "message"], sort=False
+        (
+            str(status),
+            str(kind),
+            case_name(problem, variant),
+            str(method),
+            _seed_list(group["seed"]),
+            str(message) or DASH,
+        )
+        for (status, kind, problem, variant, method, message), group in failed.groupby(
+            ["status", "kind", *VARIANT, "method", "message"], sort=False
         )
     ]
     columns = ("status", "kind", "problem", "method", "seeds", "message")

@@ -11,11 +11,12 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from l2t_bench.reports.derive import CROSS_ENTROPY, UNTRAINED, Results, estimate_in
-from l2t_bench.reports.formats import accuracy, fixed, number, points, ratio
+from l2t_bench.reports.derive import CROSS_ENTROPY, UNTRAINED, VARIANT, Results, estimate_in, of_case
+from l2t_bench.reports.formats import accuracy, equivalent, fixed, number, points, ratio
 from l2t_bench.reports.rows import Row, rows_of
-from l2t_bench.reports.statistics import ENOUGH, TOO_SMALL, Estimate
+from l2t_bench.reports.statistics import ENOUGH, EQUIVALENT, TOO_SMALL, Estimate
 from l2t_bench.reports.text import loss_label
+from l2t_bench.reports.variants import case_name
 
 
 @dataclass(frozen=True)
@@ -41,16 +42,19 @@ _MEMORY = _Quantity("Exact method with the least memory", "memory", "memory_rati
 
 
 def findings(results: Results) -> list[Finding]:
-    """The verdict, subject by subject: each problem and horizon, then each problem's teaching."""
+    """The verdict, subject by subject: each problem, variant and horizon, then each problem's teaching."""
     found = []
-    for (problem, horizon), rows in results.summary.groupby(["problem", "horizon"]):
-        subject = f"{problem}, T = {horizon}"
+    for (problem, variant, horizon), rows in results.summary.groupby([*VARIANT, "horizon"]):
+        subject = f"{case_name(problem, variant)}, T = {horizon}"
         for ranking, quantity in ((results.time_ranking, _TIME), (results.memory_ranking, _MEMORY)):
-            ranked = ranking[(ranking["problem"] == problem) & (ranking["horizon"] == horizon)]
+            ranked = of_case(ranking[ranking["horizon"] == horizon], problem, variant)
             if len(ranked):
                 found.append(_least(subject, quantity, ranked, rows))
         found += [_loss(subject, row) for row in rows_of(rows[rows["exactness"] != "exact"])]
-    return found + [_gain(row, results) for row in rows_of(results.teaching) if row["method"] not in _CONTROLS]
+    for (problem, variant), rows in results.teaching.groupby(VARIANT):
+        found += [_gain(row, results) for row in rows_of(rows) if row["method"] not in _CONTROLS]
+        found += [_alike(row) for row in rows_of(of_case(results.equivalences, problem, variant))]
+    return found
 
 
 def headlines(found: Sequence[Finding]) -> list[str]:
@@ -131,8 +135,8 @@ def _loss(subject: str, row: Row) -> Finding:
 def _gain(row: Row, results: Results) -> Finding:
     """Whether a learned loss teaches better than cross entropy."""
     gain, untrained = estimate_in(row, "over_cross_entropy"), estimate_in(row, "over_untrained")
-    same_problem = results.teaching["problem"] == row["problem"]
-    label = loss_label(row, results.teaching.loc[same_problem, "seed"].nunique() > 1)
+    alike = of_case(results.teaching, row["problem"], row["variant"])
+    label = loss_label(row, alike["seed"].nunique() > 1)
     question = f"{label[:1].upper()}{label[1:]}, against cross-entropy"
     reached = f"Test accuracy {accuracy(estimate_in(row, 'test_accuracy'))} over {row['students']} students."
     beside = f" Over the untrained teacher: {points(untrained)} points." if not math.isnan(untrained.value) else ""
@@ -141,4 +145,20 @@ def _gain(row: Row, results: Results) -> Finding:
     against = "" if decided else f" Over cross-entropy: {points(gain)} points."
     if math.isnan(gain.value):
         against = " There are no cross-entropy students to compare with."
-    return Finding(f"{row['problem']}, teaching", question, answer, f"{reached}{against}{beside}", decided)
+    return Finding(
+        f"{case_name(row['problem'], row['variant'])}, teaching",
+        question,
+        answer,
+        f"{reached}{against}{beside}",
+        decided,
+    )
+
+
+def _alike(row: Row) -> Finding:
+    """Whether a learned loss teaches as the reference's does, within the margin that the suite states."""
+    question = f"Learned by {row['method']}, as good as learned by {row['against']}?"
+    difference = Estimate(row["value"], row["low"], row["high"], row["n"])
+    answer = equivalent(row["equivalence"], row["margin"])
+    detail = f"Over {row['against']}: {points(difference)} points of test accuracy ({row['verdict']})."
+    subject = f"{case_name(row['problem'], row['variant'])}, teaching"
+    return Finding(subject, question, answer, detail, row["equivalence"] == EQUIVALENT)

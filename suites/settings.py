@@ -21,3 +21,4 @@ class TeachingSettings:
     cross_entropy_grid: Sequence[float] = (0.025, 0.05, 0.1, 0.2, 0.4)
     tuning_students: int = 4
     fresh_students: int = 12
+    equivalence_margin: float = 0.01  # of test accuracy: losses that differ by less are called equivalent

@@ -71,7 +71,8 @@ def teaching_cell(
 
     The test set is looked at once, by the fresh students at the end.
     """
-    problem = build_problem(settings.problem, device=device)
+    with recorder.phase("build"):
+        problem = build_problem(settings.problem, device=device)
     begun = time.perf_counter()
     training = None if method in (UNTRAINED, CROSS_ENTROPY) else _learn(problem, method, settings, seed, recorder)
     trained = time.perf_counter()
@@ -111,6 +112,7 @@ def _learn(
         selection=Selection(settings.select_every, settings.select_students),
         seed=seed,
         on_outer_step=lambda record: recorder.curve(**asdict(record)),
+        phases=recorder,
     )
 
 

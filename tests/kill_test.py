@@ -21,7 +21,7 @@ _CHANGING = ("seconds", "phases")  # times, and sizes of memory
 
 def command(out: Path, seeds: int) -> list[str]:
     arguments = ["run", "stub", "--plugin", str(HERE / "stub_suite.py"), "--seeds", str(seeds), "--out", str(out)]
-    return [sys.executable, "-P", "-m", "l2t_bench.cli.main", *arguments, "--rerun", "failed"]
+    return [sys.executable, "-P", "-m", "l2t_bench.cli.main", *arguments]
 
 
 def environment() -> dict[str, str]:
@@ -91,7 +91,8 @@ def undergo(folder: Path, kills: int, seeds: int = 50) -> None:
     assert disturbed == undisturbed
     curves = [len(file.read_text().splitlines()) for file in out.glob("cells/*/*/curves.jsonl")]
     assert curves == [10] * seeds, "a curve holds points of two attempts"
-    assert not list(out.rglob("cell.json.*")), "a temporary file counts as none"
+    assert not list(out.rglob(".*.tmp")), "half of a file was left behind"
+    assert not [*out.glob("cells/*/*.again"), *out.glob("cells/*/*.replaced")], "an attempt was left behind"
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ import pytest
 
 from l2t_bench.engine.cell import Cell, Outcome, Status
 from l2t_bench.engine.planning import Plan, cells_of, check
-from l2t_bench.engine.runner import Event, Rerun, run
+from l2t_bench.engine.runner import Event, Rerun, missing, run
 from l2t_bench.engine.store import RunFolder, write_json
 from l2t_bench.engine.study import Study
 from l2t_bench.engine.suite import Request
@@ -60,7 +60,7 @@ def not_a_number(cell, recorder):
 def tasks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Cell]:
     """A factory of cells whose tasks live in a module that only the workers import."""
     (tmp_path / "stub_tasks.py").write_text(textwrap.dedent(_TASKS))
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
 
     def cell(task: str, seed: int = 0) -> Cell:
         return Cell("stub", 1, "smoke", "gradient", "none", task, seed, f"stub_tasks:{task}")
@@ -172,6 +172,8 @@ def test_a_cells_folder_is_inside_the_run_whatever_its_names() -> None:
     cell = Cell("quick", 1, "p", "gradient", "../../etc", "a/b[../c=/d]", 0, "a:b")
     assert folder.cell_folder(cell).parent == Path("/run/cells/quick")
     assert ".." not in cell.cell_id.split("-")[0] and "/" not in cell.cell_id
+    with pytest.raises(UserError, match="would lead out of the run"):
+        folder.cell_folder(Cell("../../escape", 1, "p", "gradient", "none", "rmd", 0, "a:b"))
 
 
 def test_writing_leaves_the_old_file_when_it_fails(tmp_path: Path) -> None:
@@ -188,6 +190,54 @@ def test_a_folder_that_is_not_a_runs_is_left_alone(tmp_path: Path, tasks: Callab
         with pytest.raises(UserError, match="--out"):
             run_all(place, tasks("fine"))
     assert (tmp_path / "notes.txt").read_text() == "mine"
+
+
+@pytest.mark.parametrize(
+    "files",
+    [
+        {"plan.json": "my notes, not json", "run.toml": "precious"},
+        {"plan.json": '{"schema": 2, "name": "another tool\'s"}', "report.html": "precious"},
+        {"cells/notes.txt": "mine", "run.toml": "precious", "report.html": "mine too"},
+        {"cells/a/b/cell.json": "{}", "run.toml": "precious"},
+    ],
+)
+def test_a_folder_with_files_named_like_ours_is_left_alone(
+    files: dict[str, str], tmp_path: Path, tasks: Callable[..., Cell]
+) -> None:
+    out = tmp_path / "run"
+    for name, content in files.items():
+        (out / name).parent.mkdir(parents=True, exist_ok=True)
+        (out / name).write_text(content)
+    with pytest.raises(UserError, match="--out"):
+        run_all(out, tasks("fine"))
+    assert {name: (out / name).read_text() for name in files} == files
+    assert not [file for file in out.rglob("*") if file.is_file() and str(file.relative_to(out)) not in files]
+
+
+def test_a_plan_and_a_study_that_no_run_has_written_are_kept_beside_the_results(
+    tmp_path: Path, tasks: Callable[..., Cell]
+) -> None:
+    out, notes = tmp_path / "run", []
+    run_all(out, tasks("fine"))
+    for name in ("plan.json", "run.toml"):
+        (out / name).write_text("precious")
+    plan = Plan(Study(("stub",)), (tasks("fine"),))
+    assert run(plan, out, lambda event: notes.append(event.note)) == {"ok": 1}
+    assert [(out / name).read_text() for name in ("plan.damaged-1.json", "run.damaged-1.toml")] == ["precious"] * 2
+    assert [note.partition(";")[2] for note in notes] == [
+        " kept as plan.damaged-1.json",
+        " kept as run.damaged-1.toml",
+    ]
+    assert len((out / "cells" / "stub" / "calls.txt").read_text().splitlines()) == 1, "the result is still one"
+
+
+def test_cells_of_the_same_code_are_looked_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder, looked = RunFolder(tmp_path), []
+    cells = [Cell("stub", 1, "p", "stub", "none", method, seed, "a:b") for seed in range(20) for method in ("x", "y")]
+    for cell in cells:
+        folder.write_cell(cell, Outcome(Status.OK, 1.0, code="0123456789ab"))
+    monkeypatch.setattr("l2t_bench.registry.fingerprint", lambda sources: looked.append(sources) or "0123456789ab")
+    assert missing(folder, cells, Rerun.STALE) == [] and len(looked) == 2
 
 
 def test_the_parent_of_a_run_imports_no_torch() -> None:

@@ -5,9 +5,15 @@ import os
 import subprocess
 import sys
 import textwrap
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
+from l2t_bench import plugins
+from l2t_bench.engine.planning import plan
+from l2t_bench.engine.study import Study, read_study, write_study
+from l2t_bench.registry import load_backend, sources_of
 
 _BACKEND = """
     import torch
@@ -56,6 +62,11 @@ def l2t(*arguments: str | Path, **environment: str) -> subprocess.CompletedProce
     return subprocess.run(command, capture_output=True, text=True, env={**os.environ, **environment}, check=False)
 
 
+def with_inherited(site: Path) -> str:
+    """A PYTHONPATH of ``site`` and whatever the tests themselves are found by."""
+    return os.pathsep.join(filter(None, [str(site), os.environ.get("PYTHONPATH")]))
+
+
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder in which two packages are installed: a sound one, and one that lacks a library and takes our name."""
@@ -100,7 +111,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 def test_installed_plug_ins_are_listed_with_what_they_lack(site: Path) -> None:
-    done = l2t("list", PYTHONPATH=str(site))
+    done = l2t("list", PYTHONPATH=with_inherited(site))
     assert done.returncode == 0
     listed = [line.strip() for line in done.stdout.splitlines()]
     assert {"mine", "mine/tiny", "mine-suite", "rmd"} <= set(listed)
@@ -115,7 +126,7 @@ def finished(
     """A run of the plug-in's suite with the plug-in's backend and problem, and what later commands are given."""
     out = tmp_path_factory.mktemp("runs") / request.param
     if request.param == "installed":
-        environment, options = {"PYTHONPATH": str(site)}, []
+        environment, options = {"PYTHONPATH": with_inherited(site)}, []
     else:
         environment, options = {}, ["--plugin", files]
     done = l2t("run", "mine-suite", *options, "--out", out, **environment)
@@ -149,10 +160,81 @@ def test_a_plug_ins_backend_is_verified_like_ours(finished: tuple[Path, dict[str
 
 
 def test_a_plug_in_that_lacks_its_library_is_a_line_and_disturbs_nothing(site: Path, tmp_path: Path) -> None:
-    asked = l2t("verify", "lacking", PYTHONPATH=str(site))
+    asked = l2t("verify", "lacking", PYTHONPATH=with_inherited(site))
     assert asked.returncode == 2 and "a_library_that_nobody_has" in asked.stderr and "Traceback" not in asked.stderr
-    dry = l2t("run", "quick", "--profile", "smoke", "-b", "rmd", "--dry-run", PYTHONPATH=str(site))
+    dry = l2t("run", "quick", "--profile", "smoke", "-b", "rmd", "--dry-run", PYTHONPATH=with_inherited(site))
     assert dry.returncode == 0 and "1 cells, 1 to run" in dry.stdout
+
+
+@pytest.fixture
+def no_files(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a test adds to the environment goes with it."""
+    for variable in (plugins.PLUGINS, plugins.FILES):
+        monkeypatch.setenv(variable, "")
+
+
+_TOLD_APART = """
+    from l2t_bench.engine.cell import Cell
+    from l2t_bench.engine.suite import Suite
+
+    def measure(cell, recorder):
+        return {{"of": {name!r}}}
+
+    def cells(request):
+        return [Cell({name!r}, 1, "one", "which", "none", "stub", 0, "suite:measure")]
+
+    SUITE = Suite({name!r}, 1, "", {{"one": cells}}, "one")
+"""
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        lambda first, second: ["a", "b", "--plugin", first, "--plugin", second],
+        lambda first, second: [f"{first}:SUITE", "b", "--plugin", second],
+        lambda first, second: [f"{first}:SUITE", f"{second}:SUITE"],
+    ],
+    ids=["plug-ins", "a path and a plug-in", "paths"],
+)
+def test_two_files_of_one_name_are_a_mistake_and_not_each_others_code(
+    asked: Callable[[str, str], list[str]], tmp_path: Path
+) -> None:
+    files = []
+    for name in ("a", "b"):
+        files.append(tmp_path / name / "suite.py")
+        files[-1].parent.mkdir()
+        files[-1].write_text(textwrap.dedent(_TOLD_APART.format(name=name)))
+    done = l2t("run", *asked(*map(str, files)), "--out", tmp_path / "run")
+    assert done.returncode == 2 and "suite.py are called the same: rename one" in done.stderr
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_suite_named_by_its_file_runs_its_own_tasks(tmp_path: Path) -> None:
+    (tmp_path / "suite.py").write_text(textwrap.dedent(_TOLD_APART.format(name="alone")))
+    done = l2t("run", f"{tmp_path}/suite.py:SUITE", "--out", tmp_path / "run")
+    assert done.returncode == 0, done.stderr
+    (file,) = (tmp_path / "run").rglob("cell.json")
+    assert json.loads(file.read_text())["measurements"] == {"of": "alone"}
+
+
+@pytest.mark.usefixtures("no_files")
+def test_a_backend_named_by_its_path_is_kept_by_its_name_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    home, out = tmp_path / "home", tmp_path / "runs" / "one"
+    home.mkdir()
+    out.mkdir(parents=True)
+    (home / "mine.py").write_text(textwrap.dedent(_BACKEND))
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.chdir(out)
+    for spelt in (f"{home}/mine.py:Mine[store=all]", "~/mine.py:Mine[store=all]", "../../home/mine.py:Mine[store=all]"):
+        planned = plan(Study(("quick",), profile="smoke", backends=(spelt,)))
+        (cell,) = planned.cells
+        assert cell.method == "mine.py:Mine[store=all]"
+        assert load_backend(cell.method).name == "mine", "the worker finds the file"
+        assert home / "mine.py" in sources_of(cell.method, cell.problem, cell.task)
+        kept = write_study(planned.study, out)
+        assert "~/mine.py:Mine[store=all]" in kept and str(home) not in kept
+        (out / "run.toml").write_text(kept)
+        assert read_study(out / "run.toml") == planned.study
 
 
 def test_the_process_that_runs_the_cells_imports_no_plug_in(files: str, tmp_path: Path) -> None:

@@ -2,14 +2,17 @@
 
 import hashlib
 import json
+import os
 import time
 from importlib.metadata import distribution
 from pathlib import Path
 
 import pytest
+import torch
 
 from l2t_bench.data.checksums import data_checksums
 from l2t_bench.doctor import examine
+from l2t_bench.engine import environment
 from l2t_bench.engine.cell import Cell
 from l2t_bench.engine.planning import Plan
 from l2t_bench.engine.recorder import Recorder
@@ -41,7 +44,7 @@ def test_a_phase_has_its_own_peak_and_its_own_time_also_in_the_child_of_a_fat_pa
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "load_tasks.py").write_text(_TASKS)
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
     fat = bytearray(b"x" * (500 * MB))  # what ru_maxrss would have the child inherit
     cell = Cell("stub", 1, "smoke", "stub", "none", "works", 0, "load_tasks:works")
     run(Plan(Study(("stub",)), (cell,)), tmp_path / "run", lambda event: None)
@@ -64,6 +67,66 @@ def test_the_seconds_of_a_phase_add_up_and_other_work_is_not_among_them(tmp_path
             time.sleep(0.001)
     assert recorder.phases["data"]["seconds"] >= 0.1 > recorder.phases["io"]["seconds"]
     assert list(recorder.phases) == ["data", "io"]
+
+
+class Cards:
+    """Stands for ``torch.cuda`` of a machine with several cards: each has peaks of its own, the current one is 0."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[str, object]] = []
+
+    def is_initialized(self) -> bool:
+        return True
+
+    def synchronize(self, device: object = None) -> None:
+        self.asked.append(("synchronize", device))
+
+    def reset_peak_memory_stats(self, device: object = None) -> None:
+        self.asked.append(("reset", device))
+
+    def max_memory_allocated(self, device: torch.device | None = None) -> int:
+        return 1000 + ((device.index or 0) if device else 0)
+
+    max_memory_reserved = max_memory_allocated
+
+
+def test_a_phase_reads_the_peaks_of_the_cells_own_card(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cards = Cards()
+    monkeypatch.setattr(torch, "cuda", cards)
+    recorder = Recorder(tmp_path, device="cuda:1")
+    with recorder.phase("rollout"):
+        pass
+    assert recorder.phases["rollout"]["device_peak_bytes"] == 1001
+    own = torch.device("cuda:1")
+    assert cards.asked == [("synchronize", own), ("reset", own), ("synchronize", own)]
+
+
+_CARDS = "0, GPU-aaa, NVIDIA A100, 550.1\n1, GPU-bbb, NVIDIA H200, 550.1"
+
+
+@pytest.mark.parametrize(
+    ("device", "visible", "name"),
+    [
+        ("cuda", None, "NVIDIA A100"),
+        ("cuda:1", None, "NVIDIA H200"),
+        ("cuda:0", "1", "NVIDIA H200"),
+        ("cuda:1", "1,0", "NVIDIA A100"),
+        ("cuda", "GPU-bbb", "NVIDIA H200"),
+        ("cuda:1", "1", None),
+        ("cuda", "", None),
+    ],
+)
+def test_the_card_that_is_named_is_the_one_that_is_used(
+    device: str, visible: str | None, name: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(environment, "_output", lambda *command: _CARDS)
+    environ = {} if visible is None else {"CUDA_VISIBLE_DEVICES": visible}
+    assert environment.gpu(device, environ) == {"gpu": name, "driver": "550.1" if name else None}
+
+
+def test_a_machine_without_the_tool_names_no_card(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(environment, "_output", lambda *command: None)
+    assert environment.gpu("cuda", {}) == {"gpu": None, "driver": None}
 
 
 def test_a_phase_that_there_is_not_is_a_mistake(tmp_path: Path) -> None:

@@ -5,12 +5,14 @@ import os
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from l2t_bench.engine.merge import merge
+from l2t_bench.engine.merge import common_study, merge
 from l2t_bench.engine.overview import find, look
+from l2t_bench.engine.study import Study, read_study, write_study
 from l2t_bench.errors import UserError
 
 HERE = Path(__file__).resolve().parent
@@ -18,7 +20,8 @@ HERE = Path(__file__).resolve().parent
 
 def l2t(*arguments: str | Path, **environment: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-P", "-m", "l2t_bench.cli.main", *map(str, arguments)]
-    env = {**os.environ, "PYTHONPATH": str(HERE), **environment}
+    paths = os.pathsep.join(filter(None, [str(HERE), os.environ.get("PYTHONPATH")]))
+    env = {**os.environ, "PYTHONPATH": paths, **environment}
     return subprocess.run(command, capture_output=True, text=True, env=env, check=False)
 
 
@@ -55,12 +58,39 @@ def test_the_same_command_again_runs_nothing_and_says_so(stub_run: Path) -> None
     assert {file: file.stat().st_mtime_ns for file in stub_run.rglob("cell.json")} == before
 
 
+def test_results_of_other_threads_are_kept_and_said(own_run: Path) -> None:
+    before = cell_file(own_run, 0).read_bytes()
+    again = ("run", "--config", own_run / "run.toml", "--out", own_run)
+    done = l2t(*again, "--threads", "4")
+    assert done.returncode == 0 and cell_file(own_run, 0).read_bytes() == before
+    assert "6 kept results were measured with 1 thread, not 4: --rerun all measures them again" in done.stderr
+    assert "kept results" not in l2t(*again, "--threads", "1").stderr
+    assert "kept results" not in l2t(*again, "--threads", "4", "--rerun", "all", "--dry-run").stderr
+
+
+def test_results_of_another_processor_are_kept_and_said(own_run: Path) -> None:
+    for file in (own_run / "environments").glob("*.json"):
+        file.write_text(json.dumps({**json.loads(file.read_text()), "cpu": "Another CPU"}))
+    done = l2t("run", "--config", own_run / "run.toml", "--out", own_run)
+    assert done.returncode == 0 and "6 kept results were measured on Another CPU, not" in done.stderr
+
+
+def test_a_smaller_plan_has_a_report_of_its_own(own_run: Path) -> None:
+    done = l2t("run", "--config", own_run / "run.toml", "--out", own_run, "--seeds", "2")
+    assert done.returncode == 0 and "nothing was missing" not in done.stdout
+    assert "4 of the folder's cells are not in the plan of plan.json and are left out" in done.stderr
+    assert len((own_run / "others.csv").read_text().splitlines()) == 1 + 2 * 2
+    assert "nothing was missing" in l2t("run", "--config", own_run / "run.toml", "--out", own_run).stdout
+
+
 def test_a_dry_run_writes_nothing(tmp_path: Path, stub_run: Path) -> None:
     plugin = ("--plugin", HERE / "stub_suite.py")
     done = l2t("run", "stub", *plugin, "--seeds", "8", "--out", tmp_path / "none", "--dry-run")
     assert done.returncode == 0 and "8 cells, 8 to run" in done.stdout and not (tmp_path / "none").exists()
     half = l2t("run", "stub", *plugin, "--seeds", "8", "--out", stub_run, "--dry-run")
     assert "8 cells, 2 to run" in half.stdout and "earlier cells" in half.stdout
+    lines = half.stdout.splitlines()
+    assert {f"{'ok' if seed < 6 else 'to run':<8} stub none stub seed {seed}" for seed in range(8)} <= set(lines)
 
 
 def test_status_and_show_say_how_it_stands(own_run: Path) -> None:
@@ -117,7 +147,7 @@ def test_a_run_of_another_version_is_left_as_it_is(own_run: Path) -> None:
 
 
 def test_a_result_of_other_code_is_said_to_be_stale(own_run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PYTHONPATH", str(HERE))
+    monkeypatch.setenv("PYTHONPATH", str(HERE), prepend=os.pathsep)
     monkeypatch.setenv("L2T_BENCH_PLUGINS", str(HERE / "stub_suite.py"))
     monkeypatch.syspath_prepend(str(HERE))
     assert look(own_run).stale == 0
@@ -133,6 +163,81 @@ def test_two_runs_merge_into_one_that_has_the_cells_of_both(own_run: Path, tmp_p
         cell_file(run, seed).unlink()
     merged = merge([own_run, other], tmp_path / "merged")
     assert (merged.cells, merged.results) == (6, 6) and look(tmp_path / "merged").counts == {"ok": 6}
+
+
+def test_a_merged_run_is_as_fresh_as_its_sources(own_run: Path, tmp_path: Path) -> None:
+    """It names the plug-ins that its cells need: without them at hand nobody can call a result stale."""
+    merge([own_run], tmp_path / "merged")
+    assert json.loads((tmp_path / "merged" / "plan.json").read_text())["plugins"] == ["stub_suite.py"]
+    assert look(own_run).stale == look(tmp_path / "merged").stale == 0
+
+
+def test_a_merge_of_runs_with_other_seeds_is_repeated_by_its_own_run_toml(own_run: Path, tmp_path: Path) -> None:
+    other, more = tmp_path / "other", tmp_path / "more.toml"
+    more.write_text(write_study(replace(read_study(own_run / "run.toml"), seeds=(6, 7)), tmp_path))
+    assert l2t("run", "--config", more, "--out", other).returncode == 0
+    merged = tmp_path / "deep" / "merged"
+    assert l2t("merge", own_run, other, "-o", merged).returncode == 0
+    again = l2t("run", "--config", merged / "run.toml", "--out", merged, "--dry-run")
+    assert again.returncode == 0 and "8 cells, 0 to run" in again.stdout, again.stderr
+
+
+def test_what_an_earlier_plan_left_is_merged_and_said(own_run: Path, tmp_path: Path) -> None:
+    assert l2t("run", "--config", own_run / "run.toml", "--out", own_run, "--seeds", "2").returncode == 0
+    done = l2t("merge", own_run, "-o", tmp_path / "merged")
+    assert "2 cells, 2 with a result" in done.stdout and "4 results of earlier plans are copied" in done.stderr
+    assert len(list((tmp_path / "merged" / "cells").rglob("cell.json"))) == 6
+
+
+def test_a_result_that_one_runs_earlier_plan_left_counts_where_another_plans_it(own_run: Path, tmp_path: Path) -> None:
+    other = shutil.copytree(own_run, tmp_path / "other")
+    for seed in range(6):
+        cell_file(other, seed).unlink()
+    plan = json.loads((own_run / "plan.json").read_text())
+    (own_run / "plan.json").write_text(json.dumps({**plan, "cells": plan["cells"][:2]}))
+    merged = merge([own_run, other], tmp_path / "merged")
+    assert (merged.cells, merged.results, merged.unplanned) == (6, 6, 0)
+
+
+def test_a_second_attempt_beside_a_cell_is_not_merged(own_run: Path, tmp_path: Path) -> None:
+    folder = cell_file(own_run, 0).parent
+    shutil.copytree(folder, folder.with_name(f"{folder.name}.again"))
+    merged = merge([own_run], tmp_path / "merged")
+    assert (merged.results, merged.unplanned) == (6, 0)
+
+
+def test_a_failed_cell_of_runs_that_no_one_study_gives_is_repeated_where_it_came_from(
+    own_run: Path, tmp_path: Path
+) -> None:
+    other = shutil.copytree(own_run, tmp_path / "other")
+    toml = other / "run.toml"
+    toml.write_text(toml.read_text().replace("1200s", "60s"))
+    file = cell_file(own_run, 3)
+    file.write_text(file.read_text().replace('"status": "ok"', '"status": "crashed"'))
+    cell_file(other, 3).unlink()
+    merge([own_run, other], tmp_path / "merged")
+    assert not (tmp_path / "merged" / "run.toml").exists()
+    shown = l2t("show", tmp_path / "merged", "seed 3")
+    assert "again: in the run that it came from: own, other; then merge anew" in shown.stdout
+
+
+@pytest.mark.parametrize(
+    ("changes", "common"),
+    [
+        ([{}, {}], {}),
+        ([{"seeds": (0, 1)}, {"seeds": (1, 2)}], {"seeds": (0, 1, 2)}),
+        ([{"backends": ("rmd",)}, {"backends": ("higher",)}], {"backends": ("rmd", "higher")}),
+        ([{"backends": ("rmd",)}, {"backends": ("higher",), "seeds": (1,)}], None),
+        ([{"seeds": (0,)}, {"seeds": ()}], None),
+        ([{"threads": 1}, {"threads": 2}], None),
+        ([{"overrides": {"gradient": {"repeats": [1]}}}, {}], None),
+    ],
+)
+def test_studies_have_a_common_one_where_it_has_just_their_cells(
+    changes: list[dict[str, object]], common: dict[str, object] | None
+) -> None:
+    studies = [Study(("quick",), **change) for change in changes]  # type: ignore[arg-type]
+    assert common_study(studies) == (None if common is None else Study(("quick",), **common))  # type: ignore[arg-type]
 
 
 def test_runs_that_disagree_about_a_cell_do_not_merge(own_run: Path, tmp_path: Path) -> None:
@@ -154,6 +259,60 @@ def test_a_plugin_that_raises_at_import_is_a_line(tmp_path: Path) -> None:
     done = l2t("run", "stub", "--plugin", tmp_path / "bad.py", "--out", tmp_path / "run")
     assert done.returncode == 2 and "does not import: RuntimeError: no good" in done.stderr
     assert "Traceback" not in done.stderr and not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("code", [0, 2, 3])
+def test_a_plugin_that_ends_the_process_is_a_line_and_no_exit_code_of_ours(code: int, tmp_path: Path) -> None:
+    (tmp_path / "bad.py").write_text(f"import sys; print('hello'); sys.exit({code})")
+    for command in (("run", "stub", "--out", tmp_path / "run"), ("list",)):
+        done = l2t(*command, "--plugin", tmp_path / "bad.py")
+        assert done.returncode == 2 and f"bad.py does not import: SystemExit: {code}" in done.stderr
+        assert "Traceback" not in done.stderr and not (tmp_path / "run").exists()
+
+
+def test_a_plugin_that_ends_the_process_at_once_is_a_line_too(tmp_path: Path) -> None:
+    (tmp_path / "bad.py").write_text("import os; os._exit(2)")
+    done = l2t("run", "stub", "--plugin", tmp_path / "bad.py", "--out", tmp_path / "run")
+    assert done.returncode == 2 and "ended without an answer, exit code 2" in done.stderr
+
+
+def test_a_plugin_may_print_what_it_likes(tmp_path: Path) -> None:
+    text = 'print("hello")\nprint(42)\n' + (HERE / "stub_suite.py").read_text() + '\nprint("[1]")\n'
+    (tmp_path / "stub_suite.py").write_text(text)
+    done = l2t("run", "stub", "--plugin", tmp_path / "stub_suite.py", "--seeds", "2", "--out", tmp_path, "--dry-run")
+    assert done.returncode == 0 and "2 cells, 2 to run" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        ("return [1 / 0]", "suite odd cannot say its cells: ZeroDivisionError: division by zero (odd.py, line 3)"),
+        ("return ['a cell']", "suite odd gives str where a Cell belongs"),
+        ("raise ImportError('of something')", "suite odd cannot say its cells: ImportError: of something"),
+    ],
+)
+def test_a_suite_that_cannot_say_its_cells_is_told_as_its_own_fault(body: str, said: str, tmp_path: Path) -> None:
+    suite = f"from l2t_bench.engine.suite import Suite\ndef cells(request):\n    {body}\n"
+    (tmp_path / "odd.py").write_text(suite + "SUITE = Suite('odd', 1, '', {'a': cells}, 'a')\n")
+    done = l2t("run", "odd", "--plugin", tmp_path / "odd.py", "--out", tmp_path / "run")
+    assert done.returncode == 2 and said in done.stderr and "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("place", ["cells", "cells/stub", "cells/stub/CELL", "environments"])
+def test_a_file_where_a_folder_belongs_is_a_line_and_stays(own_run: Path, place: str) -> None:
+    path = own_run / place.replace("CELL", cell_file(own_run, 3).parent.name)
+    shutil.rmtree(path)
+    path.write_text("mine")
+    done = l2t("run", "--config", own_run / "run.toml", "--out", own_run)
+    assert done.returncode == 2 and f"{path} is a file where a folder belongs" in done.stderr
+    assert path.read_text() == "mine"
+
+
+def test_a_plan_with_a_key_of_another_form_is_a_line(own_run: Path) -> None:
+    plan = own_run / "plan.json"
+    plan.write_text(json.dumps({**json.loads(plan.read_text()), "plugins": 5}))
+    done = l2t("status", own_run)
+    assert done.returncode == 2 and "'plugins' is missing or not of the form" in done.stderr
 
 
 def test_a_missing_library_is_said_in_the_list_and_disturbs_nothing(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,17 +2,25 @@
 
 import dataclasses
 import math
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor, nn
 
 import l2t_bench as l2t
+from l2t_bench.engine.recorder import Recorder
 from l2t_bench.errors import Diverged, UserError
 from l2t_bench.losses.image import cross_entropy
 from l2t_bench.modules import module_at, same_tensors
 from l2t_bench.optimizers import SGD
+from l2t_bench.peaks import PhasePeak
 from l2t_bench.problem import TeachingProblem
+from l2t_bench.suites.settings import TeachingSettings
+from l2t_bench.suites.teaching import teaching_cell
 from l2t_bench.tensors import TensorDict, global_norm, mean_of
 from l2t_bench.training import (
     SeedRange,
@@ -254,3 +262,66 @@ def test_the_curve_says_how_far_theta_moved_and_how_noisy_its_gradient_was() -> 
     assert training.travelled == pytest.approx(distance(training.last_theta, general_theta(problem)))
     assert training.travelled <= sum(record.moved for record in training.curve) * (1 + 1e-9)
     assert all(record.noise is None for record in train(problem, students=1).curve)
+
+
+# -- where the time goes ----------------------------------------------------------------------------------------------
+
+
+class Phases:
+    """Keeps what it is told, in order; the blocks that it opens do not nest."""
+
+    def __init__(self) -> None:
+        self.entered: list[str] = []
+        self.added: dict[str, list[tuple[float, PhasePeak | None]]] = {}
+        self.open = False
+
+    @contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        assert not self.open
+        self.open = True
+        self.entered.append(name)
+        yield
+        self.open = False
+
+    def add_phase(self, name: str, seconds: float, peak: PhasePeak | None = None) -> None:
+        assert not self.open, "a teacher gradient that is taken inside a phase would count twice"
+        self.added.setdefault(name, []).append((seconds, peak))
+
+
+def test_every_gradient_update_and_judgement_is_told_by_phase() -> None:
+    phases = Phases()
+    trained = train(
+        random_problem(), outer_steps=3, students=2, selection=Selection(every=2, students=1), phases=phases
+    )
+    assert phases.entered == [
+        *("evaluation", "teacher update"),
+        "teacher update",
+        *("evaluation", "teacher update"),
+        "evaluation",
+    ]
+    assert {name: len(told) for name, told in phases.added.items()} == {"rollout": 6, "dev": 6, "reverse": 6}
+    told = sum(seconds for each in phases.added.values() for seconds, _ in each)
+    assert told == pytest.approx(sum(record.seconds for record in trained.curve))
+    assert all(isinstance(peak, PhasePeak) for each in phases.added.values() for _, peak in each)
+
+
+def test_the_time_of_a_student_that_is_lost_is_not() -> None:
+    phases = Phases()
+    train(exploding_for({2}), outer_steps=2, students=2, phases=phases)
+    assert len(phases.added["rollout"]) == 4 and len(phases.added["reverse"]) == 3
+
+
+def test_a_teaching_cells_time_and_memory_are_split_by_phase(tmp_path: Path) -> None:
+    """The whole of what it does: what is in no phase is the little between them."""
+    settings = TeachingSettings(
+        problem="digits/mlp[train=60,dev=60,split=3,lr=1.2,schedule=linear]",
+        horizon=40, outer_steps=4, select_every=2, select_students=2, learned_grid=(1.2,), tuning_students=1,
+        fresh_students=2,
+    )  # fmt: skip
+    recorder, begun = Recorder(tmp_path), time.perf_counter()
+    teaching_cell("rmd", settings, "cpu", 0, recorder)
+    whole = time.perf_counter() - begun
+    phases = recorder.phases
+    assert {"build", "rollout", "dev", "reverse", "teacher update", "evaluation"} <= set(phases)
+    assert sum(phase["seconds"] for phase in phases.values()) > 0.8 * whole
+    assert all(phase["host_peak_bytes"] for phase in phases.values())

@@ -34,7 +34,7 @@ def run(
         typer.Option(
             "-b",
             "--backend",
-            help="Only these backends, with options; may be repeated.",
+            help="Only these backends, with options, or FILE.py:CLASS; may be repeated.",
             autocompletion=completion.backends,
         ),
     ] = None,
@@ -62,10 +62,11 @@ def run(
 ) -> None:
     """Run suites. The same command again runs what is missing; finished cells are kept."""
     from l2t_bench.engine.cell import FAILURES
+    from l2t_bench.engine.kept import is_of_another_plan
     from l2t_bench.engine.planning import check, plan
     from l2t_bench.engine.store import RUNS, RunFolder
-    from l2t_bench.engine.study import folder_name, seconds, seed_list, size
-    from l2t_bench.plugins import add_plugins
+    from l2t_bench.engine.study import folder_name, seed_list
+    from l2t_bench.units import seconds, size
 
     study = _study(
         config,
@@ -81,17 +82,18 @@ def run(
         memory_limit=None if memory_limit is None else size(memory_limit),
         plugins=[str(Path(name).resolve()) for name in plugin or ()],
     )
-    add_plugins(study.plugins)
     planned = plan(study)
     folder = out or RUNS / folder_name(study)
     waiting = missing(RunFolder(folder), planned.cells, rerun)
+    _say_what_is_kept(planned, folder, waiting)
     if waiting:
         check(study)
     if dry_run:
         _show_forecast(planned, folder, waiting)
         return
+    changed = bool(waiting) or is_of_another_plan(RunFolder(folder), planned.cells)
     counts = _execute(planned, folder, rerun, fail_fast)
-    reported = _report(folder, changed=bool(waiting))
+    reported = _report(folder, changed=changed)
     if not reported or any(status in FAILURES for status in counts):
         raise typer.Exit(1)
 
@@ -111,7 +113,8 @@ def _execute(plan: "Plan", folder: Path, rerun: Rerun, fail_fast: bool) -> dict[
     from l2t_bench.engine.runner import run as run_plan
 
     for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, _as_interrupt)
+        if signal.getsignal(number) is not signal.SIG_IGN:  # under nohup a hang-up stays ignored
+            signal.signal(number, _as_interrupt)
     try:
         return _with_progress(plan, lambda on_event: run_plan(plan, folder, on_event, rerun=rerun, fail_fast=fail_fast))
     except KeyboardInterrupt:  # before typer sees it, which would say nothing
@@ -122,14 +125,31 @@ def _execute(plan: "Plan", folder: Path, rerun: Rerun, fail_fast: bool) -> dict[
         raise typer.Exit(1) from None
 
 
+def _say_what_is_kept(plan: "Plan", folder: Path, waiting: "Sequence[Cell]") -> None:
+    """Results that are kept although they were measured under other conditions than the command asks for."""
+    from l2t_bench.cli.console import error_line
+    from l2t_bench.engine.kept import measured_otherwise
+    from l2t_bench.engine.store import RunFolder
+
+    to_run = {cell.cell_id for cell in waiting}
+    kept = [cell for cell in plan.cells if cell.cell_id not in to_run]
+    for line in measured_otherwise(RunFolder(folder), kept):
+        error_line(f"warning: {line}")
+
+
 def _show_forecast(plan: "Plan", folder: Path, waiting: "Sequence[Cell]") -> None:
-    """The cells by problem and method, what is there, and what the others will take."""
+    """Every cell with how it stands; then by problem and method, what is there and what the others will take."""
     from rich.markup import escape
     from rich.table import Table
 
     from l2t_bench.cli.console import console
     from l2t_bench.engine.forecast import forecast
+    from l2t_bench.engine.store import RunFolder
 
+    out, kept, to_run = console(), RunFolder(folder), {cell.cell_id for cell in waiting}
+    for cell in plan.cells:
+        state = "to run" if cell.cell_id in to_run else str(kept.status(cell))
+        out.print(f"{state:<8} {escape(cell.label)}", soft_wrap=True)
     table = Table(title=f"{len(plan.cells)} cells, {len(waiting)} to run", title_justify="left", header_style="dim")
     for column in ("kind", "problem", "method"):
         table.add_column(column)
@@ -143,7 +163,7 @@ def _show_forecast(plan: "Plan", folder: Path, waiting: "Sequence[Cell]") -> Non
             *(escape(word) for word in (line.kind, line.problem, line.method)),
             *(str(line.cells), str(line.cells - line.to_run), seconds, peak, line.source),
         )
-    console().print(table)
+    out.print(table)
     total = sum((line.seconds or 0) * line.to_run for line in lines)
     unknown = sum(line.to_run for line in lines if line.seconds is None)
     print(

@@ -53,7 +53,7 @@ def show(
     from rich.markup import escape
 
     from l2t_bench.cli.console import console
-    from l2t_bench.engine.overview import find, last_lines, record_of
+    from l2t_bench.engine.overview import find, how_to_repeat, last_lines, record_of
 
     found, out = find(run, cell), console()
     out.print(f"[bold]{escape(found.label)}[/bold]  {escape(found.cell_id)}", soft_wrap=True)
@@ -70,7 +70,6 @@ def show(
             out.print(f"[dim]{log}[/dim]")
             out.print(escape("\n".join(lines)), soft_wrap=True)
     if found.status not in ("ok", "refused"):
-        again = f"l2t-bench run --config {run / 'run.toml'} --out {run} --rerun failed"
-        out.print(f"again: {escape(again)}", soft_wrap=True)
+        out.print(f"again: {escape(how_to_repeat(run))}", soft_wrap=True)
     if found.status == "damaged":
         raise typer.Exit(2)

@@ -44,13 +44,14 @@ def verify(
     With --problem-file: which backends are right on your own problem, and which refuse it and why.
     """
     from l2t_bench.cli.console import console
+    from l2t_bench.names import absolute, with_file
     from l2t_bench.plugins import add_plugins
     from l2t_bench.registry import list_backends
 
     add_plugins(plugin or ())
     own = _problem(problem, problem_file)
     failed = False
-    for name in [backend] if backend else list_backends():
+    for name in [with_file(backend, absolute)] if backend else list_backends():
         for section in _sections(name, own, seed):
             _print_section(console(), section)
             failed = failed or section.failed

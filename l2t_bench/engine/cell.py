@@ -27,6 +27,7 @@ class Status(StrEnum):
 
 
 FAILURES = frozenset(Status) - {Status.OK, Status.REFUSED}
+_OF_OTHERS = ("SIGKILL", "SIGTERM", "SIGINT", "SIGHUP")  # signals that one process sends another
 
 
 @dataclass(frozen=True)
@@ -77,6 +78,11 @@ def cell_id_of(identity: Mapping[str, Any]) -> str:
     return f"{re.sub(r'[^A-Za-z0-9.=]+', '-', words).strip('-.')[:80]}-{digest}"
 
 
+def is_cell_id(name: str) -> bool:
+    """Whether ``cell_id_of`` may have given this name: other folders beside the cells' are no cells."""
+    return re.fullmatch(r"[A-Za-z0-9.=-]*-[0-9a-f]{10}", name) is not None
+
+
 def label_of(identity: Mapping[str, Any]) -> str:
     """``gradient digits/mlp rmd seed 0``, and the round where there is more than the first."""
     number = identity.get("round", 0)
@@ -92,10 +98,19 @@ class Outcome:
     seconds: float  # of the whole process, as its parent or it itself saw it
     measurements: Mapping[str, Any] = field(default_factory=dict)
     message: str | None = None
+    signal: str | None = None  # that its process crashed by
     phases: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # seconds and peak bytes by phase
     environment: str | None = None  # the name of a file in environments/
     code: str | None = None  # fingerprint of the sources that it ran
     data: Mapping[str, str] = field(default_factory=dict)  # checksums of the files it read
+
+
+def is_result(record: Mapping[str, Any]) -> bool:
+    """Whether a record says what became of the cell itself: not that it was interrupted, or killed by somebody else.
+
+    Such a cell is run again by the same command, and does not take the place of a result.
+    """
+    return record["status"] != Status.INTERRUPTED and record.get("signal") not in _OF_OTHERS
 
 
 def cell_record(cell: Cell, outcome: Outcome) -> dict[str, Any]:
@@ -105,6 +120,7 @@ def cell_record(cell: Cell, outcome: Outcome) -> dict[str, Any]:
         "cell_id": cell.cell_id,
         "status": outcome.status.value,
         "message": outcome.message,
+        "signal": outcome.signal,
         "identity": cell.identity,
         "environment": outcome.environment,
         "code": outcome.code,

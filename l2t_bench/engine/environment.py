@@ -40,7 +40,7 @@ def environment(device: str, threads: int) -> dict[str, Any]:
         "memory_bytes": _memory_bytes(),
         "threads": threads,
         "device": device,
-        **(gpu() if device.startswith("cuda") else {"gpu": None, "driver": None}),
+        **(gpu(device) if device.startswith("cuda") else {"gpu": None, "driver": None}),
         "torch": installed("torch"),
         "libraries": {name: installed(name) for name in _LIBRARIES},
         "flags": {name: os.environ[name] for name in _FLAGS if name in os.environ},
@@ -48,11 +48,13 @@ def environment(device: str, threads: int) -> dict[str, Any]:
     }
 
 
-def torch_settings() -> dict[str, Any]:
-    """How torch is set in this process: build, threads, determinism, precision. Imports torch."""
+def torch_settings(device: str = "cpu") -> dict[str, Any]:
+    """How torch is set in this process: build, threads, determinism, precision, the card in use. Imports torch."""
     import torch
 
+    on_card = device.startswith("cuda") and torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
     return {
+        **({"gpu": torch.cuda.get_device_name(device)} if on_card else {}),
         "torch": torch.__version__,
         "cuda": torch.version.cuda,
         "cudnn": torch.backends.cudnn.version() if torch.cuda.is_available() else None,  # type: ignore[no-untyped-call]
@@ -112,10 +114,19 @@ def cpu_model() -> str:
     return models[0] if models else platform.machine()
 
 
-def gpu() -> dict[str, str | None]:
-    """The first GPU's name and its driver, as its own tool says; ``None`` where there is no such tool."""
-    told = _output("nvidia-smi", "--query-gpu=name,driver_version", "--format=csv,noheader")
-    name, _, driver = (told or "").splitlines()[0].partition(", ") if told else ("", "", "")
+def gpu(device: str = "cuda", environ: Mapping[str, str] = os.environ) -> dict[str, str | None]:
+    """The name of the GPU that ``cuda`` or ``cuda:N`` stands for, and its driver, as its own tool says.
+
+    ``None`` where there is no such tool, or where what ``CUDA_VISIBLE_DEVICES`` leaves has no such card.
+    """
+    told = _output("nvidia-smi", "--query-gpu=index,uuid,name,driver_version", "--format=csv,noheader") or ""
+    cards = [card for line in told.splitlines() if len(card := line.split(", ")) == 4]
+    visible = environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is not None:
+        wanted = [entry.strip() for entry in visible.split(",") if entry.strip()]
+        cards = [card for entry in wanted for card in cards if entry == card[0] or card[1].startswith(entry)]
+    number = int(device.partition(":")[2] or 0)
+    _, _, name, driver = cards[number] if number < len(cards) else ("", "", "", "")
     return {"gpu": name or None, "driver": driver or None}
 
 

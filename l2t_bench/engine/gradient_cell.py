@@ -11,8 +11,9 @@ from l2t_bench.data.checksums import data_checksums
 from l2t_bench.engine.cell import Cell
 from l2t_bench.engine.recorder import Recorder
 from l2t_bench.fitting import bytes_left, check_fits
-from l2t_bench.gradient import Cost, Refused, TeacherGradient, TeacherGradientBackend
+from l2t_bench.gradient import COST_PHASES, Cost, Refused, TeacherGradient, TeacherGradientBackend
 from l2t_bench.health import AdjointHealth
+from l2t_bench.modules import trained_parameters
 from l2t_bench.peaks import PhasePeak
 from l2t_bench.problem import TeachingProblem
 from l2t_bench.registry import build_problem, load_backend
@@ -21,7 +22,6 @@ from l2t_bench.tensors import Tensors
 from l2t_bench.verification.samples import general_theta
 
 _WARM_UP = 5  # steps: enough to load every kernel that the run needs
-_PHASES = {"forward": "rollout", "dev": "dev", "reverse": "reverse"}  # of a teacher gradient -> of a cell
 
 
 def measure(cell: Cell, recorder: Recorder) -> dict[str, Any]:
@@ -65,7 +65,7 @@ def measure(cell: Cell, recorder: Recorder) -> dict[str, Any]:
     return {
         "exactness": str(backend.capabilities.exactness),
         "memory_law": backend.capabilities.memory_law,
-        "parameters": sum(param.numel() for param in problem.student.parameters()),
+        "parameters": sum(param.numel() for param in trained_parameters(problem.student).values()),
         "runs": runs,
     }
 
@@ -78,7 +78,7 @@ def _sized(backend: TeacherGradientBackend, problem: TeachingProblem, theta: Ten
 
 def _add_phases(recorder: Recorder, sized: Sequence[Cost], timed: Sequence[Cost]) -> None:
     """Seconds of the timed runs, peaks of those that were run for their memory."""
-    for name, phase in _PHASES.items():
+    for name, phase in COST_PHASES.items():
         recorder.add_phase(phase, sum(getattr(cost, f"seconds_{name}") for cost in timed))
         for cost in sized:
             if (peak := cost.peaks.get(name)) is not None:
@@ -87,7 +87,9 @@ def _add_phases(recorder: Recorder, sized: Sequence[Cost], timed: Sequence[Cost]
 
 def _blocks(results: Sequence[TeacherGradient]) -> list[dict[str, float]]:
     """The raw seconds of every repeat, by phase."""
-    return [{phase: getattr(result.cost, f"seconds_{name}") for name, phase in _PHASES.items()} for result in results]
+    return [
+        {phase: getattr(result.cost, f"seconds_{name}") for name, phase in COST_PHASES.items()} for result in results
+    ]
 
 
 def _times(results: Sequence[TeacherGradient]) -> dict[str, Any]:
@@ -97,7 +99,9 @@ def _times(results: Sequence[TeacherGradient]) -> dict[str, Any]:
     return {
         "exactness": str(results[0].exactness),
         "value": results[0].value,
-        "diagnostics": dict(results[0].diagnostics),
+        "diagnostics": {
+            name: figure if math.isfinite(figure) else None for name, figure in results[0].diagnostics.items()
+        },
         "warnings": list(results[0].warnings),
         "adjoint": _adjoint(results[0].health),
         "gradients": costs[0].gradients,

@@ -1,5 +1,6 @@
 """One `run` at a time on a run's folder: the second says who holds it."""
 
+import fcntl
 import json
 import os
 from collections.abc import Iterator
@@ -11,6 +12,7 @@ from typing import Any
 from l2t_bench.errors import UserError
 
 _LOCK, _HOLDER = ".lock", ".holder.json"
+_PATIENCE = 1.0  # seconds: a look at the lock shares it for less than a thousandth of one
 
 
 @contextmanager
@@ -21,9 +23,9 @@ def held(folder: Path) -> Iterator[None]:
     """
     from filelock import FileLock, Timeout
 
-    lock = FileLock(folder / _LOCK, blocking=False)
+    lock = FileLock(folder / _LOCK, timeout=_PATIENCE)
     try:
-        lock.acquire()
+        lock.acquire(poll_interval=0.01)
     except Timeout:
         raise UserError(f"{folder} is in use by {_named(holder(folder))}: wait for it, or name another --out") from None
     except OSError as error:
@@ -40,19 +42,17 @@ def held(folder: Path) -> Iterator[None]:
 
 
 def holder(folder: Path) -> dict[str, Any] | None:
-    """The ``pid`` and ``since`` of the process that holds ``folder``; ``None`` where none does."""
-    from filelock import FileLock, Timeout
+    """The ``pid`` and ``since`` of the process that holds ``folder``; ``None`` where none does.
 
-    if not (folder / _LOCK).exists():
-        return None
-    lock = FileLock(folder / _LOCK, blocking=False)
+    It looks by sharing the lock for a moment: that many may at once, and a ``run`` that begins waits for it.
+    """
     try:
-        lock.acquire()
-    except Timeout:
+        with (folder / _LOCK).open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
         return _note(folder)
     except OSError:
-        return None  # not ours to lock: nobody runs here who could write either
-    lock.release()
+        return None  # no lock, or not ours to look at
     return None
 
 

@@ -3,19 +3,17 @@
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 from l2t_bench.engine.cell import label_of
-from l2t_bench.engine.environment import fingerprint
 from l2t_bench.engine.lock import holder
 from l2t_bench.engine.records import DamagedError, inside, read_cell
 from l2t_bench.engine.store import RunFolder
 from l2t_bench.errors import UserError
 from l2t_bench.names import did_you_mean
-from l2t_bench.plugins import plugin_files
-from l2t_bench.registry import sources_of
+from l2t_bench.plugins import known_file
+from l2t_bench.registry import code_now
 
 _LAST_LINES = 15
 
@@ -75,6 +73,15 @@ def find(path: Path, name: str) -> CellState:
     return found[0]
 
 
+def how_to_repeat(path: Path) -> str:
+    """What measures the failed cells of a run again: a command, or for runs merged from several studies, advice."""
+    if (path / "run.toml").is_file():
+        return f"l2t-bench run --config {path / 'run.toml'} --out {path} --rerun failed"
+    merged = RunFolder(path).read_plan().get("merged")
+    sources = f": {', '.join(map(str, merged))}" if isinstance(merged, list) and merged else ""
+    return f"in the run that it came from{sources}; then merge anew"
+
+
 def record_of(path: Path, cell: CellState) -> dict[str, Any]:
     """What a cell has left: its record, empty where there is no sound one."""
     try:
@@ -94,11 +101,8 @@ def last_lines(path: Path, cell: CellState, log: str) -> list[str]:
 
 def _code_now(plan: dict[str, Any]) -> Callable[[dict[str, Any]], str | None]:
     """The fingerprint that a planned cell would get today; none where plug-ins of the run are not at hand."""
-    at_hand = {Path(name).name for name in plugin_files()} >= set(plan.get("plugins", []))
-
-    @cache
-    def of(method: str, problem: str, task: str) -> str:
-        return fingerprint(sources_of(method, problem, task))
+    at_hand = all(known_file(Path(name).name) for name in plan.get("plugins", []))
+    of = code_now()
 
     def now(planned: dict[str, Any]) -> str | None:
         identity, task = planned["identity"], planned.get("task")

@@ -7,11 +7,15 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from l2t_bench.engine.cell import Cell
+from l2t_bench.engine.gradient_settings import TASK as GRADIENT_TASK
+from l2t_bench.engine.gradient_settings import check_settings
 from l2t_bench.engine.inquiry import ask
+from l2t_bench.engine.records import identity_misfit
 from l2t_bench.engine.study import Overrides, Study
 from l2t_bench.engine.suite import Request
 from l2t_bench.errors import UserError
-from l2t_bench.names import did_you_mean, split_spec, write_spec
+from l2t_bench.names import did_you_mean, split_spec, with_file, write_spec
+from l2t_bench.plugins import add_files, add_plugins
 
 
 @dataclass(frozen=True)
@@ -25,8 +29,11 @@ class Plan:
 def plan(study: Study) -> Plan:
     """The cells of a study, made in a process of their own: a suite of a plug-in may import anything.
 
+    The study's plug-ins and files join ours, in this process and those that it starts.
     Raises ``UserError`` for names, profiles and settings that do not exist, and for a cell that is planned twice.
     """
+    add_plugins(study.plugins)
+    add_files(study.files)
     cells = ask("l2t_bench.engine.planning:answer_cells", study.as_json())
     return Plan(study, tuple(Cell(**cell) for cell in cells))
 
@@ -63,6 +70,12 @@ def cells_of(study: Study) -> list[Cell]:
     if not grid:
         raise UserError("the study has no cells: its suites have none for these backends and problems")
     cells = interleaved(in_rounds(overridden(grid, study.overrides), study))
+    for cell in cells:
+        if misfit := identity_misfit(cell.identity):
+            raise UserError(f"suite {cell.suite!r}: a cell cannot be kept: {misfit}")
+    for cell in cells:
+        if cell.task == GRADIENT_TASK:
+            _check_gradient(cell)
     counts = Counter(cell.cell_id for cell in cells)
     for cell in cells:
         if counts[cell.cell_id] > 1:
@@ -70,9 +83,16 @@ def cells_of(study: Study) -> list[Cell]:
     return cells
 
 
+def _check_gradient(cell: Cell) -> None:
+    try:
+        check_settings(cell.settings)
+    except UserError as error:
+        raise UserError(f"suite {cell.suite!r}, {cell.label}: {error}") from error
+
+
 def canonical(specs: Iterable[str]) -> tuple[str, ...]:
-    """Names with options in one form, so that blanks and the order of options make no other cell."""
-    return tuple(write_spec(*split_spec(spec)) for spec in specs)
+    """Names with options in one form, so that blanks, the order of options and where a file is make no other cell."""
+    return tuple(with_file(write_spec(*split_spec(spec)), lambda file: file.name) for spec in specs)
 
 
 def overridden(cells: Sequence[Cell], overrides: Overrides) -> list[Cell]:

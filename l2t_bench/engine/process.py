@@ -13,7 +13,7 @@ from pathlib import Path
 
 import psutil
 
-from l2t_bench.engine.cell import Cell, Status
+from l2t_bench.engine.cell import Cell, Outcome, Status
 from l2t_bench.engine.worker import DISK_FULL
 from l2t_bench.errors import L2TError
 
@@ -51,8 +51,11 @@ class Worker:
     process: subprocess.Popen[bytes]
     limits: Limits
     token: str
+    place: Path  # where its files are
+    pipe: int | None  # its own word, where it has one to say
     started: float = field(default_factory=time.monotonic)
     kills_before: int | None = None  # the kernel's count when it was started
+    said: bytes = b""
     ending: Ending | None = None
     kill_at: float = 0.0
     resident: int = 0  # the largest that was seen
@@ -64,19 +67,23 @@ class Worker:
         return time.monotonic() - self.started
 
     def ended(self) -> bool:
-        """Whether the process is over; if so, with all that it had started. Enforces the limits on the way."""
-        if not _is_over(self.process.pid):
-            self._enforce()
-            return False
-        _kill_group(self.process.pid)  # its number is still its own: it is waited for only now
-        self.process.wait()
-        if self.ending is not None or self.process.returncode != 0:
-            kill_all(self.token, self.cell.cell_id)
+        """Whether the process is over; if so, with all that it had started. Enforces the limits on the way.
+
+        An interrupt may come at any point of it: it can be asked again.
+        """
+        if self.process.returncode is None:
+            if not _is_over(self.process.pid):
+                self._enforce()
+                return False
+            _kill_group(self.process.pid)  # its number is still its own: it is waited for only now
+            self.process.wait()
+        self._hear()
+        kill_all(self.token, self.cell.cell_id)  # what left the group would run beside the cells that are timed next
         return True
 
     def end(self, why: Ending) -> None:
         """Ask the whole group to end; after ``GRACE_SECONDS`` it is killed. Memory has no time to wait."""
-        if self.ending is None:
+        if self.ending is None and self.process.returncode is None:
             self.ending = why
             self.kill_at = time.monotonic() + (0 if why is Ending.MEMORY else GRACE_SECONDS)
             _signal_group(self.process.pid, signal.SIGTERM)
@@ -84,7 +91,15 @@ class Worker:
     def kill(self) -> None:
         """End the whole group now."""
         self.kill_at = time.monotonic()
-        _kill_group(self.process.pid)
+        if self.process.returncode is None:  # else its number may be another's by now
+            _kill_group(self.process.pid)
+
+    def _hear(self) -> None:
+        if self.pipe is not None:
+            with suppress(BlockingIOError):  # somebody has inherited the other end, and nothing was said
+                self.said = os.read(self.pipe, 64)
+            pipe, self.pipe = self.pipe, None
+            os.close(pipe)
 
     def _enforce(self) -> None:
         now = time.monotonic()
@@ -112,16 +127,20 @@ class Worker:
 def start(cell: Cell, spec: Path, run: Path, limits: Limits) -> Worker:
     """Start the worker of ``spec``, in a session of its own, its output in files beside the spec."""
     token = run_token(run)
-    with (spec.parent / "stdout.log").open("wb") as out, (spec.parent / "stderr.log").open("wb") as err:
+    ours, theirs = os.pipe()
+    os.set_blocking(ours, False)
+    logs = [(spec.parent / name).open("wb") for name in ("stdout.log", "stderr.log")]
+    with os.fdopen(theirs), logs[0] as out, logs[1] as err:
         process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "l2t_bench.engine.worker", str(spec), str(os.getpid())],
+            [sys.executable, "-P", "-m", "l2t_bench.engine.worker", str(spec), str(os.getpid()), str(theirs)],
+            pass_fds=(theirs,),
             stdin=subprocess.DEVNULL,
             stdout=out,
             stderr=err,
             env={**os.environ, **dict.fromkeys(_THREADS, str(cell.threads)), _TOKEN: f"{token}/{cell.cell_id}"},
             start_new_session=True,  # so that what it starts itself can be ended with it
         )
-    return Worker(cell, process, limits, token, kills_before=kernel_oom_kills())
+    return Worker(cell, process, limits, token, spec.parent, ours, kills_before=kernel_oom_kills())
 
 
 def run_token(run: Path) -> str:
@@ -141,23 +160,43 @@ def kill_all(token: str, cell_id: str = "") -> None:
                 process.kill()
 
 
-def how_it_ended(worker: Worker, last_words: str) -> tuple[Status, str]:
-    """The status of a worker that has left no result, by evidence only. Raises ``DiskFullError``."""
+def how_it_ended(worker: Worker, last_words: str) -> Outcome:
+    """What became of a worker that has left no result, by evidence only. Raises ``DiskFullError``."""
+    known = _known_cause(worker)
+    if known is not None:
+        status, message = known
+        return Outcome(status, worker.seconds, message=message)
     code = worker.process.returncode
+    sent = signal_name(-code) if code < 0 else None
+    how = sent or f"exit code {code}"
+    told = f"{how}: {last_words}" if last_words else how
+    return Outcome(Status.CRASHED, worker.seconds, message=told, signal=sent)
+
+
+def _known_cause(worker: Worker) -> tuple[Status, str] | None:
+    """Why it was ended, by us, the disk or the kernel; ``None`` where nothing says so. Raises ``DiskFullError``."""
     limit = worker.limits.memory_bytes
     if worker.ending is Ending.TIMEOUT:
-        return Status.TIMEOUT, f"over {worker.limits.seconds:g} s"
+        return Status.TIMEOUT, f"over {worker.limits.seconds:.15g} s"
     if worker.ending is Ending.INTERRUPT:
         return Status.INTERRUPTED, "the run was interrupted"
     if worker.ending is Ending.MEMORY and limit is not None:
         held = f"{worker.resident / 2**20:.0f} MiB resident"
         return Status.OOM_HOST, f"{held}, over the memory limit of {limit / 2**20:.0f} MiB"
-    if code == DISK_FULL:
+    if worker.said == DISK_FULL:
         raise DiskFullError(f"no space is left on the device: {worker.cell.label} could not be kept")
-    if code == -signal.SIGKILL and _killed_by_kernel(worker.kills_before):
+    if worker.process.returncode == -signal.SIGKILL and _killed_by_kernel(worker.kills_before):
         return Status.OOM_HOST, "SIGKILL, and the kernel's count of processes killed for memory has risen"
-    how = signal.Signals(-code).name if code < 0 else f"exit code {code}"
-    return Status.CRASHED, f"{how}: {last_words}" if last_words else how
+    return None
+
+
+def signal_name(number: int) -> str:
+    """``SIGSEGV``; real-time signals have a name by their distance from the first, ``SIGRTMIN+6``."""
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        first = getattr(signal, "SIGRTMIN", None)
+        return f"SIGRTMIN+{number - first}" if first is not None and number > first else f"signal {number}"
 
 
 def kernel_oom_kills() -> int | None:
@@ -191,7 +230,10 @@ def _killed_by_kernel(before: int | None) -> bool:
 
 def _is_over(pid: int) -> bool:
     """Whether the process has ended, without taking its end notice: until then nobody else gets its number."""
-    return os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+    try:
+        return os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+    except ChildProcessError:  # an interrupt came between the notice and whoever took it
+        return True
 
 
 def _kill_group(pid: int) -> None:

@@ -5,12 +5,15 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from l2t_bench.engine.records import is_plain_name
 from l2t_bench.engine.store import write_json
 from l2t_bench.errors import UserError
 from l2t_bench.peaks import PhasePeak, cuda_in_use, peaks_now, reset_peaks
+
+if TYPE_CHECKING:
+    import torch
 
 PHASES = (
     "import",
@@ -54,8 +57,9 @@ class Recorder:
     figures; ``artifacts/`` whatever files it keeps. Nothing of these counts before ``cell.json`` is there.
     """
 
-    def __init__(self, folder: Path, memory_limit: int | None = None) -> None:
+    def __init__(self, folder: Path, memory_limit: int | None = None, device: str = "cpu") -> None:
         self.folder = folder
+        self.device = device  # that the cell works on: its peaks are read, whatever card is torch's current one
         self.memory_limit = memory_limit  # bytes that the cell may take, on the host or on its GPU
         self.data: dict[str, str] = {}  # checksums of the files that the task read
         self._phases: dict[str, Phase] = {}
@@ -67,15 +71,15 @@ class Recorder:
         if name not in PHASES:
             raise UserError(f"no phase {name!r}; there are {', '.join(PHASES)}")
         phase = self._phases.setdefault(name, Phase())
-        _finish_device_work()
-        reset_peaks()
+        self._finish_device_work()
+        reset_peaks(self._place())
         begun = time.perf_counter_ns()
         try:
             yield phase
         finally:
-            _finish_device_work()
+            self._finish_device_work()
             phase.seconds += (time.perf_counter_ns() - begun) / 1e9
-            phase.saw(peaks_now())
+            phase.saw(peaks_now(self._place()))
 
     def add_phase(self, name: str, seconds: float, peak: PhasePeak | None = None) -> None:
         """Add what something else has measured to phase ``name``."""
@@ -110,7 +114,14 @@ class Recorder:
         if self._samples:
             write_json(self.folder / "samples.json", {"schema": 1, **self._samples})
 
+    def _place(self) -> "torch.device | None":
+        """The cell's card, once somebody uses one; until then, and on the host, there is none to ask."""
+        if cuda_in_use() is None or not self.device.startswith("cuda"):
+            return None
+        import torch
 
-def _finish_device_work() -> None:
-    if (cuda := cuda_in_use()) is not None:
-        cuda.synchronize()
+        return torch.device(self.device)
+
+    def _finish_device_work(self) -> None:
+        if (cuda := cuda_in_use()) is not None:
+            cuda.synchronize(self._place())

@@ -46,12 +46,13 @@ def read_json(file: Path) -> dict[str, Any]:
     return content
 
 
-def read_cell(folder: Path, suite: str, cell_id: str) -> dict[str, Any]:
-    """The ``cell.json`` of a cell of run ``folder``. Raises ``DamagedError``, or ``FileNotFoundError`` for no result.
+def read_cell(folder: Path, suite: str, cell_id: str, place: str = "") -> dict[str, Any]:
+    """The ``cell.json`` of a cell of run ``folder``; of an attempt at it, where ``place`` names that one's folder.
 
+    Raises ``DamagedError``, or ``FileNotFoundError`` for no result.
     A cell's name is made from its identity: a record whose identity gives another name was edited, or is another's.
     """
-    record = read_json(inside(folder, "cells", suite, cell_id, "cell.json"))
+    record = read_json(inside(folder, "cells", suite, place or cell_id, "cell.json"))
     misfit = first_misfit(record, CELL)
     if misfit is not None:
         raise DamagedError(f"has {misfit!r} missing or of another form")
@@ -75,6 +76,10 @@ def inside(root: Path, *names: str) -> Path:
 
 def is_text(value: Any) -> bool:
     return isinstance(value, str)
+
+
+def is_texts(value: Any) -> bool:
+    return isinstance(value, list) and all(map(is_text, value))
 
 
 def is_number(value: Any) -> bool:
@@ -157,10 +162,32 @@ IDENTITY: Form = {
     "device": is_plain_name,
     "settings": is_object,
 }
+_MUST_BE: Mapping[Check, str] = {
+    is_plain_name: "a name without / \\ and :",
+    is_own_name: "a name that is no absolute path and does not climb",
+    is_whole: "a whole number below 2^63",
+    is_count: "a whole number from 0 to 2^63",
+    is_object: "a table",
+}
+
+
+def identity_misfit(identity: Mapping[str, Any]) -> str | None:
+    """Why a cell of this identity, once kept, would not be read back; ``None`` where it would."""
+    misfit = first_misfit(identity, IDENTITY)
+    if misfit is not None:
+        return f"{misfit} must be {_MUST_BE[IDENTITY[misfit]]}, not {identity.get(misfit)!r}"
+    try:
+        kept = json.loads(json.dumps(identity, allow_nan=False))
+    except (TypeError, ValueError) as error:
+        return f"its settings are not of numbers, text, lists and tables: {error}"
+    return None if cell_id_of(kept) == cell_id_of(identity) else "its settings have keys that are not text"
+
+
 CELL: Form = {
     "cell_id": is_plain_name,
     "status": lambda value: value in tuple(Status),
     "message": or_null(is_text),
+    "signal?": or_null(is_text),
     "identity": fits(IDENTITY),
     "environment": or_null(is_plain_name),
     "code": or_null(is_text),
@@ -170,7 +197,9 @@ CELL: Form = {
     "measurements": is_object,
 }
 PLAN: Form = {
-    "suites": lambda value: isinstance(value, list) and bool(value) and all(map(is_text, value)),
+    "suites": lambda value: bool(value) and is_texts(value),
     "created": is_text,
+    "profiles?": is_texts,
+    "plugins?": is_texts,
     "cells": some_of({"cell_id": is_plain_name, "identity": fits(IDENTITY)}),
 }

@@ -12,16 +12,18 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from l2t_bench.engine.cell import FAILURES, SCHEMA, Cell, Outcome, Status
+from l2t_bench.engine.cell import FAILURES, SCHEMA, Cell, Status, cell_record, is_result
 from l2t_bench.engine.environment import environment, fingerprint, without_home
 from l2t_bench.engine.lock import held
 from l2t_bench.engine.planning import Plan
 from l2t_bench.engine.process import DiskFullError, Ending, Limits, Worker, how_it_ended, kill_all, run_token, start
 from l2t_bench.engine.records import DamagedError, read_json
-from l2t_bench.engine.store import RunFolder, write_json, write_text
-from l2t_bench.engine.study import write_study
-from l2t_bench.registry import sources_of
+from l2t_bench.engine.store import RunFolder, empty, kept_aside, write_json, write_text
+from l2t_bench.engine.study import read_study, write_study
+from l2t_bench.errors import UserError
+from l2t_bench.registry import code_now, sources_of
 
+_STUDY = "run.toml"
 _POLL_SECONDS = 0.02
 _LONGEST_LOG = 8 << 20
 
@@ -65,11 +67,12 @@ def run(
     folder.open()
     with held(out):
         kill_all(run_token(out))  # what a run that was killed may have left behind
-        _write_plan(folder, plan)
+        folder.tidy()
         waiting = missing(folder, plan.cells, rerun)
         done = len(plan.cells) - len(waiting)
-        for cell, note in _set_aside(folder, waiting):
+        for cell, note in _set_aside(folder, plan, waiting):
             on_event(Event(cell, None, done, len(plan.cells), note=note))
+        _write_plan(folder, plan)
         for worker, status in _run_cells(folder, plan, waiting):
             done += status is not None
             on_event(Event(worker.cell, status, done, len(plan.cells), worker.seconds))
@@ -81,26 +84,38 @@ def run(
 
 def missing(folder: RunFolder, cells: Sequence[Cell], rerun: Rerun = Rerun.NONE) -> list[Cell]:
     """The cells of a plan that a run would run."""
-    return [cell for cell in cells if _wanted(cell, folder.record(cell), rerun)]
+    code = code_now()
+    return [cell for cell in cells if _wanted(cell, folder.record(cell), rerun, code)]
 
 
-def _wanted(cell: Cell, record: dict[str, Any] | None, rerun: Rerun) -> bool:
-    if record is None or record["status"] == Status.INTERRUPTED or rerun is Rerun.ALL:
+def _wanted(cell: Cell, record: dict[str, Any] | None, rerun: Rerun, code: Callable[[str, str, str], str]) -> bool:
+    if record is None or not is_result(record) or rerun is Rerun.ALL:
         return True
     if rerun is Rerun.STALE:
-        return bool(record["code"] != fingerprint(sources_of(cell.method, cell.problem, cell.task)))
+        return bool(record["code"] != code(cell.method, cell.problem, cell.task))
     return rerun is Rerun.FAILED and record["status"] in FAILURES
 
 
-def _set_aside(folder: RunFolder, waiting: Sequence[Cell]) -> Iterator[tuple[Cell, str]]:
-    """Damaged results, and those of another version, are kept beside the ones that will take their place."""
-    for cell in waiting:
-        try:
-            kept = folder.set_aside(cell)
-        except OSError as error:
-            raise _as_disk_full(error) from error
-        if kept:
-            yield cell, kept
+def _set_aside(folder: RunFolder, plan: Plan, waiting: Sequence[Cell]) -> Iterator[tuple[Cell, str]]:
+    """What is damaged, of another version or not ours is kept beside what will take its place. A line for each."""
+    try:
+        for kept in (folder.set_plan_aside(), _set_study_aside(folder.path / _STUDY)):
+            if kept:
+                yield plan.cells[0], kept
+        for cell in waiting:
+            if kept := folder.set_aside(cell):
+                yield cell, kept
+    except OSError as error:
+        raise _told(error) from error
+
+
+def _set_study_aside(file: Path) -> str:
+    """As ``RunFolder.set_plan_aside``, for ``run.toml``."""
+    try:
+        read_study(file)
+    except UserError:
+        return f"{_STUDY} is no study that can be read; kept as {kept_aside(file)}" if file.exists() else ""
+    return ""
 
 
 def _write_plan(folder: RunFolder, plan: Plan) -> None:
@@ -112,14 +127,14 @@ def _write_plan(folder: RunFolder, plan: Plan) -> None:
         "suites": sorted({cell.suite for cell in plan.cells}),
         "profiles": sorted({cell.profile for cell in plan.cells}),
         "created": created,
-        "plugins": [Path(name).name for name in plan.study.plugins],
+        "plugins": [Path(name).name for name in (*plan.study.plugins, *plan.study.files)],
         "cells": [{"cell_id": cell.cell_id, "identity": cell.identity, "task": cell.task} for cell in plan.cells],
     }
     try:
         folder.write_plan(content)
-        write_text(folder.path / "run.toml", write_study(plan.study, folder.path))
+        write_text(folder.path / _STUDY, write_study(plan.study, folder.path))
     except OSError as error:
-        raise _as_disk_full(error) from error
+        raise _told(error) from error
 
 
 def _run_cells(folder: RunFolder, plan: Plan, waiting: Sequence[Cell]) -> Iterator[tuple[Worker, str | None]]:
@@ -154,8 +169,8 @@ def _work_off(
 
 
 def _start(folder: RunFolder, cell: Cell, limits: Limits, settings: dict[str, Any]) -> Worker:
-    """The cell's folder emptied of what an earlier attempt left, its order written, its process started."""
-    place = folder.cell_folder(cell)
+    """Its folder emptied of what an earlier attempt left, its order written, its process started."""
+    place = folder.attempt_folder(cell)
     order = {
         "schema": SCHEMA,
         "cell": asdict(cell),
@@ -164,27 +179,36 @@ def _start(folder: RunFolder, cell: Cell, limits: Limits, settings: dict[str, An
         "memory_limit": limits.memory_bytes,
     }
     try:
-        for name in ("cell.json", "curves.jsonl", "samples.json"):
-            (place / name).unlink(missing_ok=True)
+        empty(place)
         write_json(place / "spec.json", order)
     except OSError as error:
-        raise _as_disk_full(error) from error
+        raise _told(error) from error
     return start(cell, place / "spec.json", folder.path, limits)
 
 
-def _close(folder: RunFolder, worker: Worker) -> str | None:
-    """The status of a worker that has ended; where it left no result, its end is the result."""
-    place = folder.cell_folder(worker.cell)
-    status = folder.status(worker.cell)
+def _close(folder: RunFolder, worker: Worker) -> Status:
+    """The status of a worker that has ended; its attempt is the result, unless it could not be kept."""
     try:
-        for log in ("stdout.log", "stderr.log"):
-            _without_home(place / log)
-        if status is None:
-            status, message = how_it_ended(worker, _last_line(place / "stderr.log"))
-            folder.write_cell(worker.cell, Outcome(status, worker.seconds, message=message))
-    except OSError as error:
-        raise _as_disk_full(error) from error
-    return status
+        record = _complete(folder, worker)
+        keep = folder.publish if is_result(record) else folder.discard
+        keep(worker.cell, worker.place)
+    except (OSError, DiskFullError) as error:
+        folder.discard(worker.cell, worker.place)
+        raise _told(error) from error
+    return Status(record["status"])
+
+
+def _complete(folder: RunFolder, worker: Worker) -> dict[str, Any]:
+    """What is in a worker's ``cell.json``; where it left none, its end is the result."""
+    cell, place = worker.cell, worker.place
+    for log in ("stdout.log", "stderr.log"):
+        _without_home(place / log)
+    record = folder.record(cell, place)
+    if record is None:
+        outcome = how_it_ended(worker, _last_line(place / "stderr.log"))
+        folder.write_cell(cell, outcome, place)
+        return cell_record(cell, outcome)
+    return record
 
 
 def _interrupt(folder: RunFolder, running: Sequence[Worker]) -> None:
@@ -196,7 +220,7 @@ def _interrupt(folder: RunFolder, running: Sequence[Worker]) -> None:
         try:
             for worker in [each for each in waiting if each.ended()]:
                 waiting.remove(worker)
-                with suppress(DiskFullError):
+                with suppress(DiskFullError, UserError):
                     _close(folder, worker)
             time.sleep(_POLL_SECONDS)
         except KeyboardInterrupt:
@@ -204,10 +228,13 @@ def _interrupt(folder: RunFolder, running: Sequence[Worker]) -> None:
                 worker.kill()
 
 
-def _as_disk_full(error: OSError) -> Exception:
+def _told(error: OSError | DiskFullError) -> Exception:
+    """What a person is told of a file that cannot be written: the disk is full, or something is in its place."""
+    if isinstance(error, DiskFullError):
+        return error
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return DiskFullError(f"no space is left on the device: {error.filename or 'a result'} could not be written")
-    return error
+    return UserError(f"{error.filename or 'a result'} cannot be written: {error.strerror or error}")
 
 
 def _last_line(log: Path) -> str:

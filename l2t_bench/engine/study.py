@@ -1,19 +1,20 @@
 """A study: all that a user asks of a run, from the command line or a TOML file, with strict keys."""
 
+import math
 import os
-import re
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 from l2t_bench.errors import UserError
-from l2t_bench.names import did_you_mean, split_spec, write_spec
+from l2t_bench.names import absolute, did_you_mean, file_of, split_spec, with_file, write_spec
+from l2t_bench.units import seconds, size
 
 SCHEMA = 1
-_TIME_UNITS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0}
-_SIZE_UNITS = {"": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
+_SPECS = ("suites", "backends", "problems")  # of a study: what may be named by a file
 Overrides = Mapping[str, Mapping[str, Any]]
 
 
@@ -22,7 +23,8 @@ class Study:
     """Suites with what is changed of them. What is empty or ``None`` is the suites' own.
 
     ``backends`` and ``problems`` replace the suites' own; ``overrides`` replaces settings of cells by their kind, such
-    as ``{"gradient": {"horizons": [20]}}``; ``plugins`` are Python files with backends, problems or suites.
+    as ``{"gradient": {"horizons": [20]}}``; ``plugins`` are Python files with backends, problems or suites. Names of a
+    file's, ``mine.py:Mine``, have its absolute path here; in the cells they have none.
     Raises ``UserError`` for values that make no sense.
     """
 
@@ -40,19 +42,33 @@ class Study:
     plugins: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        for name in _SPECS:
+            object.__setattr__(self, name, tuple(with_file(spec, absolute) for spec in getattr(self, name)))
         if not self.suites:
             raise UserError("name a suite; `l2t-bench list suites` shows them")
         for name in ("rounds", "threads"):
             if getattr(self, name) < 1:
                 raise UserError(f"{name} must be at least 1, not {getattr(self, name)}")
-        if not self.timeout > 0:
-            raise UserError(f"timeout must be positive, not {self.timeout:g}")
+        if not 0 < self.timeout < math.inf:
+            raise UserError(f"timeout must be a positive number of seconds, not {self.timeout:g}")
         if self.memory_limit is not None and self.memory_limit < 1:
             raise UserError("memory_limit must be positive")
+        for kind, settings in self.overrides.items():
+            for key, value in settings.items():
+                if not _is_data(value):
+                    raise UserError(
+                        f"overrides.{kind}: {key} must be of numbers, text, lists and tables, not {value!r}"
+                    )
         for name in ("suites", "backends", "problems", "seeds"):
             values = getattr(self, name)
             if twice := sorted({str(value) for value in values if values.count(value) > 1}):
                 raise UserError(f"{name}: {twice[0]} stands twice, which would be the same cell twice")
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """The files that suites, backends and problems are named by."""
+        named = (file_of(spec) for name in _SPECS for spec in getattr(self, name))
+        return tuple(dict.fromkeys(file for file in named if file is not None))
 
     def as_json(self) -> dict[str, Any]:
         """The study as plain data, from which ``Study.of`` makes it again."""
@@ -67,20 +83,18 @@ class Study:
         return Study(**values)
 
 
-def seconds(text: str) -> float:
-    """``"90s"``, ``"10m"``, ``"2h"`` or a plain number of seconds. Raises ``UserError`` for anything else."""
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)([smh]?)", text.strip())
-    if match is None or float(match[1]) <= 0:
-        raise UserError(f"a duration is written 90s, 10m or 2h, not {text!r}")
-    return float(match[1]) * _TIME_UNITS[match[2]]
+def _plain(number: float | str) -> str:
+    """A number's digits, all of them and without an exponent, as ``seconds`` reads them; text as it is."""
+    return number if isinstance(number, str) else format(Decimal(str(number)), "f")
 
 
-def size(text: str) -> int:
-    """``"8GB"``, ``"500MB"``, ``"8GiB"`` or a plain number of bytes. Raises ``UserError`` for anything else."""
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]?I?B)?", text.strip().upper())
-    if match is None or float(match[1]) <= 0 or (match[2] or "") not in {*_SIZE_UNITS, "B"}:
-        raise UserError(f"a size is written 8GB, 500MB or 8GiB, not {text!r}")
-    return int(float(match[1]) * _SIZE_UNITS["" if match[2] == "B" else match[2] or ""])
+def _is_data(value: Any) -> bool:
+    """Whether JSON has it: a TOML file can also say dates, and numbers that are none."""
+    if isinstance(value, Mapping):
+        return all(isinstance(key, str) and _is_data(each) for key, each in value.items())
+    if isinstance(value, list | tuple):
+        return all(map(_is_data, value))
+    return value is None or isinstance(value, str | int) or (isinstance(value, float) and math.isfinite(value))
 
 
 def seed_list(seeds: int | list[int]) -> tuple[int, ...]:
@@ -108,7 +122,7 @@ def read_study(path: Path) -> Study:
     except tomllib.TOMLDecodeError as error:
         raise UserError(f"{path} is not TOML: {error}") from error
     try:
-        return _study(content, path.parent)
+        return _study(content, path.parent.resolve())
     except UserError as error:
         raise UserError(f"{path}: {error}") from error
 
@@ -117,8 +131,10 @@ def write_study(study: Study, folder: Path) -> str:
     """The study as TOML that stands in ``folder``; ``read_study`` gives it back."""
     import tomli_w
 
-    plain: dict[str, Any] = {"schema": SCHEMA, **study.as_json(), "timeout": f"{study.timeout:g}s"}
+    plain: dict[str, Any] = {"schema": SCHEMA, **study.as_json(), "timeout": f"{_plain(study.timeout)}s"}
     plain["memory_limit"] = None if study.memory_limit is None else f"{study.memory_limit}B"
+    for key in _SPECS:
+        plain[key] = [with_file(spec, lambda file: _portable(file, folder)) for spec in getattr(study, key)]
     plain["plugins"] = [_portable(Path(name), folder) for name in study.plugins]
     kept = {key: list(value) if isinstance(value, tuple) else value for key, value in plain.items()}
     head = "# What this run was asked for. `l2t-bench run --config FILE` repeats it.\n"
@@ -136,15 +152,17 @@ def _study(content: dict[str, Any], folder: Path) -> Study:
     if "suites" not in content:
         raise UserError("the key 'suites' is missing: suites = [\"quick\"]")
     readers: dict[str, Callable[[str, Any], Any]] = {
-        "suites": _names,
+        "suites": lambda key, value: _located(_names(key, value), folder),
         "profile": _text,
-        "backends": _specs,
-        "problems": _specs,
+        "backends": lambda key, value: _located(_specs(key, value), folder),
+        "problems": lambda key, value: _located(_specs(key, value), folder),
         "seeds": _seeds,
         "rounds": _whole,
         "device": _text,
         "threads": _whole,
-        "timeout": lambda key, value: seconds(str(_either(key, value, (str, int, float), "a duration such as '20m'"))),
+        "timeout": lambda key, value: seconds(
+            _plain(_either(key, value, (str, int, float), "a duration such as '20m'"))
+        ),
         "memory_limit": lambda key, value: size(str(_either(key, value, (str, int), "a size such as '8GB'"))),
         "overrides": _overrides,
         "plugins": lambda key, value: tuple(_resolved(name, folder) for name in _names(key, value)),
@@ -200,6 +218,10 @@ def _option(key: str, option: str, value: Any) -> str:
 def _overrides(key: str, value: Any) -> Overrides:
     tables: dict[str, Any] = _either(key, value, (dict,), "a table of tables, such as [overrides.gradient]")
     return {kind: _either(f"{key}.{kind}", table, (dict,), "a table") for kind, table in tables.items()}
+
+
+def _located(specs: Sequence[str], folder: Path) -> tuple[str, ...]:
+    return tuple(with_file(spec, lambda file: _resolved(str(file), folder)) for spec in specs)
 
 
 def _resolved(name: str, folder: Path) -> str:

@@ -1,10 +1,12 @@
 """A suite: experiments as data, a grid of cells for each profile."""
 
+import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from l2t_bench.engine.cell import Cell
-from l2t_bench.errors import UserError
+from l2t_bench.errors import L2TError, UserError
 from l2t_bench.names import unknown
 
 
@@ -38,8 +40,20 @@ class Suite:
     default_profile: str
 
     def cells(self, profile: str | None, request: Request) -> list[Cell]:
-        """The cells of a profile. Raises ``UserError`` for a profile that the suite does not have."""
+        """The cells of a profile. Raises ``UserError`` for one that the suite does not have, or cannot say."""
         wanted = profile or self.default_profile
         if wanted not in self.profiles:
             raise unknown(f"profile of suite {self.name}", wanted, self.profiles)
-        return list(self.profiles[wanted](request))
+        try:
+            cells = list(self.profiles[wanted](request))
+        except L2TError:
+            raise
+        except Exception as error:
+            place = traceback.extract_tb(error.__traceback__)[-1]
+            where = f"{Path(place.filename).name}, line {place.lineno}"
+            raise UserError(
+                f"suite {self.name} cannot say its cells: {type(error).__name__}: {error} ({where})"
+            ) from error
+        if strange := [each for each in cells if not isinstance(each, Cell)]:
+            raise UserError(f"suite {self.name} gives {type(strange[0]).__name__} where a Cell belongs")
+        return cells

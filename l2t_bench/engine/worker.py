@@ -1,4 +1,4 @@
-"""The process of one cell: ``python -P -m l2t_bench.engine.worker SPEC PARENT``. It writes ``cell.json`` when done.
+"""The process of one cell: ``python -P -m l2t_bench.engine.worker SPEC PARENT PIPE``. It writes ``cell.json`` last.
 
 It dies with its parent, and writes nothing once the parent is gone: the next run may have begun the cell anew.
 """
@@ -23,26 +23,27 @@ from l2t_bench.engine.store import RunFolder
 from l2t_bench.errors import Diverged, Refused
 from l2t_bench.registry import load_task
 
-DISK_FULL = 74  # the exit code, EX_IOERR: a full disk may not even take the message
+DISK_FULL = b"disk full"  # said through a pipe: a full disk may not take a message, and a task may exit with any code
 _ORPHANED = 75
 _PR_SET_PDEATHSIG = 1
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 
 
-def main(spec: Path, parent: int) -> int:
-    """Run the cell that ``spec`` describes, in ``RUN/cells/SUITE/CELL/``; the exit code."""
+def main(spec: Path, parent: int, pipe: int) -> int:
+    """Run the cell that ``spec`` describes, in the folder where it lies; the exit code."""
     die_with(parent)
+    os.set_inheritable(pipe, False)
     order = json.loads(spec.read_text(encoding="utf-8"))
-    cell, folder = Cell(**order["cell"]), RunFolder(spec.parents[3])
+    cell, folder, place = Cell(**order["cell"]), RunFolder(spec.parents[3]), spec.parent
     try:
-        outcome = run_cell(cell, folder, order)
+        outcome = run_cell(cell, folder, place, order)
         if os.getppid() != parent:
             return _ORPHANED
-        folder.write_cell(cell, outcome)
-    except OSError as error:
-        if error.errno not in _NO_SPACE:
-            raise
-        return DISK_FULL
+        folder.write_cell(cell, outcome, place)
+    except Exception as error:
+        if is_disk_full(error):
+            os.write(pipe, DISK_FULL)
+        raise
     return 0
 
 
@@ -62,13 +63,13 @@ def _watch(parent: int) -> None:
     os._exit(_ORPHANED)
 
 
-def run_cell(cell: Cell, folder: RunFolder, order: dict[str, Any]) -> Outcome:
-    """The cell's task, its outcome by how it ended. Raises ``OSError`` where the disk is full."""
+def run_cell(cell: Cell, folder: RunFolder, place: Path, order: dict[str, Any]) -> Outcome:
+    """The cell's task, its files in ``place``, and how it ended. Raises what ``is_disk_full`` knows."""
     start = time.perf_counter()
-    recorder = Recorder(folder.cell_folder(cell), order["memory_limit"])
+    recorder = Recorder(place, order["memory_limit"], cell.device)
 
     def ended(status: Status, message: str | None = None, measurements: dict[str, Any] | None = None) -> Outcome:
-        settings = torch_settings() if "torch" in sys.modules else {}
+        settings = torch_settings(cell.device) if "torch" in sys.modules else {}
         return Outcome(
             status=status,
             seconds=time.perf_counter() - start,
@@ -82,10 +83,10 @@ def run_cell(cell: Cell, folder: RunFolder, order: dict[str, Any]) -> Outcome:
 
     try:
         with recorder.phase("import"):
+            bound_device_memory(cell.device, order["memory_limit"])  # a task may import torch only when it runs
             task = load_task(cell.task)
         if "torch" in sys.modules:
             sys.modules["torch"].set_num_threads(cell.threads)
-            bound_device_memory(cell.device, order["memory_limit"])
         measurements = task(cell, recorder)
         json.dumps(measurements, allow_nan=False)  # a number that JSON does not have is an error of the task
         with recorder.phase("io"):
@@ -94,8 +95,8 @@ def run_cell(cell: Cell, folder: RunFolder, order: dict[str, Any]) -> Outcome:
         return ended(Status.REFUSED, str(refusal))
     except Diverged as divergence:
         return ended(Status.DIVERGED, str(divergence), _led_there(divergence))
-    except Exception as error:
-        if isinstance(error, OSError) and error.errno in _NO_SPACE:
+    except (Exception, SystemExit) as error:
+        if is_disk_full(error):
             raise
         traceback.print_exc()
         return ended(status_of(error), f"{type(error).__name__}: {error}".splitlines()[0])
@@ -119,7 +120,26 @@ def bound_device_memory(device: str, limit: int | None) -> None:
     torch.cuda.set_per_process_memory_fraction(min(1.0, limit / total), place)
 
 
-def status_of(error: Exception) -> Status:
+def is_disk_full(error: BaseException) -> bool:
+    """Whether an error, or one that it came of, says that no space is left.
+
+    By its number, or in the system's words: a library that writes files by itself has an exception of its own.
+    """
+    seen: list[BaseException] = []
+    led_there: BaseException | None = error
+    while led_there is not None and led_there not in seen:
+        if isinstance(led_there, OSError) and led_there.errno is not None:
+            full = led_there.errno in _NO_SPACE
+        else:
+            full = any(os.strerror(number) in str(led_there) for number in _NO_SPACE)
+        if full:
+            return True
+        seen.append(led_there)
+        led_there = led_there.__cause__ or led_there.__context__
+    return False
+
+
+def status_of(error: BaseException) -> Status:
     """``error``, unless it is evidence of memory that ran out: Python's exception, torch's, its allocator's words."""
     if isinstance(error, MemoryError):
         return Status.OOM_HOST
@@ -139,13 +159,13 @@ def _end(code: int) -> None:
         try:
             stream.flush()
         except OSError:
-            code = code or DISK_FULL
+            code = code or 1
     os._exit(code)
 
 
 if __name__ == "__main__":
     try:
-        _code = main(Path(sys.argv[1]), int(sys.argv[2]))
+        _code = main(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]))
     except Exception:
         traceback.print_exc()
         _code = 1

@@ -48,13 +48,16 @@ class RunWriter:
 
     path: Path
     planned: list[dict[str, Any]] = field(default_factory=list)
+    environment: str = "abc"  # of the cells that are written from now on
+    profile: str = "quick"
+    margin: float | None = None  # that the suite states for accuracies
 
     def plan(self, kind: str, problem: str, method: str, seed: int, **settings: Any) -> Path:
         """Name a cell; its folder."""
         identity = {
             "suite": "quick",
             "suite_version": 2,
-            "profile": "quick",
+            "profile": self.profile,
             "kind": kind,
             "problem": problem,
             "method": method,
@@ -77,7 +80,7 @@ class RunWriter:
             **self.planned[-1],
             "status": status,
             "message": message,
-            "environment": None,
+            "environment": self.environment,
             "code": None,
             "data": {},
             "seconds": 5.0,
@@ -87,9 +90,11 @@ class RunWriter:
         (folder / "cell.json").write_text(json.dumps(record))
         return folder / "cell.json"
 
-    def gradient(self, problem: str, method: str, seed: int, runs: dict[int, dict[str, Any]], exactness: str) -> Path:
+    def gradient(
+        self, problem: str, method: str, seed: int, runs: dict[int, dict[str, Any]], exactness: str, **settings: Any
+    ) -> Path:
         """A gradient cell; each of ``runs`` has seconds, start, peak and d_theta."""
-        folder = self.plan("gradient", problem, method, seed)
+        folder = self.plan("gradient", problem, method, seed, **settings)
         written = []
         for horizon, run in runs.items():
             name = f"gradient-{horizon}.safetensors"
@@ -114,6 +119,7 @@ class RunWriter:
                     "warnings": run.get("warnings", []),
                     "adjoint": None if exactness == "stationary" else adjoint(horizon, run.get("growth", 2.0)),
                     "gradient_file": name,
+                    **({"warnings": run["warnings"]} if "warnings" in run else {}),
                 }
             )
         measurements = {"exactness": exactness, "parameters": 7510, "memory_law": "T*P + G", "runs": written}
@@ -122,7 +128,9 @@ class RunWriter:
     def teaching(self, problem: str, method: str, accuracies: list[float], **more: Any) -> Path:
         """A teaching cell with one student per accuracy."""
         learned = method not in ("untrained-teacher", "cross-entropy")
-        folder = self.plan("teaching", problem, method, 0)
+        folder = self.plan(
+            "teaching", problem, method, 0, **({"equivalence_margin": self.margin} if self.margin else {})
+        )
         measurements = {
             "loss": "learned" if learned else method.removesuffix("-teacher"),
             "lr": 1.2,
@@ -161,8 +169,14 @@ class RunWriter:
         }
         return self.write(folder, "ok", measurements)
 
+    def ran_on(self, name: str, **changes: Any) -> None:
+        """Write the environment ``name``, of the invented machine or one that differs from it."""
+        self.environment = name
+        (self.path / "environments").mkdir(exist_ok=True)
+        (self.path / "environments" / f"{name}.json").write_text(json.dumps({"schema": 2, **ENVIRONMENT, **changes}))
+
     def finish(self) -> Path:
-        """Write ``plan.json`` and the environment; the run's folder."""
+        """Write ``plan.json`` and the first environment; the run's folder."""
         plan = {
             "schema": 2,
             "suites": ["quick"],
@@ -170,8 +184,7 @@ class RunWriter:
             "created": "2026-01-02T03:04:05Z",
             "cells": self.planned,
         }
-        (self.path / "environments").mkdir(exist_ok=True)
-        (self.path / "environments" / "abc.json").write_text(json.dumps({"schema": 2, **ENVIRONMENT}))
+        self.ran_on("abc")
         (self.path / "plan.json").write_text(json.dumps(plan))
         return self.path
 
@@ -195,6 +208,7 @@ def invented_run(writer: RunWriter, seeds: int = 5) -> None:
                         "peak": start + int(held * size * horizon * (1 + 0.1 * draw.random())) + 2_000_000,
                     }
                 writer.gradient(problem, method, seed, runs, exactness)
+    writer.margin = 0.01
     for method, mean in (("rmd", 0.957), ("higher", 0.956), ("truncated[window=100]", 0.951)):
         writer.teaching("digits/mlp", method, [round(mean + 0.006 * draw.normal(), 4) for _ in range(12)])
     writer.teaching("digits/mlp", "untrained-teacher", [round(0.949 + 0.006 * draw.normal(), 4) for _ in range(12)])

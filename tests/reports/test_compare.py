@@ -45,9 +45,10 @@ def teaching(method: str, accuracies: Sequence[float], seed: int = 0, **changes:
 def cell(kind: str, method: str, seed: int, measurements: Mapping[str, Any], **changes: Any) -> dict[str, Any]:
     row = {"suite": "quick", "kind": kind, "problem": "digits/mlp", "method": method, "seed": seed, "round": 0}
     row |= {"dtype": "float32", "device": "cpu", "status": "ok", "message": "", "seconds": 1.0}
+    row |= {"suite_version": 2, "profile": "quick", "settings": {}, "variant": "", "machine": {}, "environment": "here"}
     row |= changes
     ok = row["status"] == "ok"
-    identity = f"{kind}-{method}-{seed}-{row['round']}-{row['problem']}"
+    identity = f"{kind}-{method}-{seed}-{row['round']}-{row['problem']}-{row['profile']}-{row['settings']}"
     return {"cell_id": identity, **row, "measurements": measurements if ok else {}}
 
 
@@ -61,9 +62,10 @@ def gradients(seconds: Mapping[str, Sequence[float]], factor: float = 1.0, **cha
 
 
 def run(name: str, cells: Sequence[Mapping[str, Any]], **machine: Any) -> Run:
+    """A run whose cells are of the machine that they name, else of ``MACHINE`` with what is changed."""
     columns = list(cell("gradient", "", 0, {}))
-    meta = {"suite": "quick", "profile": "quick", "environment": {**MACHINE, **machine}}
-    return Run(Path(name), meta, pd.DataFrame(cells, columns=columns), {}, ())
+    placed = [{**one, "machine": one["machine"] or {**MACHINE, **machine}} for one in cells]
+    return Run(Path(name), {"suite": "quick", "profile": "quick"}, pd.DataFrame(placed, columns=columns), {}, ())
 
 
 def compared(base: Sequence[Mapping[str, Any]], new: Sequence[Mapping[str, Any]], **machine: Any) -> Comparison:
@@ -275,12 +277,88 @@ def test_between_machines_without_an_exact_method_nothing_is_compared_but_accura
 
 def test_a_machine_that_is_not_recorded_is_taken_to_be_the_same_and_named() -> None:
     cells = gradients({"rmd": STEADY})
-    nameless = Run(Path("old"), {"suite": "quick", "profile": "quick"}, run("x", cells).cells, {}, ())
+    nameless = run("old", cells)
+    nameless.cells["machine"] = [{} for _ in cells]
     comparison = compare(nameless, run("mine", cells))
     assert comparison.same_machine and len(comparison.rows) == 2
     assert comparison.notes == (
         "Not recorded by both runs, and taken to be the same: cpu, gpu, cores, threads, platform.",
     )
+
+
+def test_the_threads_of_every_timed_cell_are_looked_at() -> None:
+    """A run has an environment for each number of threads: what is not timed has one, whatever was asked for."""
+    four, one = {**MACHINE, "threads": 4}, MACHINE
+    base = [*gradients({"rmd": STEADY, "higher": STEADY}), teaching("rmd", [0.9] * 5)]
+    new = [*gradients({"rmd": STEADY, "higher": STEADY}, 0.5, machine=four), teaching("rmd", [0.9] * 5, machine=one)]
+    comparison = compared(base, new)
+    assert not comparison.same_machine and "machines differ (threads: 1, 4)" in comparison.notes[0]
+    assert row_of(comparison, "rmd")["verdict"] == "~"
+    others = compared([*base[:-1], teaching("rmd", [0.9] * 5, machine=four)], base)
+    assert others.same_machine, "what is not timed decides nothing about times"
+
+
+def test_a_ratio_to_the_baseline_is_formed_on_one_machine() -> None:
+    elsewhere = {**MACHINE, "cpu": "B"}
+    base = gradients({"rmd": STEADY, "higher": STEADY, "torchopt": STEADY}, exactness="exact")
+    new = [
+        *gradients({"rmd": STEADY, "higher": STEADY}, 3.0),
+        *gradients({"torchopt": STEADY}, 9.0, machine=elsewhere),
+    ]
+    comparison = compared(base, new)
+    assert row_of(comparison, "rmd")["value"] == pytest.approx(1.0)
+    assert "torchopt" not in set(comparison.rows["method"])
+    left = comparison.not_comparable.set_index(["method", "quantity"])["reason"]
+    assert left["torchopt", "time"] == "machines differ, and higher was not measured on the same one"
+
+
+def test_pairs_of_one_machine_are_compared_as_they_are_also_where_a_run_has_several() -> None:
+    elsewhere = {**MACHINE, "cpu": "B"}
+    cells = [*gradients({"rmd": STEADY}), *gradients({"higher": STEADY}, machine=elsewhere)]
+    comparison = compared(cells, cells)
+    assert comparison.same_machine and set(comparison.rows["method"]) == {"rmd", "higher"}
+
+
+def test_another_torch_is_said_and_compared() -> None:
+    base = gradients({"rmd": STEADY}, machine={**MACHINE, "torch": "2.14"})
+    new = gradients({"rmd": STEADY}, 2.0, machine={**MACHINE, "torch": "2.15"})
+    comparison = compared(base, new)
+    assert comparison.notes == ("The runs' versions of torch differ: 2.14 and 2.15.",)
+    assert row_of(comparison, "rmd")["value"] == pytest.approx(2.0)
+
+
+# -- settings
+
+
+def test_another_setting_is_named_and_never_taken_for_an_effect_of_the_code() -> None:
+    base = [teaching("rmd", [0.9] * 6, settings={"outer_steps": 25}), teaching("higher", [0.9] * 6)]
+    new = [teaching("rmd", [0.95] * 6, settings={"outer_steps": 50}), teaching("higher", [0.9] * 6)]
+    comparison = compared(base, new)
+    assert set(comparison.rows["method"]) == {"higher"}
+    assert comparison.not_comparable[["method", "reason"]].to_numpy().tolist() == [["rmd", "outer_steps 25 and 50"]]
+    assert tripped(comparison, parse_condition("accuracy>1")) == []
+
+
+def test_more_horizons_or_repeats_are_no_other_experiment() -> None:
+    base = gradients({"rmd": STEADY}, settings={"horizons": [20, 100], "repeats": [3, 1]})
+    new = gradients({"rmd": STEADY}, settings={"horizons": [20], "repeats": [3]})
+    assert len(compared(base, new).rows) == 2
+
+
+def test_runs_that_have_one_cell_under_several_settings_are_compared_setting_by_setting() -> None:
+    settings = [{"outer_steps": 25}, {"outer_steps": 50}]
+    base = [teaching("rmd", [0.9] * 6, settings=own) for own in settings]
+    new = [teaching("rmd", [accuracy] * 6, settings=own) for own, accuracy in zip(settings, (0.9, 0.8), strict=True)]
+    comparison = compared(base, new[::-1])
+    values = comparison.rows.set_index("variant")["value"]
+    assert values.to_dict() == {"outer_steps 25": pytest.approx(0.0), "outer_steps 50": pytest.approx(-10.0)}
+    (sentence,) = tripped(comparison, parse_condition("accuracy<-1"))
+    assert sentence.startswith("accuracy of rmd on digits/mlp (outer_steps 50), T = 300: −10.00")
+    assert compared(base, new[:1]).only_base["variant"].tolist() == ["outer_steps 50"]
+    assert [table.title for table in tables(comparison)] == [
+        "mine against main on digits/mlp (outer_steps 25)",
+        "mine against main on digits/mlp (outer_steps 50)",
+    ]
 
 
 # -- what degenerates

@@ -19,6 +19,7 @@ def costs(seconds: dict[str, list[float]], exactness: str = "exact") -> pd.DataF
             {
                 "cell_id": f"{method}-{seed}",
                 "problem": "p",
+                "variant": "",
                 "method": method,
                 "seed": seed,
                 "horizon": 10,

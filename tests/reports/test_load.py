@@ -186,11 +186,10 @@ def test_a_damaged_gradient_costs_the_comparison_and_not_the_times(writer: Any, 
     assert not run.d_theta and len(load.gradients(run)) == 1
 
 
-def test_two_cells_that_no_table_could_tell_apart_are_not_averaged(writer: Any) -> None:
+def test_a_cell_that_the_plan_names_twice_counts_once(writer: Any) -> None:
     one_cell(writer)
-    writer.plan("gradient", "digits/mlp", "rmd", 0, repeats=[9])
-    run = load_run(writer.finish())
-    assert len(run.cells) == 1 and "same problem, method and seed" in run.warnings[0]
+    edit(writer.path / "plan.json", lambda plan: plan.update(cells=plan["cells"] * 2))
+    assert len(load_run(writer.path).cells) == 1
 
 
 def test_results_of_another_plan_are_left_out_and_counted(run_folder: Path) -> None:

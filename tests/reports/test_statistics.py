@@ -519,7 +519,7 @@ def test_a_summary_counts_seeds_and_averages_their_rounds_first() -> None:
         ],
         ignore_index=True,
     )
-    frame = frame.assign(cell_id=frame.index.astype(str), exactness="exact", peak_above_start_mib=1.0)
+    frame = frame.assign(cell_id=frame.index.astype(str), exactness="exact", peak_above_start_mib=1.0, variant="")
     row = derive.gradient_summary(derive.gradient_quality(frame, {})).set_index("method").loc["rmd"]
     assert (row["seeds"], row["time_ratio_n"], row["seconds"]) == (3, 3, 11.0)
     assert row["time_ratio"] == pytest.approx((8 * 80 * 121) ** (1 / 6))
@@ -527,7 +527,7 @@ def test_a_summary_counts_seeds_and_averages_their_rounds_first() -> None:
 
 def test_a_summary_of_teaching_has_a_row_for_each_round() -> None:
     students = pd.concat([taught({"rmd": [0.9, 0.8], "cross-entropy": [0.7, 0.7]}).assign(round=n) for n in range(2)])
-    students["cell_id"] = students["method"] + students["round"].astype(str)
+    students = students.assign(cell_id=students["method"] + students["round"].astype(str), variant="")
     teachings = students[["cell_id", "problem", "method", "seed"]].drop_duplicates()
     rows = derive.teaching_summary(students, teachings).set_index("cell_id")
     assert rows["students"].to_dict() == {"rmd0": 2, "rmd1": 2, "cross-entropy0": 2, "cross-entropy1": 2}

@@ -77,12 +77,18 @@ def test_a_method_that_failed_on_some_seeds_says_on_how_many(writer: Any) -> Non
     assert tables[-1].rows == (("timeout", "gradient", "digits/mlp", "rmd", "1", "over 60 s"),)
 
 
-def test_a_warning_stands_under_the_table_once_with_how_often_it_came(writer: Any) -> None:
-    run = {"d_theta": {"a": np.ones(3, "f4")}, "seconds": [1.0], "start": 0, "peak": 2**20, "warnings": ["it explodes"]}
-    for seed in range(3):
-        writer.gradient("digits/mlp", "rmd", seed, {20: run}, "exact")
-    note = text.summary_tables(load_run(writer.finish()))[0].note
-    assert note.endswith("Warning, rmd, T = 20, seed 0, and 2 more like it: it explodes.")
+def test_what_a_method_warned_of_has_a_table(writer: Any) -> None:
+    run = {"d_theta": {"a": np.ones(3, "f4")}, "seconds": [1.0], "start": 0, "peak": 2**20}
+    writer.gradient("digits/mlp", "rmd", 0, {20: run}, "exact")
+    for seed in (0, 1):
+        bent = {**run, "warnings": [f"curvature of seed {seed}", "not solved"]}
+        writer.gradient("digits/mlp", "implicit", seed, {20: bent}, "stationary")
+    (table,) = [table for table in text.summary_tables(load_run(writer.finish())) if table.title == "Warnings"]
+    assert table.rows == (("digits/mlp", "implicit", "20", "2", "curvature of seed 0; not solved"),)
+
+
+def test_a_run_of_methods_that_warned_of_nothing_has_no_table_of_warnings(kept_run: Path) -> None:
+    assert "Warnings" not in {table.title for table in text.summary_tables(load_run(kept_run))}
 
 
 def test_a_teaching_cell_that_failed_keeps_its_row(writer: Any) -> None:

@@ -1,0 +1,25 @@
+"""Durations and sizes as people write them."""
+
+import re
+from decimal import Decimal
+
+from l2t_bench.errors import UserError
+
+_TIME_UNITS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0}
+_SIZE_UNITS = {"": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
+
+
+def seconds(text: str) -> float:
+    """``"90s"``, ``"10m"``, ``"2h"`` or a plain number of seconds. Raises ``UserError`` for anything else."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)([smh]?)", text.strip())
+    if match is None or float(match[1]) <= 0:
+        raise UserError(f"a duration is written 90s, 10m or 2h, not {text!r}")
+    return float(match[1]) * _TIME_UNITS[match[2]]
+
+
+def size(text: str) -> int:
+    """``"8GB"``, ``"500MB"``, ``"8GiB"`` or a plain number of bytes. Raises ``UserError`` for anything else."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]?I?B)?", text.strip().upper())
+    if match is None or float(match[1]) <= 0 or (match[2] or "") not in {*_SIZE_UNITS, "B"}:
+        raise UserError(f"a size is written 8GB, 500MB or 8GiB, not {text!r}")
+    return int(Decimal(match[1]) * _SIZE_UNITS["" if match[2] == "B" else match[2] or ""])
