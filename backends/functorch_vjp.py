@@ -9,7 +9,7 @@ from torch import Tensor
 
 from l2t_bench.adjoint import PhiAdjoint
 from l2t_bench.backend import Backend, Derivative, Run
-from l2t_bench.gradient import Capabilities, Exactness
+from l2t_bench.gradient import ANY, Capabilities, Exactness
 from l2t_bench.modules import map_tensors, tensor_leaves
 from l2t_bench.problem import Step, StudentState, TeachingProblem
 from l2t_bench.tensors import TensorDict, zeros_like
@@ -24,7 +24,7 @@ class FunctorchVJP(Backend):
     """
 
     name = "functorch"
-    capabilities = Capabilities(Exactness.EXACT, optimizers=("SGD", "Adam"), memory_law="T*(G + P)")
+    capabilities = Capabilities(Exactness.EXACT, optimizers=(ANY,), memory_law="T*(G + P)")
 
     def differentiate(self, run: Run) -> Derivative:
         phi_adjoint = PhiAdjoint(run.problem, run.theta)
@@ -42,7 +42,8 @@ class FunctorchVJP(Backend):
             for step, pull_back in reversed(pull_backs):
                 phi_adjoint.leaf(step)
                 run.watch.see(step.index + 1, w_bar)
-                w_bar, slot_bars, d_phi = pull_back((w_bar, slot_bars))
+                with torch.no_grad():  # else it makes a graph for a third derivative, of every step one
+                    w_bar, slot_bars, d_phi = pull_back((w_bar, slot_bars))
                 phi_adjoint.add(tensor_leaves(d_phi))
             phi_adjoint.flush()
             run.watch.see(0, w_bar)

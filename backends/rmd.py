@@ -11,7 +11,8 @@ from l2t_bench.stored import StoredRMD
 class ManualRMD(StoredRMD):
     """The trajectory of omega_t is stored; the reverse loop replays each step and takes its vector products.
 
-    Exact. Memory by the store, T*P + G with ``all`` (P parameters, G the graph of one step). Per step: one gradient
+    Exact; with ``store=reversible`` quantised: exact for a run in fixed point, a neighbour of the plain one. Memory by
+    the store, T*P + G with ``all`` (P parameters, G the graph of one step). Per step: one gradient
     forward; one gradient replayed and one vector product back. With momentum the paper's Eq. 4 and 5 are not the
     adjoint of the step that was taken; ``Optimizer.pull_back`` has the recursion that is.
     """

@@ -12,7 +12,7 @@ from torchopt.diff.implicit import custom_root
 
 from l2t_bench.backend import Backend, Derivative, Run
 from l2t_bench.errors import UserError
-from l2t_bench.gradient import Capabilities, Exactness, Refused
+from l2t_bench.gradient import Capabilities, Exactness
 from l2t_bench.prediction import Scaling
 from l2t_bench.problem import Step, StudentState, TeachingProblem
 from l2t_bench.rollout import train_student
@@ -44,19 +44,17 @@ class TorchOptImplicit(Backend):
         if self.iterations < 1 or self.batches < 1 or self.damping < 0:
             raise UserError("torchopt-implicit: iterations and batches must be at least 1, damping not negative")
 
-    def refusal(self, problem: TeachingProblem) -> Refused | None:
-        attentive = [layer for layer in problem.student.modules() if isinstance(layer, torch.nn.MultiheadAttention)]
-        if any(layer.dropout > 0 for layer in attentive):
-            return Refused(f"{self}: torch.func draws other dropout masks inside attention", "rmd replays them")
-        return None
-
     def scaling(self, problem: TeachingProblem, horizon: int) -> Scaling:
         del problem
         return Scaling(steps_back=min(self.batches, horizon))
 
     def differentiate(self, run: Run) -> Derivative:
+        def check(step: Step, state: StudentState) -> None:
+            if step.index == 0:
+                run.rollout.check_torch_func(step, state)
+
         with run.forward():
-            final = train_student(run.rollout)
+            final = train_student(run.rollout, check)
         value, w_bar = run.dev_gradient(final)
         tail = run.rollout.steps[-self.batches :]
         residuals: list[float] = []

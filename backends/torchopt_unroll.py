@@ -8,9 +8,11 @@ import torchopt
 from torch import Tensor
 
 from l2t_bench.backend import Backend, Derivative, Run
+from l2t_bench.clipping import clip
 from l2t_bench.gradient import Capabilities, Exactness, Refused
+from l2t_bench.groups import Rates, rates
 from l2t_bench.modules import module_at
-from l2t_bench.optimizers import SGD
+from l2t_bench.optimizers import SGD, Optimizer
 from l2t_bench.problem import StudentState, TeachingProblem
 from l2t_bench.rollout import loss_gradients
 from l2t_bench.tensors import TensorDict
@@ -30,13 +32,15 @@ class TorchOptUnroll(Backend):
     api: Literal["functional", "meta"] = "functional"
 
     name = "torchopt"
-    capabilities = Capabilities(Exactness.EXACT, optimizers=("SGD",), memory_law="T*G", groups=False, clipping=False)
+    capabilities = Capabilities(
+        Exactness.EXACT,
+        optimizers=("SGD",),
+        memory_law="T*G",
+        reasons={"Adam": "TorchOpt takes Adam's bias correction in float32 (4e-6 from torch's after 6 steps)"},
+    )
 
     def refusal(self, problem: TeachingProblem) -> Refused | None:
-        names = [name for name, _ in problem.student.named_parameters(remove_duplicate=False)]
-        if self.api == "meta" and len(names) > len(dict(problem.student.named_parameters())):
-            return Refused(f"{self} moves tied weights apart", "torchopt[api=functional] and rmd keep them tied")
-        return None
+        return _refused_by_meta(str(self), problem) if self.api == "meta" else None
 
     def differentiate(self, run: Run) -> Derivative:
         unroll = _unroll_functional if self.api == "functional" else _unroll_meta
@@ -62,18 +66,13 @@ def _unroll_functional(run: Run) -> tuple[TensorDict, TensorDict, StudentState]:
     start = run.rollout.initial()
     first = {name: param.requires_grad_() for name, param in start.params.items()}
     params, buffers = first, start.buffers
-    rates: list[float] = []
-    transform = torchopt.sgd(**_options(run, rates))
-    state = transform.init(params)
+    optimizer = _Grouped(run.problem.optimizer, params)
     for index in range(run.horizon):
         step = run.rollout.step(index, StudentState(_detached(params), buffers))
-        rates.append(step.lr)
         run.watch.hook(index, params)
         loss, buffers = run.problem.train_loss(params, buffers, run.rollout.phi(step), step)
         run.rollout.observe(loss)
-        gradients = loss_gradients(loss, params, create_graph=True)
-        updates, state = transform.update(gradients, state, params=params, inplace=False)
-        params = torchopt.apply_updates(params, updates, inplace=False)
+        params = optimizer.step(params, loss_gradients(loss, params, create_graph=True), step.lr)
     return first, params, StudentState(_detached(params), buffers)
 
 
@@ -83,11 +82,11 @@ def _unroll_meta(run: Run) -> tuple[TensorDict, TensorDict, StudentState]:
     start = run.rollout.initial()
     student = module_at(problem.student, {**start.params, **start.buffers})
     first = _tensors(student)
-    rates: list[float] = []
-    optimizer = torchopt.MetaSGD(student, **_options(run, rates))
+    lrs: list[float] = []
+    optimizer = torchopt.MetaSGD(student, **_options(problem.optimizer, lrs))
     for index in range(run.horizon):
         step = run.rollout.step(index, _module_state(student))
-        rates.append(step.lr)
+        lrs.append(step.lr)
         run.watch.hook(index, _tensors(student))
         loss = problem.module_loss(student, run.rollout.phi(step), step)
         run.rollout.observe(loss)
@@ -97,19 +96,69 @@ def _unroll_meta(run: Run) -> tuple[TensorDict, TensorDict, StudentState]:
     return first, _tensors(student), _module_state(student)
 
 
-def _options(run: Run, rates: list[float]) -> dict[str, Any]:
-    """TorchOpt's arguments; ``rates`` grows by the lr of each step as the run comes to it."""
-    own = run.problem.optimizer
+def _refused_by_meta(name: str, problem: TeachingProblem) -> Refused | None:
+    """What ``MetaSGD`` does otherwise than torch, or not at all."""
+    optimizer, student = problem.optimizer, problem.student
+    instead = "torchopt[api=functional] and rmd do"
+    if len(dict(student.named_parameters())) < len(list(student.named_parameters(remove_duplicate=False))):
+        return Refused(f"{name} moves tied weights apart", "torchopt[api=functional] and rmd keep them tied")
+    if problem.frozen:
+        return Refused(
+            f"{name} asks for the gradient of every parameter and fails on frozen ones",
+            instead,
+        )
+    if getattr(optimizer, "groups", None):
+        return Refused(f"{name} gives all parameters one lr and one weight decay: no parameter groups", instead)
+    if getattr(optimizer, "clip", None) is not None:
+        return Refused(f"{name}: TorchOpt's clipping takes the gradient's norm for a constant", instead)
+    return None
+
+
+class _Grouped:
+    """A ``torchopt.sgd`` for each group of parameters that the student's optimiser tells apart, and its clipping."""
+
+    def __init__(self, own: Optimizer, params: TensorDict) -> None:
+        assert isinstance(own, SGD)  # `supports` has seen to it
+        self._clip = own.clip
+        self._rates: list[float] = []
+        members: dict[Rates, list[str]] = {}
+        for name in params:
+            members.setdefault(rates(name, own.groups, own.weight_decay), []).append(name)
+        self._members = list(members.items())
+        self._transforms = [torchopt.sgd(**_options(own, self._rates, rate)) for rate in members]
+        self._states = [
+            transform.init({name: params[name] for name in names})
+            for transform, names in zip(self._transforms, members.values(), strict=True)
+        ]
+
+    def step(self, params: TensorDict, gradients: TensorDict, lr: float) -> TensorDict:
+        """The parameters after a step, joined to those before by the run's graph."""
+        self._rates.append(lr)
+        gradients = clip(gradients, self._clip)
+        after: TensorDict = {}
+        for position, (_, names) in enumerate(self._members):
+            held, own = ({name: tensors[name] for name in names} for tensors in (params, gradients))
+            updates, self._states[position] = self._transforms[position].update(
+                own, self._states[position], params=held, inplace=False
+            )
+            after |= torchopt.apply_updates(held, updates, inplace=False)
+        return {name: after[name] for name in params}
+
+
+def _options(own: object, lrs: list[float], rate: Rates | None = None) -> dict[str, Any]:
+    """TorchOpt's arguments; ``lrs`` grows by the lr of each step as the run comes to it."""
     assert isinstance(own, SGD)  # `supports` has seen to it
+
+    factor = 1.0 if rate is None else rate.lr
 
     def lr_now(count: Any) -> float:
         del count
-        return rates[-1]
+        return lrs[-1] * factor
 
     return {
         "lr": lr_now,
         "momentum": own.momentum,
-        "weight_decay": own.weight_decay,
+        "weight_decay": own.weight_decay if rate is None else rate.weight_decay,
         "nesterov": own.nesterov,
         "dampening": own.dampening,
         "moment_requires_grad": True,

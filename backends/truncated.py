@@ -60,7 +60,7 @@ class TruncatedRMD(StoredRMD):
             value,
             final,
             swept.adjoint.params if whole else None,
-            Exactness.EXACT if whole else None,
+            self.of_whole_run if whole else None,
             {} if whole else {"w_bar_at_cut": at_cut, "cut_share": at_cut / at_end if at_end else 0.0},
             swept.hyper,
         )
@@ -73,6 +73,7 @@ class TruncatedRMD(StoredRMD):
         for index in range(run.horizon):
             with run.forward(steps=1):
                 step = run.rollout.step(index, state)
+                self.check_first(run, step, state)
                 tail.append(Visit(step, self._visited(run, state)))
                 state = plain_step(run.rollout, state, step, run.rollout.phi(step))
             if (index + 1) % self.every == 0 or index + 1 == run.horizon:

@@ -71,7 +71,7 @@ class Adam:
             own = self._rates(name)
             kept = param * (1 - lr * own.lr * own.weight_decay) if self.decoupled and own.weight_decay else param
             rate = lr * own.lr / moments.correction
-            updated[name] = kept - rate * (moments.first[name] / moments.root[name])
+            updated[name] = torch.addcdiv(kept, moments.first[name], moments.root[name], value=-rate)
         return updated, {"exp_avg": moments.first, "exp_avg_sq": moments.second}
 
     def pull_back(self, adjoint: Adjoint, taken: Taken) -> tuple[TensorDict, Adjoint]:
@@ -128,8 +128,9 @@ class Adam:
         scale = math.sqrt(1 - beta2 ** (index + 1))
         for name, gradient in gradients.items():
             m, v = held.get(name, (torch.zeros_like(gradient), torch.zeros_like(gradient)))
-            first[name] = m + (1 - beta1) * (gradient - m)
-            second[name] = beta2 * v + (1 - beta2) * (gradient * gradient)
+            # torch's own operations, in its order: the update divides by roots as small as their rounding
+            first[name] = torch.lerp(m, gradient, 1 - beta1)
+            second[name] = torch.addcmul(v * beta2, gradient, gradient, value=1 - beta2)
             root[name] = _safe_sqrt(second[name]) / scale + self.eps
         return _Moments(first, second, root, 1 - beta1 ** (index + 1))
 

@@ -12,13 +12,13 @@ from torch import Tensor
 
 from l2t_bench.adjoint import dev_gradient
 from l2t_bench.errors import Diverged
-from l2t_bench.gradient import Capabilities, Cost, Exactness, Prediction, Refused, Supported, TeacherGradient
+from l2t_bench.gradient import ANY, Capabilities, Cost, Exactness, Prediction, Refused, Supported, TeacherGradient
 from l2t_bench.health import AdjointWatch, first_not_finite, history
 from l2t_bench.measure import Meter
 from l2t_bench.prediction import Scaling, predict
 from l2t_bench.problem import Step, StudentState, TeachingProblem
 from l2t_bench.rollout import Rollout
-from l2t_bench.tensors import TensorDict, Tensors, global_norm
+from l2t_bench.tensors import TensorDict, Tensors, detached, global_norm
 
 
 @dataclass(frozen=True)
@@ -106,24 +106,40 @@ class Backend(ABC):
     def supports(self, problem: TeachingProblem, horizon: int) -> Supported | Refused:
         """The contract's; none of the methods here depends on the horizon."""
         del horizon
-        optimizer = problem.optimizer
-        own = self.capabilities
-        if type(optimizer).__name__ not in own.optimizers:
-            return Refused(
-                f"{self} does not differentiate {type(optimizer).__name__}",
-                f"it can do {', '.join(own.optimizers)}",
-            )
+        for asked in (self._refused_optimizer, self._refused_student, self.refusal):
+            if (refusal := asked(problem)) is not None:  # a Refused is false
+                return refusal
+        return Supported()
+
+    def _refused_optimizer(self, problem: TeachingProblem) -> Refused | None:
+        optimizer, own = problem.optimizer, self.capabilities
+        kind = type(optimizer).__name__
+        if ANY not in own.optimizers and kind not in own.optimizers:
+            others = "; rmd and functorch do Adam" if kind == "Adam" else ""
+            instead = f"it can do {', '.join(own.optimizers)}{others}"
+            return self._refused(f"does not differentiate {kind}", kind, instead)
         if not own.groups and getattr(optimizer, "groups", None):
-            return Refused(f"{self} does not differentiate parameter groups", "rmd and functorch do")
+            return self._refused("does not differentiate parameter groups", "groups", "rmd and functorch do")
         if not own.clipping and getattr(optimizer, "clip", None) is not None:
-            return Refused(f"{self} does not differentiate gradient clipping", "rmd and functorch do")
+            return self._refused("does not differentiate gradient clipping", "clipping", "rmd and functorch do")
+        return None
+
+    def _refused_student(self, problem: TeachingProblem) -> Refused | None:
+        own = self.capabilities
         layers = {type(layer) for layer in problem.student.modules()}
+        if not own.frozen and problem.frozen:
+            return self._refused("cannot train a student with frozen parameters", "frozen", "rmd and functorch can")
         if not own.batch_norm and any(issubclass(kind, torch.nn.modules.batchnorm._BatchNorm) for kind in layers):
-            return Refused(f"{self} cannot replay train-mode BatchNorm", "rmd and functorch can")
+            return self._refused("cannot replay train-mode BatchNorm", "batch_norm", "rmd and functorch can")
         if not own.dropout and any(issubclass(kind, torch.nn.modules.dropout._DropoutNd) for kind in layers):
-            return Refused(f"{self} draws dropout masks anew in its reverse pass", "rmd and functorch replay them")
-        refusal = self.refusal(problem)
-        return Supported() if refusal is None else refusal  # a Refused is false
+            return self._refused(
+                "draws dropout masks anew in its reverse pass", "dropout", "rmd and functorch replay them"
+            )
+        return None
+
+    def _refused(self, what: str, field: str, instead: str) -> Refused:
+        why = self.capabilities.reasons.get(field)
+        return Refused(f"{self} {what}: {why}" if why else f"{self} {what}", instead)
 
     def teacher_gradient(
         self,
@@ -156,15 +172,15 @@ class Backend(ABC):
                 history(norms),
             )
         return TeacherGradient(
-            d_theta={name: tensor.detach() for name, tensor in derivative.d_theta.items()},
+            d_theta=detached(derivative.d_theta),
             value=derivative.value,
-            d_omega0=derivative.d_omega0,
+            d_omega0=None if derivative.d_omega0 is None else detached(derivative.d_omega0),
             final=derivative.final,
             steps=rollout.steps,
             exactness=derivative.exactness or self.capabilities.exactness,
             cost=_cost(meter),
             diagnostics=derivative.diagnostics,
-            hyper={name: tensor.detach() for name, tensor in derivative.hyper.items()},
+            hyper=detached(derivative.hyper),
             health=run.watch.health(),
             warnings=derivative.warnings,
         )

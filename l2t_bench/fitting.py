@@ -1,6 +1,6 @@
 """Whether a teacher gradient will fit into memory, said before it is run; and what would fit where it does not."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -14,15 +14,15 @@ from l2t_bench.problem import TeachingProblem
 from l2t_bench.registry import list_backends, load_backend
 
 _GLANCE = 5  # steps of the run that a first look takes
-_NAMED = 6  # of the methods that would fit, at most so many are named
-_KINDS = (Exactness.EXACT, Exactness.TRUNCATED, Exactness.STATIONARY)
+_KINDS = (Exactness.EXACT, Exactness.QUANTISED, Exactness.TRUNCATED, Exactness.STATIONARY)
 
 
 @dataclass(frozen=True)
 class Fit:
     """A method that would fit, with the peak above the start that it would take."""
 
-    method: str
+    method: str  # with its options
+    backend: str  # without
     exactness: Exactness
     bytes: int
 
@@ -38,10 +38,11 @@ def check_fits(backend: TeacherGradientBackend, problem: TeachingProblem, horizo
     predicted = predict_bytes(backend, problem, horizon)
     if predicted <= limit:
         return
-    fitting = [f"{fit.method} ({fit.exactness}, {_size(fit.bytes)})" for fit in would_fit(problem, horizon, limit)]
+    worth = _worth_naming(would_fit(problem, horizon, limit))
+    fitting = [f"{fit.method} ({fit.exactness}, {_size(fit.bytes)})" for fit in worth]
     raise Refused(
         f"{backend} would take {_size(predicted)} at horizon {horizon}, and {_size(limit)} are left",
-        f"these would fit: {', '.join(fitting[:_NAMED])}" if fitting else "no method here would fit",
+        f"these would fit: {', '.join(fitting)}" if fitting else "no method here would fit",
     )
 
 
@@ -70,6 +71,14 @@ def would_fit(problem: TeachingProblem, horizon: int, limit: int) -> list[Fit]:
     return sorted(found, key=lambda fit: (_KINDS.index(fit.exactness), fit.bytes))
 
 
+def _worth_naming(fits: Sequence[Fit]) -> list[Fit]:
+    """Every exact way; of another method the one variant that takes least."""
+    first: dict[str, Fit] = {}
+    for fit in fits:
+        first.setdefault(fit.method if fit.exactness is Exactness.EXACT else fit.backend, fit)
+    return list(first.values())
+
+
 def _variants(name: str, problem: TeachingProblem, horizon: int) -> Iterator[Fit]:
     """A method's variants differ in what they hold: what they take beside it is found once, by short runs."""
     try:
@@ -88,7 +97,7 @@ def _variants(name: str, problem: TeachingProblem, horizon: int) -> Iterator[Fit
         else:
             beside = beside if beside is not None else beside_law(variant, problem, partial(variant.scaling, problem))
             size = known + beside
-        yield Fit(str(variant), variant.capabilities.exactness, size)
+        yield Fit(str(variant), name, variant.capabilities.exactness, size)
 
 
 def _size(count: float) -> str:

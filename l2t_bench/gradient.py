@@ -13,7 +13,10 @@ from l2t_bench.peaks import PhasePeak
 from l2t_bench.problem import Step, StudentState, TeachingProblem
 from l2t_bench.tensors import TensorDict, Tensors
 
+COST_PHASES: Mapping[str, str] = {"forward": "rollout", "dev": "dev", "reverse": "reverse"}  # of a Cost -> of a cell
+
 __all__ = [
+    "COST_PHASES",
     "Capabilities",
     "Cost",
     "Exactness",
@@ -25,10 +28,14 @@ __all__ = [
 ]
 
 
+ANY = "any"
+
+
 class Exactness(StrEnum):
     """How a method's result relates to the derivative of M~(omega_T) by theta on the recorded run."""
 
     EXACT = "exact"  # the derivative, up to rounding
+    QUANTISED = "quantised"  # that of a neighbouring run in fixed point, up to rounding; it is taken as the identity
     TRUNCATED = "truncated"  # the derivative through the last steps only
     STATIONARY = "stationary"  # as if omega_T were a stationary point of the training loss: another quantity
     FINITE_DIFFERENCE = "finite-difference"
@@ -97,7 +104,7 @@ class Capabilities:
     """What a method can differentiate, and by which law its memory grows."""
 
     exactness: Exactness
-    optimizers: tuple[str, ...]  # names of the optimiser classes
+    optimizers: tuple[str, ...]  # names of the optimiser classes, or ``ANY`` that follows the contract
     memory_law: str  # in T (horizon), P (parameters), G (one step's graph), K (window)
     batch_norm: bool = True  # train-mode BatchNorm, running statistics as constants
     dropout: bool = True
@@ -105,6 +112,9 @@ class Capabilities:
     recurrent: bool = True
     groups: bool = True  # parameters with an lr or a weight decay of their own
     clipping: bool = True  # of the student's gradient by its norm
+    frozen: bool = True  # parameters that are not trained
+    reasons: Mapping[str, str] = field(default_factory=dict, hash=False)
+    """Why not, by an optimiser's name or by one of the fields above."""
 
 
 @dataclass(frozen=True)

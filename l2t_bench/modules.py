@@ -74,11 +74,15 @@ def call(module: nn.Module, tensors: Mapping[str, Tensor], argument: Any) -> tup
 
 
 def module_at(module: nn.Module, tensors: Mapping[str, Tensor]) -> nn.Module:
-    """A copy of ``module`` that holds these parameters and buffers, for libraries that step a module in place."""
+    """A copy of ``module`` that holds these parameters and buffers, for libraries that step a module in place.
+
+    Parameters and buffers that ``tensors`` does not name keep the values of ``module``.
+    """
     own = copy.deepcopy(module)
     with torch.no_grad():
         for name, tensor in (*own.named_parameters(), *own.named_buffers()):
-            tensor.copy_(tensors[name])
+            if name in tensors:
+                tensor.copy_(tensors[name])
     return own
 
 
@@ -98,14 +102,25 @@ def call_decode(module: nn.Module, tensors: Mapping[str, Tensor], inputs: Any) -
     return call(_Decoder(module), {f"student.{name}": tensor for name, tensor in tensors.items()}, inputs)[0]
 
 
+def trained_parameters(module: nn.Module) -> dict[str, nn.Parameter]:
+    """The parameters that training moves, by name: those that require a gradient."""
+    return {name: param for name, param in module.named_parameters() if param.requires_grad}
+
+
+def frozen_parameters(module: nn.Module) -> dict[str, nn.Parameter]:
+    """The others: constants of the training."""
+    return {name: param for name, param in module.named_parameters() if not param.requires_grad}
+
+
 def fresh_parameters(module: nn.Module, seed: int) -> tuple[nn.Module, list[str]]:
     """A copy of ``module``, re-initialised by its layers' ``reset_parameters`` under ``seed``; and what none covers.
 
     Every trainable parameter is overwritten by NaN first: one that is still NaN afterwards was not covered, whatever
-    layer it sits in. Those get the values of ``module`` back and are named. Frozen parameters keep theirs.
+    layer it sits in. Those get the values of ``module`` back and are named. Frozen parameters keep theirs, also where
+    their layer's ``reset_parameters`` would draw them anew: they may have been trained elsewhere.
     """
     fresh = copy.deepcopy(module)
-    trainable = {name: param for name, param in fresh.named_parameters() if param.requires_grad}
+    trainable, frozen = trained_parameters(fresh), frozen_parameters(fresh)
     device = next((param.device for param in fresh.parameters()), torch.device("cpu"))
     with torch.no_grad(), seeded(seed, device):
         for param in trainable.values():
@@ -118,6 +133,8 @@ def fresh_parameters(module: nn.Module, seed: int) -> tuple[nn.Module, list[str]
         given = dict(module.named_parameters())
         for name in uncovered:
             trainable[name].copy_(given[name])
+        for name, param in frozen.items():
+            param.copy_(given[name])
     return fresh, uncovered
 
 

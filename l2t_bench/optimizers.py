@@ -143,6 +143,13 @@ class SGD:
         slots = {"momentum": {name: self.momentum * b for name, b in after.items()}} if self.momentum else {}
         return pull_back_clip(decayed_bar, taken.gradients, self.clip), Adjoint(params, slots)
 
+    def decayed(self, params: Tensors, gradients: Tensors) -> TensorDict:
+        """The loss gradients clipped, plus the weight decay: what the momentum takes in."""
+        return {
+            name: gradient + decay * params[name] if (decay := self._rates(name).weight_decay) else gradient
+            for name, gradient in clip(gradients, self.clip).items()
+        }
+
     def hyper_gradients(self, adjoint: Adjoint, taken: Taken) -> dict[str, Tensor]:
         directions, slots = self._directions(taken.params, taken.gradients, taken.slots, taken.index)
         decayed_bar, after = self._bars(adjoint, taken)
@@ -161,10 +168,7 @@ class SGD:
         self, params: Tensors, gradients: Tensors, slots: Slots, index: int
     ) -> tuple[TensorDict, dict[str, TensorDict]]:
         """The directions d of omega <- omega - lr*d, and the slots after the step."""
-        decayed = {
-            name: gradient + decay * params[name] if (decay := self._rates(name).weight_decay) else gradient
-            for name, gradient in clip(gradients, self.clip).items()
-        }
+        decayed = self.decayed(params, gradients)
         if not self.momentum:
             return decayed, {}
         if index == 0:  # torch's first-step rule: b_1 = g, undamped

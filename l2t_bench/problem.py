@@ -20,10 +20,12 @@ from l2t_bench.modules import (
     call_decode,
     cast,
     fresh_parameters,
+    frozen_parameters,
     mix_seeds,
     scalar,
     seeded,
     tensor_leaves,
+    trained_parameters,
     twice_differentiable,
 )
 from l2t_bench.optimizers import Optimizer
@@ -37,8 +39,9 @@ Dev = Any
 class StudentState:
     """omega_t and all that training carries beside it.
 
-    ``params`` and ``buffers`` have the keys of ``named_parameters()`` and ``named_buffers()``; ``slots`` are what the
-    optimiser carries, each with the keys of ``params``, and empty before the first step.
+    ``params`` are the trained parameters and ``buffers`` the buffers, by their names in the student; ``slots`` are what
+    the optimiser carries, each with the keys of ``params``, and empty before the first step. Frozen parameters are the
+    problem's: what no step changes need not be kept with every step.
     """
 
     params: TensorDict
@@ -89,7 +92,8 @@ class TeachingProblem:
     """A student, a teacher, and what each of them is after. Modules handed in are copied, never changed.
 
     Args:
-        student: any module; called as ``student(inputs)``.
+        student: any module; called as ``student(inputs)``. Parameters with ``requires_grad=False`` are frozen: they
+            keep the values they were handed in with, under every seed, and are constants of the training.
         teacher: any module; called in eval mode as ``teacher(s_t)`` with the 1-D tensor s_t; what it returns is phi_t,
             a tensor, or a tuple or dict of tensors.
         loss: ``loss(output, target, phi)``, a scalar (a mean over the batch), minimised by the student.
@@ -99,7 +103,8 @@ class TeachingProblem:
         dev: one ``(inputs, targets)`` tuple, a **list** of such batches (the objective is their example-weighted mean,
             differentiated batch by batch), or a function without arguments that returns either, called when needed.
         features: ``features(view)`` gives s_t as a 1-D tensor; ``None`` means t/T, shape (1,).
-        init: ``init(seed)`` gives omega_0 as a dict of tensors; ``None`` means the layers' ``reset_parameters``.
+        init: ``init(seed)`` gives omega_0 as a dict of the trained parameters' tensors; ``None`` means the layers'
+            ``reset_parameters``.
         prepare_dev: ``prepare_dev(view, seed)`` makes the dev batches at omega_T; constants of the differentiation.
         test: like ``dev``; only for evaluation.
         name: how messages and reports call the problem.
@@ -128,11 +133,8 @@ class TeachingProblem:
                 raise UserError(f"{part} must be a torch.nn.Module, not {type(getattr(self, part)).__name__}")
         if not any(True for _ in self.student.parameters()):
             raise UserError("the student has no parameters: there is nothing to train")
-        frozen = [name for name, param in self.student.named_parameters() if not param.requires_grad]
-        if frozen:  # the libraries disagree about these: some train them, some fail
-            raise UserError(
-                f"the student's {', '.join(frozen)} is frozen: train it, or make it a buffer (register_buffer)"
-            )
+        if not trained_parameters(self.student):
+            raise UserError("all of the student's parameters are frozen: there is nothing to train")
         if not isinstance(self.optimizer, Optimizer):
             raise UserError(f"optimizer must be like l2t.SGD, not {type(self.optimizer).__name__}")
         student = copy.deepcopy(self.student).train()
@@ -144,12 +146,17 @@ class TeachingProblem:
 
     @property
     def device(self) -> torch.device:
-        return next(self.student.parameters()).device
+        return next(iter(trained_parameters(self.student).values())).device
 
     @property
     def dtype(self) -> torch.dtype:
-        """The dtype of the student's floating-point parameters; s_t has it too."""
-        return next(self.student.parameters()).dtype
+        """The dtype of the student's trained parameters; s_t has it too."""
+        return next(iter(trained_parameters(self.student).values())).dtype
+
+    @property
+    def frozen(self) -> TensorDict:
+        """The student's parameters that are not trained, by name: not to be written into."""
+        return {name: param.detach() for name, param in frozen_parameters(self.student).items()}
 
     def to(self, device: str | torch.device | None = None, dtype: torch.dtype | None = None) -> "TeachingProblem":
         """The same problem on another device or in another precision; batches are moved and cast as they are drawn."""
@@ -179,7 +186,7 @@ class TeachingProblem:
     def init_student(self, seed: int) -> StudentState:
         """omega_0 of student ``seed``. Raises ``UserError`` for a parameter that nothing initialises."""
         fresh, uncovered = fresh_parameters(self.student, mix_seeds(seed, 2))
-        params = {name: param.detach() for name, param in fresh.named_parameters()}
+        params = {name: param.detach() for name, param in trained_parameters(fresh).items()}
         if self.init is not None:
             params = self._checked_init(self.init(seed), params)
         elif uncovered:
@@ -190,8 +197,14 @@ class TeachingProblem:
         return StudentState(params, {name: buffer.detach() for name, buffer in fresh.named_buffers()})
 
     def _checked_init(self, given: Tensors, like: TensorDict) -> TensorDict:
-        if set(given) != set(like):
-            odd = sorted(set(given) ^ set(like))
+        for name in set(given) & set(frozen := self.frozen):
+            if not torch.equal(cast(given[name].detach(), self.device, frozen[name].dtype), frozen[name]):
+                raise UserError(
+                    f"init= gives {name}, which is frozen, another value than the student has: a frozen parameter "
+                    "keeps the value that it was handed in with"
+                )
+        if set(given) - set(frozen) != set(like):
+            odd = sorted((set(given) - set(frozen)) ^ set(like))
             raise UserError(f"init= must return the student's parameters; it differs in {', '.join(odd)}")
         for name, param in like.items():
             if given[name].shape != param.shape:

@@ -1,6 +1,7 @@
 """A student's training run: begun, recorded step by step as it goes, or replayed from its record."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -83,6 +84,21 @@ class Rollout:
         if len(self._losses) % _FINITE_CHECK_EVERY == 0 or len(self._losses) == self.horizon:
             self._check_losses()
 
+    def check_torch_func(self, step: Step, state: StudentState) -> None:
+        """To be asked at the first step by a method that differentiates by ``torch.func`` what it trains without.
+
+        Raises ``Refused`` where that would be another student: for a tensor that is not contiguous, as inside a
+        Transformer layer, torch's dropout draws another mask under ``torch.func`` than without.
+        """
+        phi = map_tensors(Tensor.detach, self.phi(step))
+
+        def loss_of(params: TensorDict) -> tuple[Tensor, Tensor]:
+            loss, _ = self.problem.train_loss(params, state.buffers, phi, step)
+            return loss, loss.detach()
+
+        params = {name: param.detach() for name, param in state.params.items()}
+        self._check_same_student(torch.func.grad(loss_of, has_aux=True)(params)[1])
+
     def check_replayed(self, losses: Mapping[int, Tensor]) -> None:
         """Hold the losses of replayed steps to those of the run that was recorded.
 
@@ -148,7 +164,7 @@ class Rollout:
         self.problem.check_objective()
 
     def _check_same_student(self, loss: Tensor) -> None:
-        """The library's forward pass against the plain one: torch.func draws other dropout masks inside attention."""
+        """The library's forward pass against the plain one."""
         tolerance = torch.finfo(loss.dtype).eps ** 0.5
         if self._first_loss is None or torch.allclose(loss, self._first_loss, tolerance, tolerance, equal_nan=True):
             return
@@ -156,7 +172,7 @@ class Rollout:
         raise Refused(
             f"under this method the student's first loss is {ours:.6g}, in plain training {plain:.6g}: it draws other "
             "random numbers and would differentiate another run",
-            "rmd replays plain training; or train without the layer's dropout",
+            "rmd[hvp=ror] replays plain training; or train without the layer's dropout",
         )
 
     def _check_replayable(self, batch: Any) -> None:
@@ -193,13 +209,30 @@ def plain_step(rollout: Rollout, state: StudentState, step: Step, phi: Any) -> S
 
 def student_step(problem: TeachingProblem, state: StudentState, step: Step, phi: Any) -> tuple[StudentState, Tensor]:
     """The state after ``step``, and the step's loss; a pure function, and so the way to take a step once more."""
+    found = student_gradient(problem, state, step, phi)
+    with torch.no_grad():
+        updated, slots = problem.optimizer.step(
+            state.params, found.gradients, state.slots, index=step.index, lr=step.lr
+        )
+    return StudentState(updated, found.buffers, slots), found.loss
+
+
+@dataclass(frozen=True)
+class StudentGradient:
+    """What one look at a step's batch gives: the loss, dL/domega by parameter name, the buffers after it."""
+
+    loss: Tensor
+    gradients: TensorDict
+    buffers: TensorDict
+
+
+def student_gradient(problem: TeachingProblem, state: StudentState, step: Step, phi: Any) -> StudentGradient:
+    """The gradient that ``step`` follows at ``state``, without a graph; a pure function."""
     params = {name: param.detach().requires_grad_() for name, param in state.params.items()}
     with torch.enable_grad():
         loss, buffers = problem.train_loss(params, state.buffers, map_tensors(Tensor.detach, phi), step)
         gradients = loss_gradients(loss, params)
-    with torch.no_grad():
-        updated, slots = problem.optimizer.step(state.params, gradients, state.slots, index=step.index, lr=step.lr)
-    return StudentState(updated, buffers, slots), loss.detach()
+    return StudentGradient(loss.detach(), gradients, buffers)
 
 
 def loss_gradients(loss: Tensor, params: Tensors, *, create_graph: bool = False) -> TensorDict:

@@ -7,13 +7,15 @@ from typing import Any, Literal, cast
 
 from l2t_bench.adjoint import Swept, reverse_sweep
 from l2t_bench.backend import Backend, Run
-from l2t_bench.errors import UserError
+from l2t_bench.errors import Refused, UserError
+from l2t_bench.gradient import Exactness
 from l2t_bench.prediction import Scaling
-from l2t_bench.problem import StudentState, TeachingProblem
+from l2t_bench.problem import Step, StudentState, TeachingProblem
 from l2t_bench.second_order import MODES
 from l2t_bench.stores.catalogue import STORES
 from l2t_bench.stores.contract import Law, Room, Store, Wanted, sizes_of
 from l2t_bench.tensors import TensorDict
+from l2t_bench.units import size
 
 
 @dataclass(frozen=True)
@@ -22,22 +24,51 @@ class StoredRMD(Backend):
 
     ``store``: what is kept of the run (see ``l2t_bench.stores``). ``hvp``: how the second derivatives are taken,
     ``ror`` reverse-over-reverse or ``for`` forward-over-reverse. ``hyper``: also the derivatives by the optimiser's
-    numbers.
+    numbers. What the store may take: ``budget``, of memory (``2GB``), or a number of ``snapshots``, and a ``directory``
+    for its files; each store says which of these it reads.
     """
 
-    store: Literal["all", "sqrt"] = "all"
+    store: Literal["all", "sqrt", "binomial", "disk", "host", "graph", "reversible"] = "all"
     hvp: Literal["ror", "for"] = "ror"
     hyper: bool = False
+    budget: str | None = None
+    snapshots: int | None = None
+    directory: str | None = None
 
     def __post_init__(self) -> None:
         for option, given in (("store", STORES), ("hvp", MODES)):
             if (value := getattr(self, option)) not in given:
                 raise UserError(f"{self.name}: {option} must be one of {', '.join(given)}, not {value!r}")
+        if self.hvp not in STORES[self.store].modes:
+            raise UserError(f"{self.name}: store={self.store} goes with hvp={'|'.join(STORES[self.store].modes)} only")
+        self._check_room()
+        # The store decides with the method what this very object can do; a frozen dataclass takes it in no other way.
+        object.__setattr__(self, "capabilities", STORES[self.store].capabilities(type(self).capabilities))
+
+    def _check_room(self) -> None:
+        """Raises ``UserError`` for what makes no sense, and for what the store would not read."""
+        if self.snapshots is not None and self.snapshots < 1:
+            raise UserError(f"{self.name}: snapshots must be at least 1, not {self.snapshots}")
+        if self.snapshots is not None and self.budget is not None:
+            raise UserError(f"{self.name}: give budget= or snapshots=, not both")
+        given = vars(self.room)
+        for option, part in (("budget", "bytes"), ("snapshots", "snapshots"), ("directory", "directory")):
+            if given[part] is not None and part not in STORES[self.store].reads:
+                readers = ", ".join(f"store={name}" for name, store in STORES.items() if part in store.reads)
+                raise UserError(f"{self.name}: store={self.store} reads no {option}; {readers} would")
+
+    def refusal(self, problem: TeachingProblem) -> Refused | None:
+        return STORES[self.store].refusal(problem)
+
+    @property
+    def of_whole_run(self) -> Exactness:
+        """What going back through every step gives: the exact derivative, of this run or of a neighbour."""
+        return Exactness.EXACT if STORES[self.store].exact_rollout else Exactness.QUANTISED
 
     @property
     def room(self) -> Room:
         """What the store may take."""
-        return Room()
+        return Room(None if self.budget is None else size(self.budget), self.snapshots, self.directory)
 
     def steps_back(self, horizon: int) -> int:
         """Through how many steps the method goes back."""
@@ -48,11 +79,14 @@ class StoredRMD(Backend):
         return Wanted(horizon, horizon - self.steps_back(horizon), slots)
 
     def law(self, problem: TeachingProblem, horizon: int) -> Law:
-        sizes = sizes_of(problem.init_student(0), problem.optimizer.slot_names)
+        optimizer = problem.optimizer
+        sizes = sizes_of(problem.init_student(0), optimizer.slot_names, getattr(optimizer, "momentum", 0.0))
         return STORES[self.store].law(self.wanted(problem, horizon), sizes, self.room)
 
     def variants(self) -> tuple[Backend, ...]:
-        return tuple(replace(self, store=cast("Any", store)) for store in STORES)
+        own = replace(self, budget=None, snapshots=None, directory=None)
+        stores = (name for name, store in STORES.items() if self.hvp in store.modes)
+        return tuple(replace(own, store=cast("Any", name)) for name in stores)
 
     def scaling(self, problem: TeachingProblem, horizon: int) -> Scaling:
         law = self.law(problem, horizon)
@@ -66,8 +100,15 @@ class StoredRMD(Backend):
             with run.forward():
                 state = store.begin(run.rollout.initial())
                 for index in range(run.horizon):
-                    state = store.advance(run.rollout.step(index, state), state)
+                    step = run.rollout.step(index, state)
+                    self.check_first(run, step, state)
+                    state = store.advance(step, state)
             yield store, state
+
+    def check_first(self, run: Run, step: Step, state: StudentState) -> None:
+        """Raises ``Refused`` at the first step of a student that the mode of second derivatives would not replay."""
+        if step.index == 0 and self.hvp == "for":
+            run.rollout.check_torch_func(step, state)
 
     def swept(self, run: Run, store: Store, w_bar: TensorDict) -> Swept:
         """The way back along the store."""

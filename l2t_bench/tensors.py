@@ -50,6 +50,17 @@ def mean_of(many: Sequence[Tensors]) -> TensorDict:
     return {name: torch.stack([each[name] for each in many]).mean(0) for name in many[0]}
 
 
+def to_vector(tensors: Tensors) -> Tensor:
+    """All entries in one vector, in the order of the keys as they stand."""
+    return torch.cat([tensor.reshape(-1) for tensor in tensors.values()])
+
+
+def from_vector(vector: Tensor, like: Tensors) -> TensorDict:
+    """``to_vector`` undone: views of ``vector`` with the keys and shapes of ``like``."""
+    parts = torch.split(vector, [tensor.numel() for tensor in like.values()])
+    return {name: part.view(tensor.shape) for (name, tensor), part in zip(like.items(), parts, strict=True)}
+
+
 def size_in_bytes(trees: Iterable[Any]) -> int:
     """Bytes of all tensors in these trees, each storage as far as the tensor reaches."""
     return sum(leaf.numel() * leaf.element_size() for tree in trees for leaf in tensor_leaves(tree))

@@ -53,7 +53,25 @@ def test_rmd_keeps_one_set_of_parameters_per_step() -> None:
     assert growth_per_step("rmd") == pytest.approx(1.0, abs=0.05), "T*P + G"
 
 
-@pytest.mark.parametrize("backend", ["truncated[window=20]", "torchopt-implicit[batches=5,iterations=5]"])
+@pytest.mark.slow
+@pytest.mark.parametrize("store", ["disk", "sqrt", "binomial"])
+def test_the_stores_that_save_memory_do(store: str) -> None:
+    assert growth_per_step(f"rmd[store={store}]") < {"disk": 0.05, "sqrt": 0.2, "binomial": 0.1}[store]
+
+
+def test_a_budget_of_graphs_is_kept() -> None:
+    budget = 150  # states; all the 100 graphs would take some 240
+    ((_, _), (start, peak)) = levels(f"rmd[store=graph,budget={budget * STATE_BYTES}]", 20, 100)
+    assert 0.9 * budget < peak - start < 1.1 * budget
+
+
+@pytest.mark.parametrize(
+    "backend",
+    [
+        *("truncated[window=20]", "torchopt-implicit[batches=5,iterations=5]", "implicit[batches=5,iterations=5]"),
+        *("one-step", "evolution[estimator=es,population=2]", "forward"),
+    ],
+)
 def test_memory_of_the_approximate_methods_does_not_grow_with_the_horizon(backend: str) -> None:
     assert growth_per_step(backend) < 0.1
 
@@ -70,3 +88,17 @@ def test_calls_in_a_row_start_and_peak_alike(backend: str) -> None:
     starts, peaks = zip(*levels(backend, 60, 60, 60), strict=True)
     assert max(starts) - min(starts) < 5, "a trajectory left behind would be 60 at least"
     assert max(peaks) - min(peaks) < 5
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "backend",
+    [
+        *("rmd", "rmd[store=sqrt]", "rmd[store=disk]", "rmd[store=graph]", "rmd[store=reversible]", "rmd[hvp=for]"),
+        *("truncated[window=20]", "higher", "torchopt", "functorch", "implicit", "one-step", "forward"),
+    ],
+)
+def test_fifty_calls_in_a_row_leave_nothing_behind(backend: str) -> None:
+    starts, peaks = zip(*levels(backend, *[30] * 50), strict=True)
+    assert starts[-1] - starts[4] < 3, "one state left behind by each call would be 45"
+    assert peaks[-1] - peaks[4] < 5

@@ -19,7 +19,7 @@ _PREDICT = """
 import sys, torch
 import l2t_bench as l2t
 torch.set_num_threads(1)
-print(l2t.load_backend(sys.argv[1]).predict(l2t.build_problem(sys.argv[2]), 150).bytes)
+print(l2t.load_backend(sys.argv[1]).predict(l2t.build_problem(sys.argv[2]), int(sys.argv[3])).bytes)
 """
 _MEASURE = """
 import sys, torch
@@ -30,19 +30,41 @@ backend, problem = l2t.load_backend(sys.argv[1]), l2t.build_problem(sys.argv[2])
 with whole_pages():
     backend.teacher_gradient(problem, problem.init_teacher(0), horizon=5)
     release_free_memory()
-    print(backend.teacher_gradient(problem, problem.init_teacher(0), horizon=150).cost.host_bytes)
+    print(backend.teacher_gradient(problem, problem.init_teacher(0), horizon=int(sys.argv[3])).cost.host_bytes)
 """
 
 
-@pytest.mark.parametrize("backend", ["rmd", "higher", "torchopt", "truncated[window=20]"])
-def test_predicted_bytes_are_near_the_measured_ones(backend: str) -> None:
+def predicted_and_measured(backend: str, horizon: int) -> tuple[int, int]:
+    """Bytes, each found in a process of its own."""
     predicted, measured = (
-        subprocess.run([sys.executable, "-c", script, backend, WIDE], capture_output=True, text=True, check=True).stdout
+        subprocess.run(
+            [sys.executable, "-c", script, backend, WIDE, str(horizon)], capture_output=True, text=True, check=True
+        ).stdout
         for script in (_PREDICT, _MEASURE)
     )
     if measured.strip() == "None":
         pytest.skip("this platform does not tell a process's peak memory")
-    assert int(predicted) == pytest.approx(int(measured), rel=0.15, abs=16e6)
+    return int(predicted), int(measured)
+
+
+@pytest.mark.parametrize("backend", ["rmd", "rmd[store=sqrt]", "higher", "torchopt", "truncated[window=20]"])
+def test_predicted_bytes_are_near_the_measured_ones(backend: str) -> None:
+    predicted, measured = predicted_and_measured(backend, 150)
+    assert predicted == pytest.approx(measured, rel=0.15, abs=16e6)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("horizon", [10, 1000])
+@pytest.mark.parametrize(
+    "backend",
+    [
+        *(f"rmd[store={store}]" for store in ("all", "sqrt", "binomial", "disk", "graph", "reversible")),
+        *("implicit", "one-step", "evolution[population=2]", "forward", "torchopt-implicit"),
+    ],
+)
+def test_predicted_bytes_of_every_method_are_near_the_measured_ones(backend: str, horizon: int) -> None:
+    predicted, measured = predicted_and_measured(backend, horizon)
+    assert predicted == pytest.approx(measured, rel=0.15, abs=64e6)
 
 
 def test_predicted_memory_of_truncation_stops_growing_at_its_window() -> None:

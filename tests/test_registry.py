@@ -41,8 +41,12 @@ def plugin(tmp_path: Path) -> Path:
     return path
 
 
-def test_the_six_backends_and_four_problems_are_listed() -> None:
-    assert l2t.list_backends() == ["rmd", "truncated", "higher", "torchopt", "torchopt-implicit", "functorch"]
+def test_the_ten_backends_and_four_problems_are_listed() -> None:
+    libraries = ["higher", "torchopt", "torchopt-implicit", "functorch"]
+    assert l2t.list_backends() == [
+        *("rmd", "truncated", *libraries),
+        *("implicit", "one-step", "evolution", "forward"),
+    ]
     assert l2t.list_problems() == ["digits/mlp", "digits/lenet", "mnist/mlp", "mnist/lenet"]
     assert "quick" in l2t.list_suites()
 

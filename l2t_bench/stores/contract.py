@@ -6,9 +6,12 @@ from dataclasses import dataclass
 from typing import ClassVar, Self
 
 from l2t_bench.adjoint import Visit
+from l2t_bench.errors import Refused
+from l2t_bench.gradient import Capabilities
 from l2t_bench.measure import Meter
-from l2t_bench.problem import Step, StudentState
+from l2t_bench.problem import Step, StudentState, TeachingProblem
 from l2t_bench.rollout import Rollout, plain_step, student_step
+from l2t_bench.second_order import MODES
 from l2t_bench.tensors import size_in_bytes
 
 
@@ -27,11 +30,14 @@ class Wanted:
 
 @dataclass(frozen=True)
 class Sizes:
-    """Bytes of one state's parts."""
+    """Bytes of one state's parts; how many numbers its parameters are, and the momentum by which their slot shrinks."""
 
     params: int
     buffers: int
     slots: int
+    on_host: bool = True  # whether the device's memory is the host's
+    entries: int = 0
+    momentum: float = 0.0
 
     @property
     def snapshot(self) -> int:
@@ -45,11 +51,16 @@ class Sizes:
 
 @dataclass(frozen=True)
 class Law:
-    """What a store will take: bytes held at the largest, in memory and on disk, and steps taken once more."""
+    """What a store will take: bytes held at the largest, and steps taken once more.
 
-    bytes: int
+    ``bytes`` are of the device's memory; ``None``: they hang on the graph of a step, and must be measured.
+    ``host_bytes`` are of the host's where that is another.
+    """
+
+    bytes: int | None
     recomputed: int = 0
     disk_bytes: int = 0
+    host_bytes: int = 0
 
 
 @dataclass(frozen=True)
@@ -71,11 +82,24 @@ class Store(ABC):
     name: ClassVar[str]
     reads: ClassVar[tuple[str, ...]] = ()
     """The fields of ``Room`` that mean something to it."""
+    modes: ClassVar[tuple[str, ...]] = tuple(MODES)
+    """The ways to take second derivatives that go with it."""
     exact_rollout: ClassVar[bool] = True
     """Whether the run is plain training; else the store trains a neighbour of it, and says so."""
 
     def __init__(self, rollout: Rollout, meter: Meter, wanted: Wanted, room: Room) -> None:
         self.rollout, self.meter, self.wanted, self.room = rollout, meter, wanted, room
+
+    @classmethod
+    def capabilities(cls, own: Capabilities) -> Capabilities:
+        """What a method that goes back along this store can do, of what is its own."""
+        return own
+
+    @classmethod
+    def refusal(cls, problem: TeachingProblem) -> Refused | None:
+        """Why the store cannot keep this problem's run; ``None`` if it can."""
+        del problem
+        return None
 
     @classmethod
     @abstractmethod
@@ -120,7 +144,10 @@ class Store(ABC):
         self.close()
 
 
-def sizes_of(rollout_state: StudentState, slot_names: tuple[str, ...]) -> Sizes:
+def sizes_of(rollout_state: StudentState, slot_names: tuple[str, ...], momentum: float = 0.0) -> Sizes:
     """The sizes of a problem's states, from its first one."""
     params = size_in_bytes([rollout_state.params])
-    return Sizes(params, size_in_bytes([rollout_state.buffers]), params * len(slot_names))
+    on_host = all(param.device.type == "cpu" for param in rollout_state.params.values())
+    entries = sum(param.numel() for param in rollout_state.params.values())
+    buffers, slots = size_in_bytes([rollout_state.buffers]), params * len(slot_names)
+    return Sizes(params, buffers, slots, on_host, entries, momentum)

@@ -34,7 +34,7 @@ class KeepAll(Store):
 
 
 class Segments(Store):
-    """``sqrt``: a snapshot each k steps, k of about the square root of the horizon; every step is taken twice.
+    """``sqrt``: a snapshot each k steps, k of about the square root of the horizon; nearly every step is taken twice.
 
     Memory (s*ceil(T/k) + k)*P, s states' worth in a snapshot: at its least for k = sqrt(s*T). The last segment is kept
     on the way forward and needs no second time.
@@ -59,7 +59,7 @@ class Segments(Store):
         at_end = segments * sizes.snapshot + (last - 1) * sizes.visited(wanted)
         before = (segments - 1) * sizes.snapshot + (length - 1) * sizes.visited(wanted) if segments > 1 else 0
         # The kept states of the last full segment are there still when the last snapshot is taken.
-        return Law(max(at_end, before), recomputed=wanted.steps - last)
+        return Law(max(at_end, before), recomputed=(segments - 1) * (length - 1))
 
     def keep(self, step: Step, state: StudentState) -> None:
         if (step.index - self.wanted.first) % self._length == 0:

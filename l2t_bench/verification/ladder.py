@@ -11,15 +11,17 @@ from typing import Any
 
 import torch
 
+from l2t_bench.adam import Adam
 from l2t_bench.backend import Backend
 from l2t_bench.errors import Refused, UserError
 from l2t_bench.gradient import Exactness, TeacherGradientBackend
+from l2t_bench.groups import Group
 from l2t_bench.names import describe_options
-from l2t_bench.optimizers import SGD, linear_decay
+from l2t_bench.optimizers import SGD, Optimizer, linear_decay
 from l2t_bench.problem import TeachingProblem
 from l2t_bench.registry import build_problem, list_backends, load_backend
 from l2t_bench.tensors import TensorDict
-from l2t_bench.verification import checks
+from l2t_bench.verification import checks, numeric
 from l2t_bench.verification.checks import Check, Outcome, Subject
 from l2t_bench.verification.reference import check_reference
 from l2t_bench.verification.samples import general_theta, random_problem
@@ -27,17 +29,26 @@ from l2t_bench.verification.samples import general_theta, random_problem
 SHORT, LONG = 12, 50
 """Horizons: central differences replay the run many times and go over the short one; all else goes over the long."""
 
+_NEIGHBOURS = 1e-8  # between a run in fixed point and the plain one, in states and derivatives
 _EVERY_ENTRY = 250  # a theta with at most so many entries is checked entry by entry
 _DIGITS = "digits/mlp[hidden=16,nonlinearity=tanh,lr=0.1,refresh=5]"
 
-OPTIMIZERS = {
+_GROUPS = (Group("*.bias", lr=2.0, weight_decay=0.0), Group("2.*", lr=0.5))
+OPTIMIZERS: dict[str, Optimizer] = {
     "plain": SGD(lr=0.3),
     "momentum": SGD(lr=0.3, momentum=0.9),
     "dampening": SGD(lr=0.3, momentum=0.9, dampening=0.4),
     "weight decay": SGD(lr=0.3, momentum=0.9, weight_decay=0.05),
     "Nesterov": SGD(lr=0.1, momentum=0.9, weight_decay=0.05, nesterov=True),
     "lr schedule": SGD(lr=linear_decay(0.3), momentum=0.9),
+    "clipping": SGD(lr=0.3, momentum=0.9, weight_decay=0.05, clip=0.09),
+    "groups": SGD(lr=0.3, momentum=0.9, weight_decay=0.05, groups=_GROUPS),
+    "Adam": Adam(lr=0.03),
+    "Adam, weight decay": Adam(lr=0.03, betas=(0.8, 0.95), eps=1e-3, weight_decay=0.05, clip=0.09),
+    "AdamW": Adam(lr=linear_decay(0.03), weight_decay=0.5, decoupled=True),
+    "Adam, groups": Adam(lr=0.03, weight_decay=0.05, groups=_GROUPS),
 }
+"""The clipping is active in some steps of the sample and not in others (``tests/test_optimizers.py``)."""
 
 
 @dataclass(frozen=True)
@@ -75,17 +86,27 @@ def verify(
     yield section(backend, build_problem(_DIGITS, dtype="float64"), seed)
 
 
-def section(backend: TeacherGradientBackend, problem: TeachingProblem, seed: int = 0) -> Section:
-    """All checks that this backend's kind of exactness can be held to, on this problem."""
+def section(
+    backend: TeacherGradientBackend,
+    problem: TeachingProblem,
+    seed: int = 0,
+    horizons: tuple[int, int] = (SHORT, LONG),
+) -> Section:
+    """All checks that this backend's kind of exactness can be held to, on this problem.
+
+    ``horizons``: that of central differences, and that of all else.
+    """
     problem = problem if problem.dtype == torch.float64 else problem.to(dtype=torch.float64)
     theta = general_theta(problem, seed)
     try:
-        short, long = (_subject(backend, problem, theta, seed, horizon) for horizon in (SHORT, LONG))
+        short, long = (_subject(backend, problem, theta, seed, horizon) for horizon in horizons)
     except Refused as refusal:
         return Section(label(backend), problem.name, (), refused=str(refusal))
-    found = [checks.check_forward_parity(long)] if isinstance(problem.optimizer, SGD) else []
+    kind = backend.capabilities.exactness
+    parity = _NEIGHBOURS if kind is Exactness.QUANTISED else 1e-14
+    found = [checks.check_forward_parity(long, parity)] if numeric.has_torch_counterpart(problem.optimizer) else []
     found += [checks.check_replay(long), checks.check_repeatable(short)]
-    found += _BY_KIND[backend.capabilities.exactness](short, long)
+    found += _BY_KIND[kind](short, long)
     return Section(label(backend), problem.name, tuple(found))
 
 
@@ -119,41 +140,57 @@ def _subject(
 
 
 def _exact_checks(short: Subject, long: Subject) -> list[Check]:
-    peers = exact_peers(long.backend, long.problem, LONG)
+    peers = exact_peers(long.backend, long.problem, len(long.steps))
     return [
         _central_differences(short),
+        checks.check_second_derivatives(short),
         checks.check_forward_probe(long),
         *(checks.check_agreement(long, peer) for peer in peers),
         checks.check_ascent(short),
     ]
 
 
+def _quantised_checks(short: Subject, long: Subject) -> list[Check]:
+    """The checks of an exact method, as near as a run in fixed point is to the plain one that they are taken on."""
+    peers = exact_peers(long.backend, long.problem, LONG)
+    return [
+        _central_differences(short),
+        checks.check_forward_probe(long, bound=_NEIGHBOURS),
+        *(checks.check_agreement(long, peer, _NEIGHBOURS) for peer in peers),
+        checks.check_ascent(short),
+    ]
+
+
 def _truncated_checks(short: Subject, long: Subject) -> list[Check]:
     window = getattr(long.backend, "window", None)
+    few, many = len(short.steps), len(long.steps)
     found: list[Check] = []
     if isinstance(window, int):
-        narrow = _subject(_with(short.backend, window=5), short.problem, short.theta, short.seed, SHORT)
-        found.append(_central_differences(narrow, start=SHORT - 5))
-        whole = _subject(_with(long.backend, window=LONG), long.problem, long.theta, long.seed, LONG)
+        part = few * 5 // 12
+        narrow = _subject(_with(short.backend, window=part), short.problem, short.theta, short.seed, few)
+        found.append(_central_differences(narrow, start=few - part))
+        whole = _subject(_with(long.backend, window=many), long.problem, long.theta, long.seed, many)
         found.append(checks.check_forward_probe(whole))
-    peers = exact_peers(long.backend, long.problem, LONG)
+    peers = exact_peers(long.backend, long.problem, many)
     if isinstance(window, int) and peers:
-        found.append(checks.check_whole_window(long, peers[0], _with(long.backend, window=LONG)))
+        found.append(checks.check_whole_window(long, peers[0], _with(long.backend, window=many)))
     return found + (checks.report_quality(long, peers[0]) if peers else [])
 
 
 def _reported_checks(short: Subject, long: Subject) -> list[Check]:
     del short
-    peers = exact_peers(long.backend, long.problem, LONG)
+    peers = exact_peers(long.backend, long.problem, len(long.steps))
     own = [
         Check(f"its own {name}", figure, float("nan"), Outcome.REPORTED)
         for name, figure in long.result.diagnostics.items()
     ]
+    own += [Check("warning", float("nan"), float("nan"), Outcome.REPORTED, text) for text in long.result.warnings]
     return own + (checks.report_quality(long, peers[0]) if peers else [])
 
 
 _BY_KIND: dict[Exactness, Callable[[Subject, Subject], list[Check]]] = {
     Exactness.EXACT: _exact_checks,
+    Exactness.QUANTISED: _quantised_checks,
     Exactness.TRUNCATED: _truncated_checks,
     Exactness.STATIONARY: _reported_checks,
     Exactness.FINITE_DIFFERENCE: _reported_checks,

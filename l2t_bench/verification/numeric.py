@@ -3,21 +3,25 @@
 None of them shares code with a backend's reverse pass.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from l2t_bench.adam import Adam
 from l2t_bench.batches import Batch
 from l2t_bench.errors import UserError
-from l2t_bench.modules import module_at
-from l2t_bench.optimizers import SGD
+from l2t_bench.groups import rates
+from l2t_bench.modules import map_tensors, module_at, tensor_leaves, trained_parameters, twice_differentiable
+from l2t_bench.optimizers import SGD, Optimizer
 from l2t_bench.problem import Step, StudentState, TeachingProblem, example_count
 from l2t_bench.rollout import student_step
-from l2t_bench.second_order import quiet_forward_mode
+from l2t_bench.second_order import MODES, SecondOrder, quiet_forward_mode
+from l2t_bench.tangent import Carried, no_tangent, tangent_step
 from l2t_bench.tensors import TensorDict, Tensors, zeros_like
 
 ThetaAt = Callable[[int], Tensors]
@@ -88,32 +92,63 @@ def objective(run: RecordedRun, state: StudentState) -> float:
 
 
 def torch_optim_replay(run: RecordedRun) -> TensorDict:
-    """Parameters and buffers after the same run as anybody would write it: a module, ``torch.optim.SGD``, ``backward``.
+    """Parameters and buffers after the same run as anybody would write it: a module, ``torch.optim``, ``backward``.
 
-    Raises ``UserError`` for an optimiser that is not ``SGD``.
+    Frozen parameters are among them; the optimiser is not given these. Raises ``UserError`` for an optimiser that torch
+    has no counterpart of.
     """
     problem, own = run.problem, run.problem.optimizer
-    if not isinstance(own, SGD):
-        raise UserError(f"no torch.optim counterpart of {type(own).__name__} is known here")
     start = problem.init_student(run.seed)
     student = module_at(problem.student, {**start.params, **start.buffers})
-    optimizer = torch.optim.SGD(
-        student.parameters(),
-        lr=1.0,
-        momentum=own.momentum,
-        dampening=own.dampening,
-        weight_decay=own.weight_decay,
-        nesterov=own.nesterov,
-    )
+    trained = trained_parameters(student)
+    optimizer = torch_optimizer(own, trained)
     for step in run.steps:
-        for param in student.parameters():  # zero_grad(set_to_none=False)
+        for param in trained.values():  # zero_grad(set_to_none=False)
             param.grad = torch.zeros_like(param)
         with torch.no_grad():
             phi = problem.phi(run.theta, step.features)
         problem.module_loss(student, phi, step).backward()  # type: ignore[no-untyped-call]
-        optimizer.param_groups[0]["lr"] = step.lr
-        optimizer.step()
+        torch_step(own, optimizer, step.lr)
     return {name: tensor.detach() for name, tensor in (*student.named_parameters(), *student.named_buffers())}
+
+
+def has_torch_counterpart(own: Optimizer) -> bool:
+    """Whether ``torch_optimizer`` knows what torch calls this optimiser."""
+    return isinstance(own, SGD | Adam)
+
+
+def torch_optimizer(own: Optimizer, params: Mapping[str, Tensor]) -> torch.optim.Optimizer:
+    """``torch.optim``'s own, one parameter group for each lr factor and weight decay; ``torch_step`` steps it.
+
+    One tensor at a time: the fused loops over several round otherwise. Raises ``UserError`` where torch has no
+    counterpart.
+    """
+    if not isinstance(own, SGD | Adam):
+        raise UserError(f"no torch.optim counterpart of {type(own).__name__} is known here")
+    members: dict[tuple[float, float], list[Tensor]] = {}
+    for name, param in params.items():
+        rate = rates(name, own.groups, own.weight_decay)
+        members.setdefault((rate.lr, rate.weight_decay), []).append(param)
+    groups: list[dict[str, Any]] = [
+        {"params": held, "factor": factor, "weight_decay": decay} for (factor, decay), held in members.items()
+    ]
+    if isinstance(own, SGD):
+        return torch.optim.SGD(
+            groups, lr=1.0, momentum=own.momentum, dampening=own.dampening, nesterov=own.nesterov, foreach=False
+        )
+    kind = torch.optim.AdamW if own.decoupled else torch.optim.Adam
+    return kind(groups, lr=1.0, betas=own.betas, eps=own.eps, foreach=False)
+
+
+def torch_step(own: Optimizer, optimizer: torch.optim.Optimizer, lr: float) -> None:
+    """One step at eta_t = ``lr`` with the gradients that the parameters hold, which are clipped where ``own`` clips."""
+    bound = getattr(own, "clip", None)
+    if bound is not None:
+        held = [param for group in optimizer.param_groups for param in group["params"]]
+        torch.nn.utils.clip_grad_norm_(held, bound, foreach=False)
+    for group in optimizer.param_groups:
+        group["lr"] = lr * group["factor"]
+    optimizer.step()
 
 
 def directional_difference(run: RecordedRun, direction: Tensors, step_size: float, start: int = 0) -> float:
@@ -144,13 +179,18 @@ def central_differences(run: RecordedRun, step_size: float, start: int = 0) -> T
 
 
 def forward_probe(run: RecordedRun, direction: Tensors) -> float:
-    """dM~ along ``direction`` by one forward-mode pass through the whole run: forward-over-reverse, O(1) memory."""
+    """dM~ along ``direction`` by one forward-mode pass through the whole run: forward-over-reverse, O(1) memory.
+
+    Raises ``NotImplementedError`` for a student that torch has no forward mode of, or trains otherwise in.
+    """
     problem = run.problem
-    primal = _Carried(problem.init_student(run.seed).params, {})
-    tangent = _Carried(zeros_like(primal.params), {})
-    with quiet_forward_mode():
+    if not same_student(run, 0, "for"):
+        raise NotImplementedError("torch.func draws other dropout masks than plain training")
+    primal = Carried(problem.init_student(run.seed).params, {})
+    tangent = no_tangent(primal.params)
+    with quiet_forward_mode(), _without_fast_attention(problem):
         for step, buffers in zip(run.steps, run.buffers, strict=False):
-            primal, tangent = _tangent_step(run, direction, (step, buffers), primal, tangent)
+            primal, tangent, _, _ = tangent_step(problem, step, (run.theta, direction), primal, tangent, buffers)
         slope = 0.0
         for batch, share in run.dev:
             _, derivative = torch.func.jvp(
@@ -162,26 +202,53 @@ def forward_probe(run: RecordedRun, direction: Tensors) -> float:
     return slope
 
 
-class _Carried(NamedTuple):
-    """What a student's step takes from the one before, or its tangent."""
+@contextmanager
+def _without_fast_attention(problem: TeachingProblem) -> Iterator[None]:
+    """In eval mode, and where nothing requires a gradient, torch takes fused Transformer layers without derivatives."""
+    before = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        with twice_differentiable(problem.student, problem.device):
+            yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(before)
 
-    params: TensorDict
-    slots: dict[str, TensorDict]
+
+def same_student(run: RecordedRun, at: int, mode: str) -> bool:
+    """Whether the loss of recorded step ``at`` under a mode of ``second_order`` is that of plain training."""
+    plain, other = (_second_order(run, at, each) for each in ("ror", mode))
+    other.products(zeros_like(run.states[at].params))
+    return bool(torch.isclose(plain.loss, other.loss, 1e-10, 1e-10))
 
 
-def _tangent_step(
-    run: RecordedRun, direction: Tensors, at: tuple[Step, TensorDict], primal: _Carried, tangent: _Carried
-) -> tuple[_Carried, _Carried]:
-    """One student step with its tangent."""
-    problem, (step, buffers) = run.problem, at
+def _second_order(run: RecordedRun, at: int, mode: str) -> SecondOrder:
+    step = run.steps[at]
+    phi = map_tensors(lambda leaf: leaf.detach().requires_grad_(), run.problem.phi(run.theta, step.features))
+    return MODES[mode](run.problem, run.states[at], step, phi)
 
-    def loss_of(params: TensorDict, theta: TensorDict) -> Tensor:
-        return problem.train_loss(params, buffers, problem.phi(theta, step.features), step)[0]
 
-    def step_map(params: TensorDict, slots: dict[str, TensorDict], theta: TensorDict) -> tuple[TensorDict, Any]:
-        gradients = torch.func.grad(loss_of)(params, theta)
-        return problem.optimizer.step(params, gradients, slots, index=step.index, lr=step.lr)
+def second_derivatives(run: RecordedRun, at: int, vector: Tensors, mode: str) -> TensorDict:
+    """[d2L/domega2] v and [d2L/dphi domega] v of recorded step ``at`` by a mode of ``second_order``."""
+    by_params, by_phi = _second_order(run, at, mode).products(vector)
+    return {**by_params, **{f"phi[{index}]": part for index, part in enumerate(by_phi)}}
 
-    primals, tangents = (*primal, dict(run.theta)), (*tangent, dict(direction))
-    after, slopes = torch.func.jvp(step_map, primals, tangents)  # type: ignore[misc]  # three only with has_aux
-    return _Carried(*after), _Carried(*slopes)
+
+def second_derivative_differences(run: RecordedRun, at: int, vector: Tensors) -> list[TensorDict]:
+    """The same by five-point differences of the loss's gradient, at several step sizes."""
+    step, state = run.steps[at], run.states[at]
+    phi = map_tensors(lambda leaf: leaf.detach().requires_grad_(), run.problem.phi(run.theta, step.features))
+    leaves = tensor_leaves(phi)
+
+    def gradient(size: float) -> list[Tensor]:
+        params = {name: (param + size * vector[name]).requires_grad_() for name, param in state.params.items()}
+        loss, _ = run.problem.train_loss(params, state.buffers, phi, step)
+        wanted = [*params.values(), *leaves]
+        return list(torch.autograd.grad(loss, wanted, allow_unused=True, materialize_grads=True))
+
+    names = [*state.params, *(f"phi[{index}]" for index in range(len(leaves)))]
+    found = []
+    for size in (1e-3, 1e-4, 1e-5):
+        ends = [[weight / size * part for part in gradient(offset * size)] for offset, weight in _OFFSETS]
+        parts = [torch.stack(each).sum(0) for each in zip(*ends, strict=True)]
+        found.append(dict(zip(names, parts, strict=True)))
+    return found

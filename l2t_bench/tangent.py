@@ -1,0 +1,85 @@
+"""Forward mode through a student's training: a step taken together with its tangent along a direction of theta.
+
+Forward-over-reverse: one Jacobian-vector product of the step map, the loss gradient inside.
+"""
+
+from types import TracebackType
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from l2t_bench.problem import Step, TeachingProblem
+from l2t_bench.second_order import quiet_forward_mode
+from l2t_bench.tensors import TensorDict, Tensors, zeros_like
+
+
+class Carried(NamedTuple):
+    """What a student's step takes from the one before, or the tangent of that."""
+
+    params: TensorDict
+    slots: dict[str, TensorDict]
+
+
+class Tangent(NamedTuple):
+    """A step's outcome: the state after it, its tangent, and the step's loss and buffers, which have none."""
+
+    primal: Carried
+    tangent: Carried
+    loss: Tensor
+    buffers: TensorDict
+
+
+def no_tangent(params: Tensors) -> Carried:
+    """omega_0's: it does not depend on theta."""
+    return Carried(zeros_like(params), {})
+
+
+def tangent_step(
+    problem: TeachingProblem,
+    step: Step,
+    theta: tuple[Tensors, Tensors],
+    primal: Carried,
+    tangent: Carried,
+    buffers: Tensors,
+) -> Tangent:
+    """One student step with its tangent; ``theta`` is the point and the direction, ``buffers`` are constants.
+
+    Raises what torch raises for a layer without forward mode; ``without_forward_mode`` says which.
+    """
+
+    def loss_of(params: TensorDict, theta: TensorDict) -> tuple[Tensor, Any]:
+        loss, after = problem.train_loss(params, buffers, problem.phi(theta, step.features), step)
+        return loss, (loss.detach(), after)
+
+    def step_map(params: TensorDict, slots: dict[str, TensorDict], theta: TensorDict) -> tuple[Any, Any]:
+        gradients, aux = torch.func.grad(loss_of, has_aux=True)(params, theta)
+        return problem.optimizer.step(params, gradients, slots, index=step.index, lr=step.lr), aux
+
+    at, along = theta
+    primals, tangents = (*primal, _plain(at)), (*tangent, _plain(along))
+    with quiet_forward_mode():
+        after, slopes, (loss, held) = torch.func.jvp(step_map, primals, tangents, has_aux=True)  # type: ignore[misc]
+    return Tangent(Carried(*after), Carried(*slopes), loss, held)
+
+
+def without_forward_mode(error: BaseException) -> str | None:
+    """What has no forward mode, where that is what ``error`` says; the layer is named where the traceback passes it."""
+    text = str(error)
+    if "forward AD" not in text and "forward-mode" not in text and "jvp" not in text:
+        return None
+    layer = _innermost_layer(error.__traceback__)
+    return f"{type(layer).__name__}: {text.splitlines()[0]}" if layer is not None else text.splitlines()[0]
+
+
+def _innermost_layer(traceback: TracebackType | None) -> nn.Module | None:
+    found = None
+    while traceback is not None:
+        candidate = traceback.tb_frame.f_locals.get("self")
+        found = candidate if isinstance(candidate, nn.Module) else found
+        traceback = traceback.tb_next
+    return found
+
+
+def _plain(tensors: Tensors) -> TensorDict:
+    return {name: tensor.detach() for name, tensor in tensors.items()}

@@ -1,0 +1,150 @@
+"""The ladder over every kind of student: what a method takes it proves, what it does not take it refuses and says why.
+
+A method or a store that joins is a name in ``METHODS``, and its refusals lines in ``REFUSED``.
+"""
+
+from functools import cache
+
+import pytest
+import torch
+
+import l2t_bench as l2t
+from l2t_bench.gradient import Exactness, Refused, TeacherGradient
+from l2t_bench.problem import TeachingProblem
+from l2t_bench.second_order import MODES, ForwardOverReverse
+from l2t_bench.tensors import TensorDict
+from l2t_bench.verification import checks, numeric
+from l2t_bench.verification.checks import Outcome, Subject
+from l2t_bench.verification.ladder import section
+from l2t_bench.verification.samples import general_theta
+from l2t_bench.verification.students import STUDENTS, student_problem
+
+METHODS = (
+    "rmd",
+    "rmd[store=sqrt]",
+    "rmd[hvp=for]",
+    "truncated[window=3]",
+    "functorch",
+    "higher",
+    "torchopt",
+    "torchopt[api=meta]",
+    "torchopt-implicit",
+)
+_MASKS = "it draws other random numbers and would differentiate another run"
+REFUSED = {
+    ("rmd[hvp=for]", "transformer, dropout"): _MASKS,
+    ("functorch", "transformer, dropout"): _MASKS,
+    ("torchopt-implicit", "transformer, dropout"): _MASKS,
+    ("torchopt[api=meta]", "tied embedding"): "moves tied weights apart",
+    ("torchopt[api=meta]", "frozen"): "fails on frozen ones",
+}
+HORIZONS = (3, 6)
+PAIRS = [(method, student) for student in STUDENTS for method in METHODS]
+
+
+@cache
+def recorded(student: str) -> tuple[TeachingProblem, TensorDict, TeacherGradient]:
+    """The problem, its theta, and the run that ``rmd`` recorded with its gradient."""
+    problem = student_problem(student)
+    theta = general_theta(problem)
+    return problem, theta, l2t.load_backend("rmd").teacher_gradient(problem, theta, horizon=HORIZONS[1])
+
+
+# -- every method on every student -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("method", "student"), PAIRS)
+def test_a_method_differentiates_a_student_as_rmd_does_or_refuses_as_the_table_says(method: str, student: str) -> None:
+    problem, theta, exact = recorded(student)
+    backend = l2t.load_backend(method)
+    if (reason := REFUSED.get((method, student))) is not None:
+        with pytest.raises(Refused) as caught:
+            backend.teacher_gradient(problem, theta, steps=exact.steps)
+        assert reason in str(caught.value) and "rmd" in str(caught.value)
+        return
+    result = backend.teacher_gradient(problem, theta, steps=exact.steps)
+    found = Subject(backend, problem, theta, 0, result)
+    assert checks.check_forward_parity(found).outcome is Outcome.PASSED
+    if backend.capabilities.exactness is Exactness.EXACT:
+        assert checks.relative_error(result.d_theta, exact.d_theta) < 1e-12
+        assert result.d_omega0 is not None and exact.d_omega0 is not None
+        assert checks.relative_error(result.d_omega0, exact.d_omega0) < 1e-12
+    else:
+        assert all(bool(torch.isfinite(part).all()) for part in result.d_theta.values())
+
+
+@pytest.mark.parametrize("student", STUDENTS)
+def test_the_whole_ladder_is_climbed_by_rmd(student: str) -> None:
+    _assert_climbed("rmd", student)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("method", "student"), [pair for pair in PAIRS if pair[0] != "rmd"])
+def test_the_whole_ladder_is_climbed_or_refused_as_the_table_says(method: str, student: str) -> None:
+    _assert_climbed(method, student)
+
+
+def _assert_climbed(method: str, student: str) -> None:
+    found = section(l2t.load_backend(method), student_problem(student), horizons=HORIZONS)
+    assert REFUSED.get((method, student), "") in found.refused
+    assert bool(found.refused) == ((method, student) in REFUSED), found.refused
+    assert bool(found.checks) != bool(found.refused)
+    failed = [f"{c.name}: {c.figure:.3g} > {c.bound:.3g}" for c in found.checks if c.outcome is Outcome.FAILED]
+    assert not failed, failed
+
+
+# -- 8: second derivatives ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("student", STUDENTS)
+def test_both_modes_of_second_derivatives_and_differences_agree(student: str) -> None:
+    problem, theta, exact = recorded(student)
+    check = checks.check_second_derivatives(Subject(l2t.load_backend("rmd"), problem, theta, 0, exact))
+    assert check.outcome is Outcome.PASSED and check.figure < 1e-9
+    assert check.note == ("not for: other dropout masks" if student == "transformer, dropout" else "")
+
+
+def test_a_mode_that_is_wrong_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Wrong(ForwardOverReverse):
+        def products(self, g_bar: TensorDict) -> tuple[TensorDict, list[torch.Tensor]]:  # type: ignore[override]
+            by_params, by_phi = super().products(g_bar)
+            return {name: 1.001 * part for name, part in by_params.items()}, by_phi
+
+    problem, theta, exact = recorded("layer norm")
+    monkeypatch.setattr(numeric, "MODES", {**MODES, "for": Wrong})
+    check = checks.check_second_derivatives(Subject(l2t.load_backend("rmd"), problem, theta, 0, exact))
+    assert check.outcome is Outcome.FAILED
+
+
+# -- the samples are what they are said to be --------------------------------------------------------------------------
+
+
+def test_dropout_on_a_tensor_that_is_not_contiguous_draws_otherwise_under_torch_func() -> None:
+    """Why a Transformer layer with dropout is refused by what differentiates with torch.func: should torch mend it,
+    this fails, and the refusals can go."""
+
+    def mask(inputs: torch.Tensor) -> torch.Tensor:
+        torch.manual_seed(0)
+        return (torch.nn.functional.dropout(inputs, 0.5) != 0).detach()
+
+    def under_func(inputs: torch.Tensor) -> torch.Tensor:
+        aux: torch.Tensor = torch.func.grad(lambda x: (x.sum(), mask(x)), has_aux=True)(inputs)[1]
+        return aux
+
+    plain, transposed = torch.ones(4, 6), torch.ones(6, 4).T
+    assert torch.equal(mask(plain), under_func(plain))
+    assert not torch.equal(mask(transposed), under_func(transposed))
+
+
+def test_the_student_with_an_unused_head_has_steps_of_both_kinds() -> None:
+    _, _, exact = recorded("unused")
+    reached = [float(step.batch[0][0, 0]) > 0 for step in exact.steps]
+    assert True in reached and False in reached
+
+
+@pytest.mark.parametrize("student", STUDENTS)
+def test_small_students_are_small_and_every_gradient_of_theirs_is_not_trivial(student: str) -> None:
+    problem, theta, exact = recorded(student)
+    assert sum(tensor.numel() for tensor in theta.values()) <= 20
+    assert all(float(torch.linalg.vector_norm(part)) > 1e-8 for part in exact.d_theta.values())
+    assert problem.name == student
