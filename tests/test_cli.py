@@ -121,7 +121,8 @@ def test_verify_says_which_backends_are_right_on_a_users_own_problem(tmp_path: P
 
 def test_verify_says_which_backends_refuse_and_why(tmp_path: Path) -> None:
     own = (
-        "type('Lion', (), {'lr_at': lambda s, i, h: 0.1, 'step': lambda s, p, g, slots, index, lr: (p, {}), "
+        "type('Lion', (), {'lr_at': lambda s, i, h: 0.1, 'step': lambda s, p, g, slots, index, lr: "
+        "({k: w - lr * g[k] / (1 + g[k] * g[k]) for k, w in p.items()}, {}), "
         "'slot_names': (), 'reads_slots': False, 'reads_gradients': False, "
         "'pull_back': lambda s, a, taken: (a.params, a), 'hyper_gradients': lambda s, a, taken: {}})()"
     )
