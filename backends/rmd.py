@@ -24,4 +24,5 @@ class ManualRMD(StoredRMD):
         with self.trained(run) as (store, final):
             value, w_bar = run.dev_gradient(final)
             swept = self.swept(run, store, w_bar)
-        return Derivative(swept.d_theta, value, final, swept.adjoint.params, hyper=swept.hyper)
+            warnings = store.stepper.warnings
+        return Derivative(swept.d_theta, value, final, swept.adjoint.params, hyper=swept.hyper, warnings=warnings)

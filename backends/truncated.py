@@ -3,16 +3,14 @@
 from collections import deque
 from dataclasses import dataclass
 
-from l2t_bench.adjoint import Visit, reverse_sweep
+from l2t_bench.adjoint import Visit
 from l2t_bench.backend import Derivative, Run
 from l2t_bench.errors import UserError
 from l2t_bench.gradient import Capabilities, Exactness
-from l2t_bench.health import AdjointWatch
 from l2t_bench.problem import StudentState
-from l2t_bench.rollout import plain_step
-from l2t_bench.second_order import MODES
 from l2t_bench.stored import StoredRMD
-from l2t_bench.tensors import TensorDict, added, global_norm, scaled, zeros_like
+from l2t_bench.sweep import reverse_sweep
+from l2t_bench.tensors import added, global_norm, scaled, zeros_like
 
 
 @dataclass(frozen=True)
@@ -63,31 +61,35 @@ class TruncatedRMD(StoredRMD):
             self.of_whole_run if whole else None,
             {} if whole else {"w_bar_at_cut": at_cut, "cut_share": at_cut / at_end if at_end else 0.0},
             swept.hyper,
+            store.stepper.warnings,
         )
 
     def _online(self, run: Run) -> Derivative:
         """The tail of the run is kept as it goes; every J steps it is gone back through, and stays."""
         tail: deque[Visit] = deque(maxlen=self.window)
         total, values = zeros_like(run.theta), []
-        state = run.rollout.initial()
+        stepper, state = self.stepper(run), run.rollout.initial()
         for index in range(run.horizon):
             with run.forward(steps=1):
                 step = run.rollout.step(index, state)
                 self.check_first(run, step, state)
                 tail.append(Visit(step, self._visited(run, state)))
-                state = plain_step(run.rollout, state, step, run.rollout.phi(step))
+                state = stepper.advance(step, state)
             if (index + 1) % self.every == 0 or index + 1 == run.horizon:
                 value, w_bar = run.dev_gradient(state, index + 1)
-                total = added(total, self._window(run, tail, w_bar, run.watch if index + 1 == run.horizon else None))
+                watch = run.watch if index + 1 == run.horizon else None
+                with run.reverse():
+                    swept = reverse_sweep(run.rollout, reversed(tail), w_bar, run.meter, watch=watch, stepper=stepper)
+                total = added(total, swept.d_theta)
                 values.append(value)
         mean = sum(values) / len(values)
-        return Derivative(scaled(1 / len(values), total), mean, state, diagnostics={"objectives": float(len(values))})
+        return Derivative(
+            scaled(1 / len(values), total),
+            mean,
+            state,
+            diagnostics={"objectives": float(len(values))},
+            warnings=stepper.warnings,
+        )
 
     def _visited(self, run: Run, state: StudentState) -> StudentState:
         return state if run.problem.optimizer.reads_slots else state.without_slots()
-
-    def _window(self, run: Run, tail: deque[Visit], w_bar: TensorDict, watch: AdjointWatch | None) -> TensorDict:
-        with run.reverse():
-            return reverse_sweep(
-                run.rollout, reversed(tail), w_bar, run.meter, watch=watch, second_order=MODES[self.hvp]
-            ).d_theta

@@ -20,7 +20,7 @@ class _Moments:
     first: TensorDict
     second: TensorDict
     root: TensorDict  # sqrt(v/c2) + eps
-    correction: float  # c1
+    correction: float | Tensor  # c1
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ class Adam:
         return lr_of(self.lr, index, horizon)
 
     def step(
-        self, params: Tensors, gradients: Tensors, slots: Slots, *, index: int, lr: float
+        self, params: Tensors, gradients: Tensors, slots: Slots, *, index: int | Tensor, lr: float | Tensor
     ) -> tuple[TensorDict, dict[str, TensorDict]]:
         moments = self._moments(self._decayed(params, gradients), slots, index)
         updated = {}
@@ -71,7 +71,7 @@ class Adam:
             own = self._rates(name)
             kept = param * (1 - lr * own.lr * own.weight_decay) if self.decoupled and own.weight_decay else param
             rate = lr * own.lr / moments.correction
-            updated[name] = torch.addcdiv(kept, moments.first[name], moments.root[name], value=-rate)
+            updated[name] = _addcdiv(kept, moments.first[name], moments.root[name], -rate)
         return updated, {"exp_avg": moments.first, "exp_avg_sq": moments.second}
 
     def pull_back(self, adjoint: Adjoint, taken: Taken) -> tuple[TensorDict, Adjoint]:
@@ -114,18 +114,18 @@ class Adam:
         root, second = moments.root[name], moments.second[name]
         u = -(taken.lr * self._rates(name).lr / moments.correction) * adjoint.params[name]
         root_bar = -u * moments.first[name] / root.square()
-        unscaled = math.sqrt(1 - self.betas[1] ** (taken.index + 1))
+        unscaled = (1 - self.betas[1] ** (taken.index + 1)) ** 0.5
         root_bar = root_bar * (0.5 / (unscaled * torch.sqrt(second)))  # not finite at v = 0, and left out there
         return (
             adjoint.slots["exp_avg"][name] + u / root,
             adjoint.slots["exp_avg_sq"][name] + torch.where(second > 0, root_bar, torch.zeros_like(second)),
         )
 
-    def _moments(self, gradients: Tensors, slots: Slots, index: int) -> _Moments:
+    def _moments(self, gradients: Tensors, slots: Slots, index: int | Tensor) -> _Moments:
         beta1, beta2 = self.betas
-        held = {name: (slots["exp_avg"][name], slots["exp_avg_sq"][name]) for name in gradients} if index else {}
+        held = {name: (slots["exp_avg"][name], slots["exp_avg_sq"][name]) for name in gradients} if slots else {}
         first, second, root = {}, {}, {}
-        scale = math.sqrt(1 - beta2 ** (index + 1))
+        scale = (1 - beta2 ** (index + 1)) ** 0.5
         for name, gradient in gradients.items():
             m, v = held.get(name, (torch.zeros_like(gradient), torch.zeros_like(gradient)))
             # torch's own operations, in its order: the update divides by roots as small as their rounding
@@ -143,7 +143,7 @@ class Adam:
             for name, gradient in clipped.items()
         }
 
-    def _through_decay(self, name: str, w: Tensor, gradient_bar: Tensor, lr: float) -> Tensor:
+    def _through_decay(self, name: str, w: Tensor, gradient_bar: Tensor, lr: float | Tensor) -> Tensor:
         own = self._rates(name)
         if not own.weight_decay:
             return w
@@ -153,6 +153,13 @@ class Adam:
 
     def _rates(self, name: str) -> Rates:
         return rates(name, self.groups, self.weight_decay)
+
+
+def _addcdiv(start: Tensor, numerator: Tensor, denominator: Tensor, factor: float | Tensor) -> Tensor:
+    """start + factor * numerator / denominator, as torch's Adam takes it where the factor is a number."""
+    if isinstance(factor, Tensor):
+        return start + factor * numerator / denominator
+    return torch.addcdiv(start, numerator, denominator, value=factor)
 
 
 def _safe_sqrt(tensor: Tensor) -> Tensor:

@@ -215,5 +215,6 @@ def _cost(meter: Meter) -> Cost:
         gradients=meter.counts.get("gradients", 0),
         vector_products=meter.counts.get("vector_products", 0),
         recomputed_steps=meter.counts.get("recomputed_steps", 0),
+        seconds_compile=meter.seconds.get("compile", 0.0),
         peaks=dict(meter.peaks),
     )

@@ -90,6 +90,10 @@ class AdjointWatch:
         if index not in self._known and index not in self._norms:
             self._norms[index] = norm(w_bar)
 
+    def see_norm(self, index: int, length: Tensor) -> None:
+        """The same, where |w_bar| is known already: a 0-dimensional tensor."""
+        self._norms.setdefault(index, length)
+
     def hook(self, index: int, params: Tensors) -> None:
         """Take the norm of the derivative by ``params`` when autograd comes by after ``start``; nothing else is kept.
 

@@ -76,21 +76,38 @@ class Meter:
             torch.cuda.synchronize(device)
         reset_peaks(self._device)
         self._whole = PhasePeak()
+        self._open: list[str] = []  # phases at work, the innermost last
         self._host_start = resident_bytes()
         self._device_start = torch.cuda.memory_allocated(device) if device.type == "cuda" else None
 
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
-        """Add the seconds of the block to phase ``name``, and join its peak to the phase's."""
-        self._whole = self._whole.join(peaks_now(self._device))
-        reset_peaks(self._device)
+        """Add the seconds of the block to phase ``name``, and join its peak to the phase's.
+
+        A phase inside another is no part of it: neither its seconds nor its peak.
+        """
+        self._look()
+        self._open.append(name)
         clock = clock_for(self._device)
         clock.start()
         try:
             yield
         finally:
-            self.seconds[name] = self.seconds.get(name, 0.0) + clock.stop()
-            self.peaks[name] = self.peaks.get(name, PhasePeak()).join(peaks_now(self._device))
+            taken = clock.stop()
+            self._look()
+            self._open.pop()
+            self.seconds[name] = self.seconds.get(name, 0.0) + taken
+            if self._open:
+                outer = self._open[-1]
+                self.seconds[outer] = self.seconds.get(outer, 0.0) - taken
+
+    def _look(self) -> None:
+        """Join the peak since the last look to the whole's and to that of the phase at work."""
+        peak = peaks_now(self._device)
+        self._whole = self._whole.join(peak)
+        if self._open:
+            self.peaks[self._open[-1]] = self.peaks.get(self._open[-1], PhasePeak()).join(peak)
+        reset_peaks(self._device)
 
     def count(self, **amounts: int) -> None:
         """Add to the counts of this kind, for instance ``count(gradients=1)``."""

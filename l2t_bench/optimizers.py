@@ -38,14 +38,20 @@ class Taken:
     """A step that was taken, as its adjoint wants to know it.
 
     ``gradients`` (of the loss, before clipping and decay) and ``slots`` (before the step) are there where the optimiser
-    says that it reads them, and may be empty where it does not.
+    says that it reads them, and may be empty where it does not. ``index`` and ``lr`` are 0-dimensional tensors in code
+    that is traced for many steps.
     """
 
-    index: int
-    lr: float
+    index: int | Tensor
+    lr: float | Tensor
     params: Tensors
     gradients: Tensors
     slots: Slots
+
+    @property
+    def first(self) -> bool:
+        """Whether it is the run's first step; traced code is for the others."""
+        return isinstance(self.index, int) and self.index == 0
 
 
 @runtime_checkable
@@ -68,9 +74,13 @@ class Optimizer(Protocol):
         """The learning rate eta_t of step ``index`` in a run of ``horizon`` steps."""
 
     def step(
-        self, params: Tensors, gradients: Tensors, slots: Slots, *, index: int, lr: float
+        self, params: Tensors, gradients: Tensors, slots: Slots, *, index: int | Tensor, lr: float | Tensor
     ) -> tuple[TensorDict, dict[str, TensorDict]]:
-        """One step: the new parameters and the new slots."""
+        """One step: the new parameters and the new slots.
+
+        ``slots`` is empty before the first step. ``index`` and ``lr`` are 0-dimensional tensors in code that is traced
+        for many steps: an optimiser that asks for their values there is not traced, and taken step by step instead.
+        """
 
     def pull_back(self, adjoint: Adjoint, taken: Taken) -> tuple[TensorDict, Adjoint]:
         """The adjoint through one step: g_bar, of the loss gradient, and that of the parameters and slots before.
@@ -128,9 +138,10 @@ class SGD:
         return lr_of(self.lr, index, horizon)
 
     def step(
-        self, params: Tensors, gradients: Tensors, slots: Slots, *, index: int, lr: float
+        self, params: Tensors, gradients: Tensors, slots: Slots, *, index: int | Tensor, lr: float | Tensor
     ) -> tuple[TensorDict, dict[str, TensorDict]]:
-        directions, after = self._directions(params, gradients, slots, index)
+        del index
+        directions, after = self._directions(params, gradients, slots)
         return {name: param - (lr * self._rates(name).lr) * directions[name] for name, param in params.items()}, after
 
     def pull_back(self, adjoint: Adjoint, taken: Taken) -> tuple[TensorDict, Adjoint]:
@@ -151,7 +162,7 @@ class SGD:
         }
 
     def hyper_gradients(self, adjoint: Adjoint, taken: Taken) -> dict[str, Tensor]:
-        directions, slots = self._directions(taken.params, taken.gradients, taken.slots, taken.index)
+        directions, slots = self._directions(taken.params, taken.gradients, {} if taken.first else taken.slots)
         decayed_bar, after = self._bars(adjoint, taken)
         direction_bar = {name: -(taken.lr * self._rates(name).lr) * w for name, w in adjoint.params.items()}
         by_lr = {name: -self._rates(name).lr * w for name, w in adjoint.params.items()}
@@ -159,19 +170,19 @@ class SGD:
         found = {"lr": inner(by_lr, directions)}
         found["weight_decay"] = inner(shared, taken.params) if shared else found["lr"] * 0
         if self.momentum:
-            through_buffer = inner(after, taken.slots["momentum"]) if taken.index else found["lr"] * 0
+            through_buffer = found["lr"] * 0 if taken.first else inner(after, taken.slots["momentum"])
             through_nesterov = inner(direction_bar, slots["momentum"]) if self.nesterov else 0
             found["momentum"] = through_buffer + through_nesterov
         return found
 
     def _directions(
-        self, params: Tensors, gradients: Tensors, slots: Slots, index: int
+        self, params: Tensors, gradients: Tensors, slots: Slots
     ) -> tuple[TensorDict, dict[str, TensorDict]]:
         """The directions d of omega <- omega - lr*d, and the slots after the step."""
         decayed = self.decayed(params, gradients)
         if not self.momentum:
             return decayed, {}
-        if index == 0:  # torch's first-step rule: b_1 = g, undamped
+        if not slots:  # torch's first-step rule: b_1 = g, undamped
             buffers = dict(decayed)
         else:
             gain, held = 1 - self.dampening, slots["momentum"]
@@ -190,7 +201,7 @@ class SGD:
             after = {name: b_bar[name] - self.momentum * w for name, w in stepped.items()}
             return {name: b - stepped[name] for name, b in after.items()}, after
         after = {name: b_bar[name] - w for name, w in stepped.items()}
-        gain = 1.0 if taken.index == 0 else 1 - self.dampening
+        gain = 1.0 if taken.first else 1 - self.dampening
         return {name: gain * b for name, b in after.items()}, after
 
     def _rates(self, name: str) -> Rates:

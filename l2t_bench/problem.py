@@ -5,7 +5,7 @@ M~ of omega_T to be large (paper, Eq. 1 and 2). Nothing here knows how the gradi
 """
 
 import copy
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field, replace
 from functools import cached_property
 from typing import Any
@@ -262,6 +262,11 @@ class TeachingProblem:
             raise UserError(f"the student ({type(self.student).__name__}) has no decode method")
         with torch.no_grad():
             return call_decode(self._student_eval, {**state.buffers, **state.params}, inputs)
+
+    @cached_property
+    def derived(self) -> dict[Hashable, Any]:
+        """What is made of this problem once and for all, such as its compiled steps: functions of it and of the key."""
+        return {}
 
     # -- data ----------------------------------------------------------------------------------------------------
 

@@ -3,7 +3,7 @@
 import gc
 from collections.abc import Iterator
 from contextlib import contextmanager
-from ctypes import CDLL
+from ctypes import CDLL, c_size_t, c_void_p
 from pathlib import Path
 
 _STATUS = Path("/proc/self/status")
@@ -11,7 +11,8 @@ _MEMINFO = Path("/proc/meminfo")
 _CGROUP, _CGROUPS = Path("/proc/self/cgroup"), Path("/sys/fs/cgroup")
 _CLEAR_REFS = Path("/proc/self/clear_refs")
 _M_MMAP_THRESHOLD, _M_MMAP_MAX = -3, -4  # glibc's malloc.h
-_PAGE = 4096
+_PAGE, _HUGE_PAGE = 4096, 2 << 20
+_MADV_HUGEPAGE = 14  # Linux's mman.h
 _MAPPINGS = 30_000  # the kernel allows a process 65,530; beyond these the heap serves as before
 _LARGEST_THRESHOLD = 32 << 20  # where glibc's own rule ends up in a process that frees large blocks
 
@@ -78,6 +79,21 @@ def release_free_memory() -> None:
         CDLL("libc.so.6").malloc_trim(0)
     except (OSError, AttributeError):
         return  # another libc: it keeps its free pages
+
+
+def advise_huge_pages(address: int, size: int) -> None:
+    """Ask the kernel to back these bytes of fresh memory by large pages: their first use then costs a fault in 512.
+
+    Only where the kernel leaves it to the program (``madvise``); it may decline, and nothing else changes.
+    """
+    start = -(-address // _PAGE) * _PAGE
+    length = (address + size - start) // _PAGE * _PAGE
+    if length < _HUGE_PAGE:
+        return
+    try:
+        CDLL("libc.so.6").madvise(c_void_p(start), c_size_t(length), _MADV_HUGEPAGE)
+    except (OSError, AttributeError):
+        return
 
 
 @contextmanager

@@ -5,15 +5,17 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, Literal, cast
 
-from l2t_bench.adjoint import Swept, reverse_sweep
 from l2t_bench.backend import Backend, Run
 from l2t_bench.errors import Refused, UserError
 from l2t_bench.gradient import Exactness
 from l2t_bench.prediction import Scaling
 from l2t_bench.problem import Step, StudentState, TeachingProblem
 from l2t_bench.second_order import MODES
+from l2t_bench.steppers.catalogue import ENGINES, stepper_for
+from l2t_bench.steppers.eager import EagerStepper
 from l2t_bench.stores.catalogue import STORES
 from l2t_bench.stores.contract import Law, Room, Store, Wanted, sizes_of
+from l2t_bench.sweep import Swept, reverse_sweep
 from l2t_bench.tensors import TensorDict
 from l2t_bench.units import size
 
@@ -23,24 +25,30 @@ class StoredRMD(Backend):
     """The options of every method that goes back along a store, and its way forward and back.
 
     ``store``: what is kept of the run (see ``l2t_bench.stores``). ``hvp``: how the second derivatives are taken,
-    ``ror`` reverse-over-reverse or ``for`` forward-over-reverse. ``hyper``: also the derivatives by the optimiser's
-    numbers. What the store may take: ``budget``, of memory (``2GB``), or a number of ``snapshots``, and a ``directory``
-    for its files; each store says which of these it reads.
+    ``ror`` reverse-over-reverse or ``for`` forward-over-reverse. ``engine``: how steps are taken (see
+    ``l2t_bench.steppers``), ``eager``, ``compiled``, or ``auto``: compiled where it pays. ``hyper``: also the
+    derivatives by the optimiser's numbers. What the store may take: ``budget``, of memory (``2GB``), or a number of
+    ``snapshots``, and a ``directory`` for its files; each store says which of these it reads.
     """
 
     store: Literal["all", "sqrt", "binomial", "disk", "host", "graph", "reversible"] = "all"
     hvp: Literal["ror", "for"] = "ror"
+    engine: Literal["eager", "compiled", "auto"] = "eager"
     hyper: bool = False
     budget: str | None = None
     snapshots: int | None = None
     directory: str | None = None
 
     def __post_init__(self) -> None:
-        for option, given in (("store", STORES), ("hvp", MODES)):
+        for option, given in (("store", STORES), ("hvp", MODES), ("engine", ENGINES)):
             if (value := getattr(self, option)) not in given:
                 raise UserError(f"{self.name}: {option} must be one of {', '.join(given)}, not {value!r}")
         if self.hvp not in STORES[self.store].modes:
             raise UserError(f"{self.name}: store={self.store} goes with hvp={'|'.join(STORES[self.store].modes)} only")
+        if self.engine not in STORES[self.store].engines:
+            raise UserError(
+                f"{self.name}: store={self.store} goes with engine={'|'.join(STORES[self.store].engines)} only"
+            )
         self._check_room()
         # The store decides with the method what this very object can do; a frozen dataclass takes it in no other way.
         object.__setattr__(self, "capabilities", STORES[self.store].capabilities(type(self).capabilities))
@@ -95,8 +103,8 @@ class StoredRMD(Backend):
     @contextmanager
     def trained(self, run: Run) -> Iterator[tuple[Store, StudentState]]:
         """The student at omega_T, and the store of its run, open inside the block."""
-        kind = STORES[self.store]
-        with kind(run.rollout, run.meter, self.wanted(run.problem, run.horizon), self.room) as store:
+        kind, wanted = STORES[self.store], self.wanted(run.problem, run.horizon)
+        with kind(run.rollout, run.meter, wanted, self.room, self.stepper(run)) as store:
             with run.forward():
                 state = store.begin(run.rollout.initial())
                 for index in range(run.horizon):
@@ -110,15 +118,20 @@ class StoredRMD(Backend):
         if step.index == 0 and self.hvp == "for":
             run.rollout.check_torch_func(step, state)
 
+    def stepper(self, run: Run) -> EagerStepper:
+        """What takes the run's steps and goes back through them."""
+        return stepper_for(
+            self.engine,
+            run.rollout,
+            run.meter,
+            second_order=MODES[self.hvp],
+            hyper=self.hyper,
+            slots=self.wanted(run.problem, run.horizon).slots,
+        )
+
     def swept(self, run: Run, store: Store, w_bar: TensorDict) -> Swept:
         """The way back along the store."""
         with run.reverse():
             return reverse_sweep(
-                run.rollout,
-                store.backwards(),
-                w_bar,
-                run.meter,
-                watch=run.watch,
-                second_order=MODES[self.hvp],
-                hyper=self.hyper,
+                run.rollout, store.backwards(), w_bar, run.meter, watch=run.watch, stepper=store.stepper
             )

@@ -8,6 +8,7 @@ from l2t_bench.errors import UserError
 from l2t_bench.measure import Meter
 from l2t_bench.problem import Step, StudentState
 from l2t_bench.rollout import Rollout
+from l2t_bench.steppers.eager import EagerStepper
 from l2t_bench.stores import revolve
 from l2t_bench.stores.contract import Law, Room, Sizes, Store, Wanted, sizes_of
 
@@ -26,8 +27,10 @@ class Binomial(Store):
     name = "binomial"
     reads = ("bytes", "snapshots")
 
-    def __init__(self, rollout: Rollout, meter: Meter, wanted: Wanted, room: Room) -> None:
-        super().__init__(rollout, meter, wanted, room)
+    def __init__(
+        self, rollout: Rollout, meter: Meter, wanted: Wanted, room: Room, stepper: EagerStepper | None = None
+    ) -> None:
+        super().__init__(rollout, meter, wanted, room, stepper)
         self._actions: Iterator[revolve.Action] = iter(())
         self._placed: frozenset[int] = frozenset()
         self._steps: list[Step] = []

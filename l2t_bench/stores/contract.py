@@ -10,8 +10,9 @@ from l2t_bench.errors import Refused
 from l2t_bench.gradient import Capabilities
 from l2t_bench.measure import Meter
 from l2t_bench.problem import Step, StudentState, TeachingProblem
-from l2t_bench.rollout import Rollout, plain_step, student_step
+from l2t_bench.rollout import Rollout
 from l2t_bench.second_order import MODES
+from l2t_bench.steppers.eager import EagerStepper
 from l2t_bench.tensors import size_in_bytes
 
 
@@ -84,11 +85,16 @@ class Store(ABC):
     """The fields of ``Room`` that mean something to it."""
     modes: ClassVar[tuple[str, ...]] = tuple(MODES)
     """The ways to take second derivatives that go with it."""
+    engines: ClassVar[tuple[str, ...]] = ("eager", "compiled", "auto")
+    """The ways to take steps that go with it."""
     exact_rollout: ClassVar[bool] = True
     """Whether the run is plain training; else the store trains a neighbour of it, and says so."""
 
-    def __init__(self, rollout: Rollout, meter: Meter, wanted: Wanted, room: Room) -> None:
+    def __init__(
+        self, rollout: Rollout, meter: Meter, wanted: Wanted, room: Room, stepper: EagerStepper | None = None
+    ) -> None:
         self.rollout, self.meter, self.wanted, self.room = rollout, meter, wanted, room
+        self.stepper = stepper or EagerStepper(rollout, meter)
 
     @classmethod
     def capabilities(cls, own: Capabilities) -> Capabilities:
@@ -114,7 +120,7 @@ class Store(ABC):
         """Take ``step`` from ``state``, keeping what the way back will need; the state after it."""
         if step.index >= self.wanted.first:
             self.keep(step, state)
-        return plain_step(self.rollout, state, step, self.rollout.phi(step))
+        return self.stepper.advance(step, state)
 
     def keep(self, step: Step, state: StudentState) -> None:
         """Keep what is needed of a wanted step and the state that it starts from."""
@@ -129,9 +135,8 @@ class Store(ABC):
 
     def again(self, step: Step, state: StudentState) -> StudentState:
         """Take a step of the run once more."""
-        after, _ = student_step(self.rollout.problem, state, step, self.rollout.phi(step))
         self.meter.count(recomputed_steps=1)
-        return after
+        return self.stepper.again(step, state)
 
     def visited(self, state: StudentState) -> StudentState:
         """``state`` as the reverse pass wants it."""

@@ -15,6 +15,7 @@ from l2t_bench.errors import UserError
 from l2t_bench.measure import Meter
 from l2t_bench.problem import Step, StudentState
 from l2t_bench.rollout import Rollout
+from l2t_bench.steppers.eager import EagerStepper
 from l2t_bench.stores.contract import Law, Room, Sizes, Store, Wanted, sizes_of
 from l2t_bench.stores.rows import Layout, layout_of
 
@@ -41,8 +42,10 @@ class Disk(Store):
     name = "disk"
     reads = ("directory",)
 
-    def __init__(self, rollout: Rollout, meter: Meter, wanted: Wanted, room: Room) -> None:
-        super().__init__(rollout, meter, wanted, room)
+    def __init__(
+        self, rollout: Rollout, meter: Meter, wanted: Wanted, room: Room, stepper: EagerStepper | None = None
+    ) -> None:
+        super().__init__(rollout, meter, wanted, room, stepper)
         self._directory = room.directory or "the system's folder for temporary files"
         self._needed = 0
         self._file: io.FileIO | None = None

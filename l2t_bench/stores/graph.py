@@ -13,6 +13,7 @@ from l2t_bench.modules import same_tensors, tensor_leaves
 from l2t_bench.problem import Step, StudentState
 from l2t_bench.rollout import Rollout, plain_step
 from l2t_bench.second_order import StepGraph
+from l2t_bench.steppers.eager import EagerStepper
 from l2t_bench.stores.contract import Law, Room, Sizes, Store, Wanted, sizes_of
 from l2t_bench.tensors import Tensors
 
@@ -31,9 +32,12 @@ class KeepGraphs(Store):
     name = "graph"
     reads = ("bytes",)
     modes = ("ror",)
+    engines = ("eager",)
 
-    def __init__(self, rollout: Rollout, meter: Meter, wanted: Wanted, room: Room) -> None:
-        super().__init__(rollout, meter, wanted, room)
+    def __init__(
+        self, rollout: Rollout, meter: Meter, wanted: Wanted, room: Room, stepper: EagerStepper | None = None
+    ) -> None:
+        super().__init__(rollout, meter, wanted, room, stepper)
         self._room_for_graphs: int | None = None
         self._from = wanted.first
         self._same_bits = True

@@ -10,6 +10,7 @@ from l2t_bench.adjoint import Visit
 from l2t_bench.measure import Meter
 from l2t_bench.problem import Step, StudentState
 from l2t_bench.rollout import Rollout
+from l2t_bench.steppers.eager import EagerStepper
 from l2t_bench.stores.contract import Law, Room, Sizes, Store, Wanted
 from l2t_bench.stores.rows import Layout, layout_of
 
@@ -34,8 +35,10 @@ class HostMemory(Store):
 
     name = "host"
 
-    def __init__(self, rollout: Rollout, meter: Meter, wanted: Wanted, room: Room) -> None:
-        super().__init__(rollout, meter, wanted, room)
+    def __init__(
+        self, rollout: Rollout, meter: Meter, wanted: Wanted, room: Room, stepper: EagerStepper | None = None
+    ) -> None:
+        super().__init__(rollout, meter, wanted, room, stepper)
         self._device = rollout.problem.device
         self._apart = self._device.type == "cuda"
         self._kept: list[_Kept] = []

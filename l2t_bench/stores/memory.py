@@ -8,6 +8,7 @@ from l2t_bench.adjoint import Visit
 from l2t_bench.measure import Meter
 from l2t_bench.problem import Step, StudentState
 from l2t_bench.rollout import Rollout
+from l2t_bench.steppers.eager import EagerStepper
 from l2t_bench.stores.contract import Law, Room, Sizes, Store, Wanted
 
 
@@ -16,14 +17,20 @@ class KeepAll(Store):
 
     name = "all"
 
-    def __init__(self, rollout: Rollout, meter: Meter, wanted: Wanted, room: Room) -> None:
-        super().__init__(rollout, meter, wanted, room)
+    def __init__(
+        self, rollout: Rollout, meter: Meter, wanted: Wanted, room: Room, stepper: EagerStepper | None = None
+    ) -> None:
+        super().__init__(rollout, meter, wanted, room, stepper)
         self._visits: list[Visit] = []
 
     @classmethod
     def law(cls, wanted: Wanted, sizes: Sizes, room: Room) -> Law:
         del room
         return Law(wanted.steps * sizes.visited(wanted))
+
+    def begin(self, state: StudentState) -> StudentState:
+        self.stepper.reserve(self.wanted.first, self.wanted.steps, slots=self.wanted.slots)
+        return state
 
     def keep(self, step: Step, state: StudentState) -> None:
         self._visits.append(Visit(step, self.visited(state)))
@@ -42,8 +49,10 @@ class Segments(Store):
 
     name = "sqrt"
 
-    def __init__(self, rollout: Rollout, meter: Meter, wanted: Wanted, room: Room) -> None:
-        super().__init__(rollout, meter, wanted, room)
+    def __init__(
+        self, rollout: Rollout, meter: Meter, wanted: Wanted, room: Room, stepper: EagerStepper | None = None
+    ) -> None:
+        super().__init__(rollout, meter, wanted, room, stepper)
         self._length = segment_length(wanted, len(rollout.problem.optimizer.slot_names))
         self._snapshots: list[StudentState] = []
         self._steps: list[Step] = []

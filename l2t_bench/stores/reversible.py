@@ -14,6 +14,7 @@ from l2t_bench.measure import Meter
 from l2t_bench.optimizers import SGD
 from l2t_bench.problem import Step, StudentState, TeachingProblem
 from l2t_bench.rollout import Rollout, student_gradient
+from l2t_bench.steppers.eager import EagerStepper
 from l2t_bench.stores.contract import Law, Room, Sizes, Store, Wanted
 from l2t_bench.stores.exact import LARGEST_DENOMINATOR, spilled_bits
 from l2t_bench.stores.fixed_sgd import FixedPointSGD, ratio_of
@@ -37,10 +38,13 @@ class Reversible(Store):
     """
 
     name = "reversible"
+    engines = ("eager",)
     exact_rollout = False
 
-    def __init__(self, rollout: Rollout, meter: Meter, wanted: Wanted, room: Room) -> None:
-        super().__init__(rollout, meter, wanted, room)
+    def __init__(
+        self, rollout: Rollout, meter: Meter, wanted: Wanted, room: Room, stepper: EagerStepper | None = None
+    ) -> None:
+        super().__init__(rollout, meter, wanted, room, stepper)
         self._steps: list[Step] = []  # those to go back through
         self._kept_buffers: list[TensorDict] = []
 

@@ -1,0 +1,131 @@
+"""The steps of a run traced whole and compiled: no operator by itself, no graph, results written where they stay."""
+
+from collections.abc import Hashable
+
+from torch import Tensor
+
+from l2t_bench.adjoint import Visit
+from l2t_bench.measure import Meter
+from l2t_bench.optimizers import Adjoint
+from l2t_bench.problem import Step, StudentState
+from l2t_bench.rollout import Rollout
+from l2t_bench.second_order import Maker, StepGraph
+from l2t_bench.steppers.compiling import Functions, Wish, compiled_steps
+from l2t_bench.steppers.eager import EagerStepper, Passed
+from l2t_bench.steppers.rows import Places, adjoint_place, copy_into
+from l2t_bench.steppers.tracing import Given, given
+from l2t_bench.tensors import TensorDict, added, zeros_like
+
+
+class CompiledStepper(EagerStepper):
+    """Steps that look like the run's second one go through compiled functions, all others in plain torch.
+
+    The first step is another function than those after it (torch's first-step rule), and so is one with a smaller
+    batch: they are taken in plain torch, and nothing is compiled again in silence. ``warnings`` says what went in plain
+    torch beside the first step, and why. The functions are made once for a problem, and kept with it. ``slots``:
+    whether the states gone back through have theirs.
+    """
+
+    def __init__(
+        self,
+        rollout: Rollout,
+        meter: Meter,
+        *,
+        second_order: Maker = StepGraph,
+        hyper: bool = False,
+        slots: bool = False,
+    ) -> None:
+        super().__init__(rollout, meter, second_order=second_order, hyper=hyper)
+        self._slots = slots or hyper
+        self._theta = {name: tensor.detach() for name, tensor in rollout.theta.items()}
+        self._made: Functions | str | None = None
+        self._kept, self._slots_kept = range(0), True
+        self._places: Places | None = None
+        self._bars: Adjoint | None = None
+        self._d_theta: TensorDict = {}
+        self._odd: set[int] = set()
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        if isinstance(self._made, str):
+            return (f"engine=compiled: {self._made}; the run was taken in plain torch",)
+        if self._odd:
+            return (
+                f"engine=compiled: {len(self._odd)} of {self.rollout.horizon} steps, the first of them step "
+                f"{min(self._odd)}, are shaped otherwise than the one that was compiled, and went in plain torch",
+            )
+        return ()
+
+    def reserve(self, first: int, steps: int, *, slots: bool) -> None:
+        # omega_T is the result's: it lies apart, so that it does not keep the others from being freed.
+        self._kept, self._slots_kept = range(first, first + steps), slots
+
+    def advance(self, step: Step, state: StudentState) -> StudentState:
+        taken = self._taken(step, state)
+        if taken is None:
+            return super().advance(step, state)
+        after, loss = taken
+        self.rollout.observe(loss)
+        return after
+
+    def again(self, step: Step, state: StudentState) -> StudentState:
+        taken = self._taken(step, state)
+        return super().again(step, state) if taken is None else taken[0]
+
+    def begin_back(self, w_bar: TensorDict) -> Adjoint:
+        self._d_theta = zeros_like(self._theta)
+        return super().begin_back(w_bar)
+
+    def back(self, visit: Visit, adjoint: Adjoint) -> Passed:
+        fitting = None if visit.second_order else self._fitting(visit.step, visit.state)
+        if fitting is None:
+            return super().back(visit, adjoint)
+        functions, leaves = fitting
+        if adjoint is not self._bars:
+            self._bars = self._bars or adjoint_place(adjoint.params, tuple(adjoint.slots))
+            copy_into(self._bars, adjoint.params, adjoint.slots)
+        bars = self._bars
+        loss, length, *hyper = functions.go_back(visit.step, visit.state, self._theta, leaves, bars, self._d_theta)
+        return Passed(bars, length, loss, dict(zip(functions.hyper, hyper, strict=True)))
+
+    def d_theta(self) -> TensorDict:
+        return added(super().d_theta(), self._d_theta)
+
+    def _taken(self, step: Step, state: StudentState) -> tuple[StudentState, Tensor] | None:
+        """The state after a step and its loss; ``None`` for a step that the compiled functions are not for."""
+        fitting = self._fitting(step, state)
+        if fitting is None:
+            return None
+        functions, leaves = fitting
+        self._places = self._places or Places(state, self._kept, slots_kept=self._slots_kept)
+        place = self._places.of(step.index + 1)
+        loss, *buffers = functions.take(step, state, self._theta, leaves, place)
+        return StudentState(place.params, dict(zip(state.buffers, buffers, strict=True)), place.slots), loss
+
+    def _fitting(self, step: Step, state: StudentState) -> tuple[Functions, list[Tensor]] | None:
+        """The compiled functions for this step, with its inputs; made when the first step that they are for comes."""
+        if step.index == 0:
+            return None
+        ours = given(step.batch, step.features)
+        if self._made is None:
+            self._made = self._make(step, state, ours)
+        if isinstance(self._made, str):
+            return None
+        if ours is None or ours.form != self._made.given.form:
+            self._odd.add(step.index)
+            return None
+        return self._made, ours.leaves
+
+    def _make(self, step: Step, state: StudentState, ours: Given | None) -> Functions | str:
+        if ours is None:
+            return "its batches hold more than tensors"
+        key: Hashable = ("compiled steps", ours.form, self._second_order, self._slots, self._hyper)
+        held = self.rollout.problem.derived
+        if key not in held:
+            wish = Wish(
+                self.rollout.problem, self._theta, state, step, ours, self._second_order, self._slots, self._hyper
+            )
+            with self.meter.phase("compile"):
+                held[key] = compiled_steps(wish)
+        made: Functions | str = held[key]
+        return made

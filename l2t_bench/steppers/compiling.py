@@ -1,0 +1,175 @@
+"""Compiled steps of a problem: made once for a form of step, and held to the plain ones before they are used."""
+
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from l2t_bench.adjoint import PhiAdjoint, Visit
+from l2t_bench.modules import mix_seeds, seeded
+from l2t_bench.optimizers import Adjoint
+from l2t_bench.problem import Step, StudentState, TeachingProblem
+from l2t_bench.rollout import student_step
+from l2t_bench.second_order import Maker
+from l2t_bench.steppers.eager import passed_back
+from l2t_bench.steppers.tracing import Given, Traced, Tracer
+from l2t_bench.tensors import TensorDict, Tensors, global_norm
+
+
+@dataclass(frozen=True)
+class Functions:
+    """A step forward and a step back for all steps that look like ``given``."""
+
+    problem: TeachingProblem
+    given: Given
+    forward: Callable[..., list[Tensor]]  # see ``Tracer`` for what they take and return
+    back: Callable[..., list[Tensor]]
+    hyper: tuple[str, ...]  # the names of the hyper-gradients of a step back
+    random: bool  # whether they draw from torch's generators, which must then be seeded before each call
+
+    def take(
+        self, step: Step, state: StudentState, theta: Tensors, leaves: list[Tensor], after: Adjoint
+    ) -> list[Tensor]:
+        """Write the next parameters and slots into ``after``; the loss and the next buffers."""
+        return self._call(self.forward, step, state, theta, leaves, _flat(after))
+
+    def go_back(
+        self, step: Step, state: StudentState, theta: Tensors, leaves: list[Tensor], bars: Adjoint, d_theta: Tensors
+    ) -> list[Tensor]:
+        """Replace ``bars`` by the adjoint before the step, add to ``d_theta``; loss, norm and hyper-gradients."""
+        return self._call(self.back, step, state, theta, leaves, [*_flat(bars), *d_theta.values()])
+
+    def _call(
+        self,
+        function: Callable[..., list[Tensor]],
+        step: Step,
+        state: StudentState,
+        theta: Tensors,
+        leaves: list[Tensor],
+        written: list[Tensor],
+    ) -> list[Tensor]:
+        numbers = [torch.tensor(float(number), dtype=torch.float64) for number in (step.lr, step.index)]
+        held = [t.contiguous() for t in (*state.params.values(), *_slots(state), *state.buffers.values())]
+        with torch.no_grad(), seeded(step.seed, self.problem.device) if self.random else nullcontext():
+            return function(*held, *theta.values(), *leaves, *numbers, *written)
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What is to be compiled: the steps of a problem like ``step``, which is not its run's first, at ``state``."""
+
+    problem: TeachingProblem
+    theta: TensorDict
+    state: StudentState  # with its slots
+    step: Step
+    given: Given
+    second_order: Maker
+    slots: bool  # whether the states gone back through have theirs
+    hyper: bool
+
+
+def compiled_steps(wish: Wish) -> Functions | str:
+    """The functions, or why there are none.
+
+    Whatever goes wrong is a reason to take the steps in plain torch, and no error: a student that looks at values of
+    its tensors, no compiler, a cache that cannot be written, compiled steps that differ from the plain ones.
+    """
+    tracer = Tracer(wish.problem, wish.theta, wish.state, wish.given)
+    failed = "traced"
+    try:
+        traced = tracer.forward(), tracer.back(wish.second_order, slots=wish.slots, hyper=wish.hyper)
+        failed, random = "compiled", any(each.random for each in traced)
+        forward, back = (_compiled(each, random=random) for each in traced)
+        failed = "compared with plain ones"
+        functions = Functions(wish.problem, wish.given, forward, back, traced[1].hyper, random)
+        difference = max(_differences(wish, functions))
+    except Exception as error:  # a tracer and two compilers, each of which has its own ways to fail
+        return f"its steps cannot be {failed}: {_told(error)}"
+    bound = torch.finfo(wish.problem.dtype).eps ** 0.5
+    if not difference <= bound:
+        return f"its compiled steps differ from the plain ones by {difference:.1g}"
+    return functions
+
+
+def _compiled(traced: Traced, *, random: bool) -> Callable[..., list[Tensor]]:
+    """Its first call compiles, and is made here. No guards: what it is called with has the form that was traced."""
+    options: dict[str, Any] = {"compile_threads": 1, "guard_filter_fn": torch.compiler.skip_all_guards_unsafe}
+    if random:
+        options["fallback_random"] = True  # torch's own generators: plain training draws from them
+    function = torch.compile(traced.graph, fullgraph=True, dynamic=False, options=options)
+    with torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the compilers' own, of their own code
+        function(*traced.inputs)
+    return function
+
+
+def _differences(wish: Wish, functions: Functions) -> Iterator[float]:
+    """How far a compiled step, and a compiled step back from an adjoint at random, are from the plain ones."""
+    problem, step, state, theta = wish.problem, wish.step, wish.state, wish.theta
+    with torch.no_grad():
+        phi = problem.phi(theta, step.features)
+    plain, loss = student_step(problem, state, step, phi)
+    after = Adjoint(*_zeros(state.params, state.slots))
+    found = functions.take(step, state, theta, wish.given.leaves, after)
+    yield _away({"loss": found[0]}, {"loss": loss})
+    yield _away(after.params, plain.params)
+    yield from (_away(after.slots[slot], plain.slots[slot]) for slot in plain.slots)
+    yield _away(dict(zip(plain.buffers, found[1:], strict=True)), plain.buffers)
+
+    visited = state if wish.slots else state.without_slots()
+    bars = _random_adjoint(problem, state.params)
+    with torch.enable_grad():
+        own = {name: tensor.detach().requires_grad_() for name, tensor in theta.items()}
+        phi_adjoint = PhiAdjoint(problem, own)
+        passed = passed_back(problem, phi_adjoint, Visit(step, visited), bars, wish.second_order, hyper=wish.hyper)
+        phi_adjoint.flush()
+    ours, d_theta = Adjoint(dict(bars.params), dict(bars.slots)), {n: torch.zeros_like(t) for n, t in theta.items()}
+    told = functions.go_back(step, visited, theta, wish.given.leaves, ours, d_theta)
+    yield _away({"loss": told[0]}, {"loss": loss})
+    yield _away(ours.params, passed.adjoint.params)
+    yield from (_away(ours.slots[slot], passed.adjoint.slots[slot]) for slot in ours.slots)
+    yield _away(d_theta, phi_adjoint.d_theta)
+    yield _away(dict(zip(passed.hyper, told[2:], strict=True)), passed.hyper)
+
+
+def _away(ours: Tensors, theirs: Tensors) -> float:
+    """|ours - theirs| / |theirs| over all entries together; 0 where there are none."""
+    if not theirs:
+        return 0.0
+    apart = {name: (ours[name] - tensor).double() for name, tensor in theirs.items()}
+    length = global_norm({name: tensor.double() for name, tensor in theirs.items()})
+    return global_norm(apart) / max(length, 1e-30)
+
+
+def _zeros(params: Tensors, slots: Mapping[str, Tensors]) -> tuple[TensorDict, dict[str, TensorDict]]:
+    def like(held: Tensors) -> TensorDict:
+        return {name: torch.zeros_like(t, memory_format=torch.contiguous_format) for name, t in held.items()}
+
+    return like(params), {slot: like(held) for slot, held in slots.items()}
+
+
+def _random_adjoint(problem: TeachingProblem, params: Tensors) -> Adjoint:
+    with seeded(mix_seeds(7), problem.device):
+        drawn = [
+            {name: torch.randn(param.shape, dtype=param.dtype, device=param.device) for name, param in params.items()}
+            for _ in range(1 + len(problem.optimizer.slot_names))
+        ]
+    return Adjoint(drawn[0], dict(zip(problem.optimizer.slot_names, drawn[1:], strict=True)))
+
+
+def _flat(places: Adjoint) -> list[Tensor]:
+    return [*places.params.values(), *(t for held in places.slots.values() for t in held.values())]
+
+
+def _slots(state: StudentState) -> Iterator[Tensor]:
+    return (tensor for held in state.slots.values() for tensor in held.values())
+
+
+def _told(error: Exception) -> str:
+    """The first line of an error that says something."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return f"{type(error).__name__}: {lines[0][:160]}" if lines else type(error).__name__

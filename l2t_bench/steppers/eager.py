@@ -1,0 +1,100 @@
+"""The steps of a run in plain torch, one by one: the readable reference, and what every other stepper is held to."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from l2t_bench.adjoint import PhiAdjoint, Visit, taken_step
+from l2t_bench.measure import Meter
+from l2t_bench.optimizers import Adjoint
+from l2t_bench.problem import Step, StudentState, TeachingProblem
+from l2t_bench.rollout import Rollout, plain_step, student_step
+from l2t_bench.second_order import Maker, StepGraph
+from l2t_bench.tensors import TensorDict, added, norm, zeros_like
+
+
+@dataclass(frozen=True)
+class Passed:
+    """What comes of going back through a step: the adjoint before it, that one's norm, the loss as replayed.
+
+    ``hyper``: what the step adds to the derivatives by the optimiser's numbers, where they are asked for.
+    """
+
+    adjoint: Adjoint
+    norm: Tensor
+    loss: Tensor
+    hyper: Mapping[str, Tensor] = field(default_factory=dict)
+
+
+class EagerStepper:
+    """Takes the steps of one run, takes them once more, and goes back through them. Made anew for each run.
+
+    ``second_order`` makes the products of steps whose visit brings none. ``hyper``: also derivatives by the optimiser's
+    numbers; the visits' states must then have their slots.
+    """
+
+    def __init__(self, rollout: Rollout, meter: Meter, *, second_order: Maker = StepGraph, hyper: bool = False) -> None:
+        self.rollout, self.meter = rollout, meter
+        self._second_order, self._hyper = second_order, hyper
+        self._phi_adjoint = PhiAdjoint(rollout.problem, rollout.theta)
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What must be known of how the steps were taken."""
+        return ()
+
+    def reserve(self, first: int, steps: int, *, slots: bool) -> None:
+        """The states from step ``first`` on, so many, will all be kept until the end, with their slots or without."""
+
+    def advance(self, step: Step, state: StudentState) -> StudentState:
+        """Take the next step of the run; its loss is observed."""
+        return plain_step(self.rollout, state, step, self.rollout.phi(step))
+
+    def again(self, step: Step, state: StudentState) -> StudentState:
+        """Take a step of the run once more: the same bits."""
+        return student_step(self.rollout.problem, state, step, self.rollout.phi(step))[0]
+
+    def begin_back(self, w_bar: TensorDict) -> Adjoint:
+        """The adjoint of the state after the last step, from that of its parameters; d_theta begins at zero."""
+        self._phi_adjoint = PhiAdjoint(self.rollout.problem, self.rollout.theta)
+        return Adjoint(w_bar, {slot: zeros_like(w_bar) for slot in self.rollout.problem.optimizer.slot_names})
+
+    def back(self, visit: Visit, adjoint: Adjoint) -> Passed:
+        """The adjoint before a step from that after it; what the step adds to d_theta is kept."""
+        problem = self.rollout.problem
+        return passed_back(problem, self._phi_adjoint, visit, adjoint, self._second_order, hyper=self._hyper)
+
+    def d_theta(self) -> TensorDict:
+        """The derivative by theta of all steps gone back through since ``begin_back``."""
+        self._phi_adjoint.flush()
+        return self._phi_adjoint.d_theta
+
+
+def passed_back(
+    problem: TeachingProblem,
+    phi_adjoint: PhiAdjoint,
+    visit: Visit,
+    adjoint: Adjoint,
+    second_order: Maker,
+    *,
+    hyper: bool,
+) -> Passed:
+    """One step back: the adjoint before a step from that after it; d_phi is added to ``phi_adjoint``.
+
+    The adjoint is pulled through the optimiser's update (``Optimizer.pull_back``), and the two vector products of the
+    loss are added, [d2L/domega2] g_bar and [d2L/dtheta domega] g_bar, which one differentiation of dL/domega gives
+    together (paper, Eq. 4 and 5, with the optimiser's own recursion in their place).
+    """
+    optimizer, step = problem.optimizer, visit.step
+    phi = phi_adjoint.leaf(step)
+    second = visit.second_order or second_order(problem, visit.state, step, phi)
+    taken = taken_step(visit, second, gradients=optimizer.reads_gradients or hyper)
+    with torch.no_grad():
+        g_bar, carried = optimizer.pull_back(adjoint, taken)
+        found = optimizer.hyper_gradients(adjoint, taken) if hyper else {}
+    hessian_product, d_phi = second.products(g_bar)
+    phi_adjoint.add(d_phi)
+    params = added(carried.params, hessian_product)
+    return Passed(Adjoint(params, carried.slots), norm(params), second.loss, found)

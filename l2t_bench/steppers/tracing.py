@@ -1,0 +1,184 @@
+"""A step of training, and a step back, traced to plain ATen operators: what a compiler is given.
+
+What is traced is the reference itself, ``student_step`` and ``passed_back``: nothing is written a second time. Gradient
+and second derivatives are taken while tracing, so that nothing of autograd is left in a graph: ``torch.compile`` around
+code that differentiates twice drops the second order.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.fx import GraphModule
+from torch.fx.experimental.proxy_tensor import make_fx
+from torch.utils import _pytree as pytree
+
+from l2t_bench.adjoint import PhiAdjoint, Visit
+from l2t_bench.batches import Batch
+from l2t_bench.optimizers import Adjoint
+from l2t_bench.problem import Step, StudentState, TeachingProblem
+from l2t_bench.rollout import student_step
+from l2t_bench.second_order import Maker
+from l2t_bench.steppers.eager import passed_back
+from l2t_bench.tensors import TensorDict, Tensors
+
+_PAIR = pytree.tree_structure(((0, 0), 0))
+_RANDOM = torch.Tag.nondeterministic_seeded
+
+
+@dataclass(frozen=True)
+class Form:
+    """What a step must look like to pass through functions that were traced for another one."""
+
+    spec: pytree.TreeSpec
+    tensors: tuple[tuple[torch.Size, torch.dtype, tuple[int, ...]], ...]
+
+
+@dataclass(frozen=True)
+class Given:
+    """A step's inputs as a flat list of tensors, and the form that they have."""
+
+    form: Form
+    leaves: list[Tensor]
+
+
+def given(batch: Batch, features: Tensor) -> Given | None:
+    """Batch and features as tensors; ``None`` for a batch that holds anything else."""
+    inputs, targets = batch
+    if isinstance(inputs, Tensor) and isinstance(targets, Tensor):  # most are, and this is done at every step
+        leaves, spec = [inputs, targets, features], _PAIR
+    else:
+        leaves, spec = pytree.tree_flatten(((inputs, targets), features))
+        if not all(isinstance(leaf, Tensor) for leaf in leaves):
+            return None
+    return Given(Form(spec, tuple((leaf.shape, leaf.dtype, leaf.stride()) for leaf in leaves)), leaves)
+
+
+@dataclass(frozen=True)
+class Traced:
+    """A graph, example inputs for it, and whether it draws random numbers."""
+
+    graph: GraphModule
+    inputs: list[Tensor]
+    hyper: tuple[str, ...] = ()  # the names of the hyper-gradients that it returns
+
+    @property
+    def random(self) -> bool:
+        """Whether it draws from torch's generators: they must then be seeded before each call."""
+        targets = (node.target for node in self.graph.graph.nodes if node.op == "call_function")
+        return any(isinstance(target, torch._ops.OpOverload) and _RANDOM in target.tags for target in targets)
+
+
+@dataclass(frozen=True)
+class Tracer:
+    """Traces the steps of a problem at ``state``, which has its slots, for every step that looks like ``step``."""
+
+    problem: TeachingProblem
+    theta: Tensors
+    state: StudentState
+    given: Given
+
+    def forward(self) -> Traced:
+        """(params, slots, buffers, theta, inputs, lr, index, next params, next slots) -> loss, next buffers.
+
+        The next parameters and slots are written where they are to be.
+        """
+
+        def forward(
+            state: _State, theta: TensorDict, leaves: list[Tensor], numbers: _Numbers, after: _Places
+        ) -> list[Tensor]:
+            step = self._step(leaves, numbers)
+            found, loss = student_step(self.problem, _student(state), step, self.problem.phi(theta, step.features))
+            _write(after, (found.params, found.slots))
+            return [loss, *found.buffers.values()]
+
+        places = _like((self.state.params, self.state.slots))
+        return self._traced(forward, _held(self.state), dict(self.theta), self.given.leaves, _numbers(), places)
+
+    def back(self, second_order: Maker, *, slots: bool, hyper: bool) -> Traced:
+        """``slots``: whether the states gone back through have theirs.
+
+        (params, slots, buffers, theta, inputs, lr, index, bars, d_theta) -> loss, norm, hyper-gradients.
+
+        The adjoint is replaced by that before the step where it lies; what the step adds to d_theta is added to it.
+        """
+
+        names: list[str] = []
+
+        def back(
+            state: _State,
+            theta: TensorDict,
+            leaves: list[Tensor],
+            numbers: _Numbers,
+            bars: _Places,
+            d_theta: TensorDict,
+        ) -> list[Tensor]:
+            with torch.enable_grad():
+                own = {name: tensor.detach().requires_grad_() for name, tensor in theta.items()}
+                phi_adjoint = PhiAdjoint(self.problem, own)
+                visit = Visit(self._step(leaves, numbers), _student(state))
+                adjoint = Adjoint(dict(bars[0]), {slot: dict(held) for slot, held in bars[1].items()})
+                passed = passed_back(self.problem, phi_adjoint, visit, adjoint, second_order, hyper=hyper)
+                phi_adjoint.flush()
+            with torch.no_grad():
+                _write(bars, (passed.adjoint.params, passed.adjoint.slots))
+                for name, held in d_theta.items():
+                    held.add_(phi_adjoint.d_theta[name])
+            names[:] = passed.hyper
+            return [passed.loss, passed.norm, *passed.hyper.values()]
+
+        state = self.state if slots else self.state.without_slots()
+        bars = _like((state.params, dict.fromkeys(self.problem.optimizer.slot_names, state.params)))
+        theta = dict(self.theta)
+        traced = self._traced(back, _held(state), theta, self.given.leaves, _numbers(), bars, _like(theta))
+        return replace(traced, hyper=tuple(names))
+
+    def _step(self, leaves: list[Tensor], numbers: "_Numbers") -> Step:
+        batch, features = pytree.tree_unflatten(leaves, self.given.form.spec)
+        lr, index = numbers
+        # A traced step stands for many: its numbers are tensors, and its seed is set outside.
+        return Step(index=index, batch=batch, features=features, lr=lr, seed=0)  # type: ignore[arg-type]
+
+    def _traced(self, function: Callable[..., list[Tensor]], *arguments: Any) -> Traced:
+        """With fake tensors: code that looks at a tensor's values cannot be traced, and raises here."""
+        leaves, spec = pytree.tree_flatten(arguments)
+        leaves = [leaf.detach().contiguous() for leaf in leaves]
+
+        def flat(*flat_leaves: Tensor) -> list[Tensor]:
+            return function(*pytree.tree_unflatten(list(flat_leaves), spec))
+
+        graph = make_fx(flat, tracing_mode="fake", _allow_non_fake_inputs=True)(*leaves)
+        return Traced(graph, leaves)
+
+
+_State = tuple[TensorDict, Mapping[str, TensorDict], TensorDict]
+_Places = tuple[TensorDict, Mapping[str, TensorDict]]
+_Numbers = tuple[Tensor, Tensor]
+
+
+def _held(state: StudentState) -> _State:
+    return state.params, state.slots, state.buffers
+
+
+def _student(held: _State) -> StudentState:
+    params, slots, buffers = held
+    return StudentState(params, buffers, dict(slots))
+
+
+def _numbers() -> _Numbers:
+    return torch.ones((), dtype=torch.float64), torch.ones((), dtype=torch.float64)
+
+
+def _like(tree: Any) -> Any:
+    return pytree.tree_map(lambda leaf: torch.zeros_like(leaf, memory_format=torch.contiguous_format), tree)
+
+
+def _write(places: _Places, found: tuple[Tensors, Mapping[str, Tensors]]) -> None:
+    params, slots = places
+    for name, held in params.items():
+        held.copy_(found[0][name])
+    for slot, all_held in slots.items():
+        for name, held in all_held.items():
+            held.copy_(found[1][slot][name])

@@ -1,0 +1,103 @@
+"""The reverse sweep that hand-written methods share: from w_bar at omega_T back to d_theta, step by step.
+
+A stepper goes back through one step; here is the loop around it, which watches what comes of it.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from l2t_bench.adjoint import Visit
+from l2t_bench.errors import Diverged
+from l2t_bench.health import AdjointWatch, first_not_finite, history
+from l2t_bench.measure import Meter
+from l2t_bench.optimizers import Adjoint
+from l2t_bench.rollout import Rollout
+from l2t_bench.steppers.eager import EagerStepper
+from l2t_bench.tensors import TensorDict
+
+_CHECK_EVERY = 50  # steps between two looks at the adjoint and the replayed losses: each look waits for the device
+
+
+@dataclass(frozen=True)
+class Swept:
+    """What a sweep found: d_theta, the adjoint before its earliest step, and derivatives by the optimiser's numbers.
+
+    ``hyper["lr"]`` has an entry for each step swept, in the order of time; the others are numbers, shape ().
+    """
+
+    d_theta: TensorDict
+    adjoint: Adjoint
+    hyper: Mapping[str, Tensor] = field(default_factory=dict)
+
+
+class _Guard:
+    """Looks at the adjoint and at the replayed losses every so many steps: each look waits for the device."""
+
+    def __init__(self, rollout: Rollout, watch: AdjointWatch) -> None:
+        self._rollout, self._watch = rollout, watch
+        self._losses: dict[int, Tensor] = {}
+        self._seen = 0
+
+    def see(self, index: int, loss: Tensor) -> None:
+        """The first replayed step is looked at at once: a source that cannot be replayed wastes no more than that."""
+        self._losses[index] = loss
+        self._seen += 1
+        if self._seen == 1 or self._seen % _CHECK_EVERY == 0:
+            self.look()
+
+    def look(self) -> None:
+        """Raises ``UserError`` for a step that was not the one replayed, ``Diverged`` for an adjoint not finite."""
+        losses, self._losses = self._losses, {}
+        self._rollout.check_replayed(losses)
+        norms = self._watch.norms()
+        if (index := first_not_finite(norms)) is not None:
+            raise Diverged(
+                f"the student trained, but its adjoint is not finite from step {index} back: let the student's lr "
+                "decay to zero (l2t.linear_decay), lower it, or shorten the horizon",
+                index,
+                history({step: norm for step, norm in norms.items() if step >= index}),
+            )
+
+
+def reverse_sweep(
+    rollout: Rollout,
+    backwards: Iterable[Visit],
+    w_bar: TensorDict,
+    meter: Meter,
+    *,
+    watch: AdjointWatch | None = None,
+    stepper: EagerStepper | None = None,
+) -> Swept:
+    """Go back along ``backwards`` (the steps, last one first) with w_bar the adjoint of the state after them.
+
+    ``stepper`` goes back through each; by default in plain torch, reverse-over-reverse. Raises ``Diverged`` with the
+    step from which the adjoint is not finite, and ``UserError`` for a step that cannot be replayed.
+    """
+    watch, stepper = watch or AdjointWatch(), stepper or EagerStepper(rollout, meter)
+    guard = _Guard(rollout, watch)
+    found: list[Mapping[str, Tensor]] = []
+    adjoint, first = stepper.begin_back(w_bar), True
+    for visit in backwards:
+        index = visit.step.index
+        if first:
+            watch.see(index + 1, adjoint.params)
+        passed = stepper.back(visit, adjoint)
+        adjoint, first = passed.adjoint, False
+        found.append(passed.hyper)
+        guard.see(index, passed.loss)
+        meter.count(vector_products=1, recomputed_steps=0 if visit.second_order else 1)
+        watch.see_norm(index, passed.norm)
+        del visit, passed  # else a step's graph lives until the next step's is made
+    guard.look()
+    return Swept(stepper.d_theta(), adjoint, _hyper(found))
+
+
+def _hyper(found: list[Mapping[str, Tensor]]) -> dict[str, Tensor]:
+    """By name: the lr's of every step in the order of time, the sum over the steps of all others."""
+    if not found:
+        return {}
+    stacked = {name: torch.stack([each[name] for each in reversed(found)]) for name in found[-1]}
+    return {name: parts if name == "lr" else parts.sum() for name, parts in stacked.items()}
