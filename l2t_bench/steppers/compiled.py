@@ -43,6 +43,7 @@ class CompiledStepper(EagerStepper):
         self._places: Places | None = None
         self._bars: Adjoint | None = None
         self._d_theta: TensorDict = {}
+        self._between: dict[int, list[Tensor]] = {}  # what steps keep for the way back, by index
         self._odd: set[int] = set()
 
     @property
@@ -85,7 +86,10 @@ class CompiledStepper(EagerStepper):
             self._bars = self._bars or adjoint_place(adjoint.params, tuple(adjoint.slots))
             copy_into(self._bars, adjoint.params, adjoint.slots)
         bars = self._bars
-        loss, length, *hyper = functions.go_back(visit.step, visit.state, self._theta, leaves, bars, self._d_theta)
+        kept = self._between.pop(visit.step.index, ())
+        loss, length, *hyper = functions.go_back(
+            visit.step, visit.state, self._theta, leaves, bars, self._d_theta, kept
+        )
         return Passed(bars, length, loss, dict(zip(functions.hyper, hyper, strict=True)))
 
     def d_theta(self) -> TensorDict:
@@ -99,8 +103,11 @@ class CompiledStepper(EagerStepper):
         functions, leaves = fitting
         self._places = self._places or Places(state, self._kept, slots_kept=self._slots_kept)
         place = self._places.of(step.index + 1)
-        loss, *buffers = functions.take(step, state, self._theta, leaves, place)
-        return StudentState(place.params, dict(zip(state.buffers, buffers, strict=True)), place.slots), loss
+        loss, *others = functions.take(step, state, self._theta, leaves, place)
+        buffers = dict(zip(state.buffers, others, strict=False))
+        if step.index in self._kept:
+            self._between[step.index] = others[len(buffers) :]
+        return StudentState(place.params, buffers, place.slots), loss
 
     def _fitting(self, step: Step, state: StudentState) -> tuple[Functions, list[Tensor]] | None:
         """The compiled functions for this step, with its inputs; made when the first step that they are for comes."""
@@ -119,12 +126,11 @@ class CompiledStepper(EagerStepper):
     def _make(self, step: Step, state: StudentState, ours: Given | None) -> Functions | str:
         if ours is None:
             return "its batches hold more than tensors"
-        key: Hashable = ("compiled steps", ours.form, self._second_order, self._slots, self._hyper)
-        held = self.rollout.problem.derived
+        keeps = bool(self._kept)
+        key: Hashable = ("compiled steps", ours.form, self._second_order, self._slots, keeps, self._hyper)
+        problem, held = self.rollout.problem, self.rollout.problem.derived
         if key not in held:
-            wish = Wish(
-                self.rollout.problem, self._theta, state, step, ours, self._second_order, self._slots, self._hyper
-            )
+            wish = Wish(problem, self._theta, state, step, ours, self._second_order, self._slots, keeps, self._hyper)
             with self.meter.phase("compile"):
                 held[key] = compiled_steps(wish)
         made: Functions | str = held[key]

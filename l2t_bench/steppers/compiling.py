@@ -1,12 +1,13 @@
 """Compiled steps of a problem: made once for a form of step, and held to the plain ones before they are used."""
 
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
 import torch
+import torch._inductor
 from torch import Tensor
 
 from l2t_bench.adjoint import PhiAdjoint, Visit
@@ -16,7 +17,9 @@ from l2t_bench.problem import Step, StudentState, TeachingProblem
 from l2t_bench.rollout import student_step
 from l2t_bench.second_order import Maker
 from l2t_bench.steppers.eager import passed_back
-from l2t_bench.steppers.tracing import Given, Traced, Tracer
+from l2t_bench.steppers.sharing import shared
+from l2t_bench.steppers.traced import Traced
+from l2t_bench.steppers.tracing import Given, Tracer
 from l2t_bench.tensors import TensorDict, Tensors, global_norm
 
 
@@ -34,14 +37,21 @@ class Functions:
     def take(
         self, step: Step, state: StudentState, theta: Tensors, leaves: list[Tensor], after: Adjoint
     ) -> list[Tensor]:
-        """Write the next parameters and slots into ``after``; the loss and the next buffers."""
+        """Write the next parameters and slots into ``after``; the loss, the next buffers, what the step keeps."""
         return self._call(self.forward, step, state, theta, leaves, _flat(after))
 
     def go_back(
-        self, step: Step, state: StudentState, theta: Tensors, leaves: list[Tensor], bars: Adjoint, d_theta: Tensors
+        self,
+        step: Step,
+        state: StudentState,
+        theta: Tensors,
+        leaves: list[Tensor],
+        bars: Adjoint,
+        d_theta: Tensors,
+        kept: Sequence[Tensor],
     ) -> list[Tensor]:
         """Replace ``bars`` by the adjoint before the step, add to ``d_theta``; loss, norm and hyper-gradients."""
-        return self._call(self.back, step, state, theta, leaves, [*_flat(bars), *d_theta.values()])
+        return self._call(self.back, step, state, theta, leaves, [*_flat(bars), *d_theta.values(), *kept])
 
     def _call(
         self,
@@ -69,6 +79,7 @@ class Wish:
     given: Given
     second_order: Maker
     slots: bool  # whether the states gone back through have theirs
+    keeps: bool  # whether what a step has in common with the step back is kept in between
     hyper: bool
 
 
@@ -81,11 +92,18 @@ def compiled_steps(wish: Wish) -> Functions | str:
     tracer = Tracer(wish.problem, wish.theta, wish.state, wish.given)
     failed = "traced"
     try:
-        traced = tracer.forward(), tracer.back(wish.second_order, slots=wish.slots, hyper=wish.hyper)
-        failed, random = "compiled", any(each.random for each in traced)
-        forward, back = (_compiled(each, random=random) for each in traced)
+        forward, back = tracer.forward(), tracer.back(wish.second_order, slots=wish.slots, hyper=wish.hyper)
+        forward, back = shared(forward, back) if wish.keeps else (forward, back)
+        failed, random = "compiled", forward.random or back.random
+        functions = Functions(
+            wish.problem,
+            wish.given,
+            _compiled(forward, random=random),
+            _compiled(back, random=random),
+            back.hyper,
+            random,
+        )
         failed = "compared with plain ones"
-        functions = Functions(wish.problem, wish.given, forward, back, traced[1].hyper, random)
         difference = max(_differences(wish, functions))
     except Exception as error:  # a tracer and two compilers, each of which has its own ways to fail
         return f"its steps cannot be {failed}: {_told(error)}"
@@ -96,15 +114,18 @@ def compiled_steps(wish: Wish) -> Functions | str:
 
 
 def _compiled(traced: Traced, *, random: bool) -> Callable[..., list[Tensor]]:
-    """Its first call compiles, and is made here. No guards: what it is called with has the form that was traced."""
-    options: dict[str, Any] = {"compile_threads": 1, "guard_filter_fn": torch.compiler.skip_all_guards_unsafe}
+    """Inductor's code for a graph; what an earlier process has compiled comes from its cache on disk.
+
+    ``torch.compile`` would trace the graph once more, and look at every input before each call.
+    """
+    options: dict[str, Any] = {"compile_threads": 1}  # no pool of processes, which would outlive a cell
     if random:
         options["fallback_random"] = True  # torch's own generators: plain training draws from them
-    function = torch.compile(traced.graph, fullgraph=True, dynamic=False, options=options)
     with torch.no_grad(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the compilers' own, of their own code
-        function(*traced.inputs)
-    return function
+        warnings.simplefilter("ignore")  # the compiler's own, of its own code
+        return torch._inductor.standalone_compile(
+            traced.graph, traced.inputs, dynamic_shapes="from_example_inputs", options={"config_patches": options}
+        )
 
 
 def _differences(wish: Wish, functions: Functions) -> Iterator[float]:
@@ -118,7 +139,8 @@ def _differences(wish: Wish, functions: Functions) -> Iterator[float]:
     yield _away({"loss": found[0]}, {"loss": loss})
     yield _away(after.params, plain.params)
     yield from (_away(after.slots[slot], plain.slots[slot]) for slot in plain.slots)
-    yield _away(dict(zip(plain.buffers, found[1:], strict=True)), plain.buffers)
+    yield _away(dict(zip(plain.buffers, found[1:], strict=False)), plain.buffers)
+    kept = found[1 + len(plain.buffers) :]
 
     visited = state if wish.slots else state.without_slots()
     bars = _random_adjoint(problem, state.params)
@@ -128,7 +150,7 @@ def _differences(wish: Wish, functions: Functions) -> Iterator[float]:
         passed = passed_back(problem, phi_adjoint, Visit(step, visited), bars, wish.second_order, hyper=wish.hyper)
         phi_adjoint.flush()
     ours, d_theta = Adjoint(dict(bars.params), dict(bars.slots)), {n: torch.zeros_like(t) for n, t in theta.items()}
-    told = functions.go_back(step, visited, theta, wish.given.leaves, ours, d_theta)
+    told = functions.go_back(step, visited, theta, wish.given.leaves, ours, d_theta, kept)
     yield _away({"loss": told[0]}, {"loss": loss})
     yield _away(ours.params, passed.adjoint.params)
     yield from (_away(ours.slots[slot], passed.adjoint.slots[slot]) for slot in ours.slots)

@@ -11,7 +11,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.fx import GraphModule
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils import _pytree as pytree
 
@@ -22,10 +21,10 @@ from l2t_bench.problem import Step, StudentState, TeachingProblem
 from l2t_bench.rollout import student_step
 from l2t_bench.second_order import Maker
 from l2t_bench.steppers.eager import passed_back
+from l2t_bench.steppers.traced import Traced, keep_sums_apart
 from l2t_bench.tensors import TensorDict, Tensors
 
 _PAIR = pytree.tree_structure(((0, 0), 0))
-_RANDOM = torch.Tag.nondeterministic_seeded
 
 
 @dataclass(frozen=True)
@@ -57,21 +56,6 @@ def given(batch: Batch, features: Tensor) -> Given | None:
 
 
 @dataclass(frozen=True)
-class Traced:
-    """A graph, example inputs for it, and whether it draws random numbers."""
-
-    graph: GraphModule
-    inputs: list[Tensor]
-    hyper: tuple[str, ...] = ()  # the names of the hyper-gradients that it returns
-
-    @property
-    def random(self) -> bool:
-        """Whether it draws from torch's generators: they must then be seeded before each call."""
-        targets = (node.target for node in self.graph.graph.nodes if node.op == "call_function")
-        return any(isinstance(target, torch._ops.OpOverload) and _RANDOM in target.tags for target in targets)
-
-
-@dataclass(frozen=True)
 class Tracer:
     """Traces the steps of a problem at ``state``, which has its slots, for every step that looks like ``step``."""
 
@@ -95,7 +79,7 @@ class Tracer:
             return [loss, *found.buffers.values()]
 
         places = _like((self.state.params, self.state.slots))
-        return self._traced(forward, _held(self.state), dict(self.theta), self.given.leaves, _numbers(), places)
+        return self._traced(forward, **self._shared_inputs(self.state), after=places)
 
     def back(self, second_order: Maker, *, slots: bool, hyper: bool) -> Traced:
         """``slots``: whether the states gone back through have theirs.
@@ -131,9 +115,17 @@ class Tracer:
 
         state = self.state if slots else self.state.without_slots()
         bars = _like((state.params, dict.fromkeys(self.problem.optimizer.slot_names, state.params)))
-        theta = dict(self.theta)
-        traced = self._traced(back, _held(state), theta, self.given.leaves, _numbers(), bars, _like(theta))
+        traced = self._traced(back, **self._shared_inputs(state), bars=bars, d_theta=_like(dict(self.theta)))
         return replace(traced, hyper=tuple(names))
+
+    def _shared_inputs(self, state: StudentState) -> dict[str, Any]:
+        """What a step and the step back are both given, by the names of their arguments."""
+        return {
+            "state": _held(state),
+            "theta": dict(self.theta),
+            "leaves": self.given.leaves,
+            "numbers": _numbers(),
+        }
 
     def _step(self, leaves: list[Tensor], numbers: "_Numbers") -> Step:
         batch, features = pytree.tree_unflatten(leaves, self.given.form.spec)
@@ -141,16 +133,17 @@ class Tracer:
         # A traced step stands for many: its numbers are tensors, and its seed is set outside.
         return Step(index=index, batch=batch, features=features, lr=lr, seed=0)  # type: ignore[arg-type]
 
-    def _traced(self, function: Callable[..., list[Tensor]], *arguments: Any) -> Traced:
+    def _traced(self, function: Callable[..., list[Tensor]], **arguments: Any) -> Traced:
         """With fake tensors: code that looks at a tensor's values cannot be traced, and raises here."""
-        leaves, spec = pytree.tree_flatten(arguments)
-        leaves = [leaf.detach().contiguous() for leaf in leaves]
+        paths, spec = pytree.tree_flatten_with_path(arguments)
+        leaves = [leaf.detach().contiguous() for _, leaf in paths]
 
         def flat(*flat_leaves: Tensor) -> list[Tensor]:
-            return function(*pytree.tree_unflatten(list(flat_leaves), spec))
+            return function(**pytree.tree_unflatten(list(flat_leaves), spec))
 
         graph = make_fx(flat, tracing_mode="fake", _allow_non_fake_inputs=True)(*leaves)
-        return Traced(graph, leaves)
+        keep_sums_apart(graph)
+        return Traced(graph, leaves, tuple(pytree.keystr(path) for path, _ in paths))
 
 
 _State = tuple[TensorDict, Mapping[str, TensorDict], TensorDict]
