@@ -102,6 +102,33 @@ def test_curvature_that_is_not_positive_is_said_aloud_and_no_more_where_the_damp
     assert lifted.warnings == ()
 
 
+@pytest.mark.parametrize("solver", ["cg", "normal-cg"])
+def test_torchopts_implicit_gradient_says_it_too(solver: str) -> None:
+    own = f"torchopt-implicit[solver={solver},batches=1,iterations=200"
+    sound = gradient(f"{own},damping=0]", Quadratic().problem(), horizon=5)
+    assert sound.warnings == () and sound.diagnostics["smallest_ritz"] > 0
+    bent = gradient(f"{own},damping=0]", bent_by(-12.0), horizon=5)  # downwards in every direction
+    assert any("curvature at omega_T is not positive" in warning for warning in bent.warnings)
+    assert bent.diagnostics["smallest_ritz"] < 0
+    lifted = gradient(f"{own},damping=20]", bent_by(-12.0), horizon=5)
+    assert lifted.warnings == ()
+
+
+def bent_by(shift: float) -> TeachingProblem:
+    return dataclasses.replace(Bowl(shift).problem(), optimizer=SGD(0.25))
+
+
+def test_torchopts_conjugate_gradients_see_a_direction_of_negative_curvature_among_positive_ones() -> None:
+    bent = gradient("torchopt-implicit[batches=1,damping=0,iterations=200]", bent_by(-1.5), horizon=5)
+    assert any("curvature at omega_T is not positive" in warning for warning in bent.warnings)
+
+
+@pytest.mark.parametrize("backend", ["implicit", "torchopt-implicit"])
+def test_a_system_that_is_not_solved_is_said(backend: str) -> None:
+    (warning,) = gradient(f"{backend}[iterations=1,damping=1,batches=1]", Quadratic().problem(), horizon=5).warnings
+    assert "the linear system is not solved (residual 0." in warning
+
+
 def test_conjugate_residuals_solve_where_the_curvature_is_indefinite_and_neumann_says_that_it_does_not() -> None:
     saddle = Bowl(shift=-1.5)
     solved = gradient("implicit[solver=conjugate-residual,damping=0]", saddle.problem(), horizon=5)

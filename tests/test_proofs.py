@@ -32,6 +32,7 @@ REFUSED_OPTIMIZERS = {
     "torchopt": _ADAM,
     "torchopt[api=meta]": (*_ADAM, "clipping", "groups"),
     "torchopt-implicit": (*_ADAM, "groups"),
+    "implicit": ("AdamW",),  # with a decay it comes to rest at no stationary point of a loss
 }
 
 

@@ -111,9 +111,10 @@ def test_a_student_whose_kept_graph_has_other_bits_is_trained_as_plainly_as_any(
     assert_same_bits(gradient("rmd[store=graph]", problem, 30), gradient("rmd", problem, 30))
 
 
-def zero_initialised(student: nn.Module) -> TeachingProblem:
-    """Behind an output layer of zeros every other gradient of the first step is zero, by any formula."""
-    problem = random_problem(student=student, optimizer=OPTIMIZERS["momentum"])
+def zero_initialised(student: nn.Module, still: int = 0) -> TeachingProblem:
+    """Behind an output layer of zeros every other gradient is zero, by any formula: for as long as it is ``still``."""
+    warm = SGD(lambda index, horizon: 0.3 * (index >= still), 0.9)
+    problem = random_problem(student=student, optimizer=warm)
 
     def init(seed: int) -> dict[str, Tensor]:
         start = scaled(0.4, standard_normal(dict(problem.student.named_parameters()), seed))
@@ -132,6 +133,11 @@ def test_nor_does_a_first_step_whose_gradients_are_zero_hide_that_a_kept_graph_h
     assert_same_bits(
         gradient(f"truncated[window=5,{options}]", problem, 12), gradient("truncated[window=5]", problem, 12)
     )
+
+
+def test_nor_do_steps_that_do_not_move_the_student_at_first() -> None:
+    problem = zero_initialised(nn.Sequential(nn.Linear(6, 7), nn.SiLU(), nn.Linear(7, 4)), still=3)
+    assert_same_bits(gradient("rmd[store=graph]", problem, 12), gradient("rmd", problem, 12))
 
 
 def test_nor_does_a_phi_that_is_zero_at_the_first_step() -> None:
