@@ -107,10 +107,8 @@ class TorchOptImplicit(Backend):
                 iterate, operator = torchopt.linear_solve.solve_normal_cg, damped
             u = iterate(maxiter=self.iterations, rtol=_TOLERANCE)(operator, b)
             residual = _distance(watched(u), b) / max(_distance(b), 1e-300)
-            seen = torch.stack(curvatures)
-            looks.append(
-                _Look(residual, float(seen[~seen.isnan()].min()) if not bool(seen.isnan().all()) else math.nan)
-            )
+            known = [each for each in torch.stack(curvatures).tolist() if not math.isnan(each)]
+            looks.append(_Look(residual, min(known, default=math.nan)))
             return u
 
         return solve

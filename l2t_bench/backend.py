@@ -10,11 +10,13 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from l2t_bench.adam import Adam
 from l2t_bench.adjoint import dev_gradient
 from l2t_bench.errors import Diverged
 from l2t_bench.gradient import ANY, Capabilities, Cost, Exactness, Prediction, Refused, Supported, TeacherGradient
 from l2t_bench.health import AdjointWatch, first_not_finite, history
 from l2t_bench.measure import Meter
+from l2t_bench.optimizers import SGD
 from l2t_bench.prediction import Scaling, predict
 from l2t_bench.problem import Step, StudentState, TeachingProblem
 from l2t_bench.rollout import Rollout
@@ -119,7 +121,7 @@ class Backend(ABC):
 
     def _refused_optimizer(self, problem: TeachingProblem) -> Refused | None:
         optimizer, own = problem.optimizer, self.capabilities
-        kind = type(optimizer).__name__
+        kind = _known_name(type(optimizer))
         if ANY not in own.optimizers and kind not in own.optimizers:
             others = "; rmd and functorch do Adam" if kind == "Adam" else ""
             instead = f"it can do {', '.join(own.optimizers)}{others}"
@@ -235,6 +237,13 @@ class Backend(ABC):
             if getattr(self, option.name) != option.default
         ]
         return f"{self.name}[{','.join(changed)}]" if changed else self.name
+
+
+def _known_name(optimizer: type) -> str:
+    """Its class's name; one of the user's that is called as one of ours is not taken for it."""
+    name = optimizer.__name__
+    ours = {"SGD": SGD, "Adam": Adam}.get(name, optimizer)
+    return name if optimizer is ours else f"{optimizer.__module__}.{name}"
 
 
 def _of_precision(problem: TeachingProblem) -> tuple[str, ...]:

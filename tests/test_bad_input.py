@@ -354,6 +354,13 @@ def test_an_optimiser_that_a_backend_does_not_know_is_refused_before_the_run(bac
     assert not l2t.load_backend(backend).supports(problem, 10)
 
 
+@pytest.mark.parametrize("backend", [name for name in BACKENDS if name not in STEPS_ARE_ENOUGH])
+def test_an_optimiser_of_ones_own_that_is_called_as_one_of_ours_is_not_taken_for_it(backend: str) -> None:
+    own = type("SGD", (l2t.SGD,), {"step": SignDescent.step})
+    with pytest.raises(l2t.Refused, match=r"does not differentiate \S+\.SGD; it can do SGD"):
+        differentiate(backend, random_problem(optimizer=own(0.1, 0.9)))
+
+
 class Halving(SignDescent):
     """Descent along g / (1 + g^2): smooth, and nobody's."""
 

@@ -11,6 +11,7 @@ import l2t_bench as l2t
 from l2t_bench.errors import Refused
 from l2t_bench.problem import TeachingProblem
 from l2t_bench.undifferentiable import FORWARD, SECOND, TORCH_FUNC, missing_derivative
+from l2t_bench.verification.checks import Outcome
 from l2t_bench.verification.ladder import verify
 from l2t_bench.verification.samples import general_theta, random_problem
 from l2t_bench.verification.students import student_problem
@@ -210,3 +211,10 @@ def test_verify_goes_on_where_a_method_refuses_such_a_student() -> None:
         assert "_embedding_bag" in section.refused and not section.failed
     (section,) = verify(l2t.load_backend("one-step"), bag_of_words())
     assert not section.failed and not section.refused
+
+
+def test_verify_holds_a_student_without_forward_mode_to_what_it_has() -> None:
+    (section,) = verify(l2t.load_backend("rmd"), random_problem(student=Warped()))
+    assert not section.failed
+    (check,) = [check for check in section.checks if check.name.startswith("second derivatives")]
+    assert check.outcome is Outcome.PASSED and "not for: no forward mode" in check.note
