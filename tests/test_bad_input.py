@@ -155,7 +155,9 @@ def test_steps_that_are_no_run_are_an_error(backend: str, pick: Callable[[Any], 
 
 
 def test_the_beginning_of_a_recorded_run_is_a_run() -> None:
-    problem = random_problem()
+    problem = dataclasses.replace(
+        random_problem(), features=lambda view: torch.tensor([0.1 * view.index], dtype=torch.float64)
+    )
     steps = l2t.record(problem, general_theta(problem), horizon=8)
     assert differentiate("rmd", problem, steps=steps[:5]).value == differentiate("rmd", problem, horizon=5).value
 
