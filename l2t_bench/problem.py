@@ -147,7 +147,7 @@ class TeachingProblem:
 
     def _check_embeddings(self) -> None:
         for name, layer in self.student.named_modules():
-            if isinstance(layer, nn.Embedding | nn.EmbeddingBag) and layer.sparse:
+            if isinstance(layer, nn.Embedding | nn.EmbeddingBag) and layer.sparse and layer.weight.requires_grad:
                 raise UserError(
                     f"the student's {name or type(layer).__name__} is sparse=True, and sparse gradients have no second "
                     "derivative: make it with sparse=False, which trains the same student"

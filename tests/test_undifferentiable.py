@@ -201,8 +201,16 @@ def test_sparse_gradients_are_a_mistake_of_the_problem_with_the_way_out() -> Non
             super().__init__()
             self.words, self.out = nn.Embedding(11, 5, sparse=True), nn.Linear(5, 3)
 
+        def forward(self, words: Tensor) -> Tensor:
+            out: Tensor = self.out(torch.tanh(self.words(words).mean(1)))
+            return out
+
+    student = Words().double()
     with pytest.raises(l2t.UserError, match=r"the student's words is sparse=True, .* make it with sparse=False"):
-        dataclasses.replace(student_problem("embedding"), student=Words().double(), init=None)
+        dataclasses.replace(student_problem("embedding"), student=student, init=None)
+    student.words.requires_grad_(False)  # a frozen one has no gradient
+    frozen = dataclasses.replace(student_problem("embedding"), student=student, init=None)
+    assert differentiate("rmd", frozen).d_theta
 
 
 def test_verify_goes_on_where_a_method_refuses_such_a_student() -> None:
