@@ -13,7 +13,7 @@ from l2t_bench.errors import Diverged, UserError
 from l2t_bench.gradient import ANY, Capabilities, Exactness
 from l2t_bench.prediction import Scaling
 from l2t_bench.problem import Step, StudentState, TeachingProblem, example_count
-from l2t_bench.rollout import student_step, train_student
+from l2t_bench.rollout import check_replay, student_step, train_student
 from l2t_bench.sampling import SampleMean, standard_normal
 from l2t_bench.tensors import TensorDict, Tensors, added, scaled, size_in_bytes, zeros_like
 
@@ -35,7 +35,8 @@ class Evolution(Backend):
     these differences telescope to M~(omega_T) - M~(omega_0), and later noise meets no earlier loss.
 
     A perturbed student takes the recorded steps: batches, s_t, learning rates, buffers and dev batches are constants.
-    The noise follows the student's seed. No second derivative, none of M~ either. Memory P, time ``population`` runs.
+    The noise follows the student's seed. No second derivative, none of M~ either. Memory P, time ``population`` + 1
+    runs: one is unperturbed, and must be the recorded one.
     ``diagnostics``: ``standard_error``, |standard error| / |estimate|; ``rollouts``.
     """
 
@@ -77,6 +78,7 @@ class Evolution(Backend):
             raise Diverged("the dev objective is not finite at omega_T", run.horizon, (value,))
         mean = SampleMean(run.theta)
         with run.reverse():
+            recorded.check(run)
             for member in range(self.population if self.estimator == "es" else self.population // 2):
                 noise = self._noise(run, member, len(ends))
                 ahead = _objectives(run, recorded, noise, self.sigma, ends, dev)
@@ -115,6 +117,12 @@ class _Recorded:
         self.start = self.start or state
         self.steps.append(step)
         self.buffers.append(state.buffers)
+
+    def check(self, run: Run) -> None:
+        """One student more, unperturbed: what a perturbed one reads again must be what the run was taken with."""
+        assert self.start is not None  # a run has a step
+        check_replay(run.rollout, self.start, self.steps)
+        run.meter.count(recomputed_steps=len(self.steps))
 
 
 def _objectives(

@@ -4,14 +4,16 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 
 from l2t_bench.backend import Backend, Derivative, Run
 from l2t_bench.errors import UserError
-from l2t_bench.gradient import ANY, Capabilities, Exactness, Refused
+from l2t_bench.gradient import ANY, Capabilities, Exactness
 from l2t_bench.prediction import Scaling
 from l2t_bench.problem import Step, StudentState, TeachingProblem
+from l2t_bench.rollout import ReplayCheck
 from l2t_bench.sampling import SampleMean, standard_normal
-from l2t_bench.tangent import Carried, no_tangent, tangent_step, without_forward_mode
+from l2t_bench.tangent import Carried, no_tangent, tangent_step
 from l2t_bench.tensors import TensorDict, added, inner, scaled, zeros_like
 
 
@@ -22,7 +24,8 @@ class ForwardMode(Backend):
     Memory n*P + G whatever T is; a forward-over-reverse product per direction and step. The directions follow the
     student's seed. With as many directions as theta has entries they are the unit vectors, the gradient is exact, and
     the result says so. A single direction keeps about 1/sqrt(N) of the gradient's direction, N the entries of theta.
-    Buffers are constants, as everywhere. A layer without forward mode is refused at the first step.
+    Buffers are constants, as everywhere. A layer without forward mode is refused at the first step. Each direction
+    takes the step anew, and must find its loss: a step that cannot be taken twice is an error.
     """
 
     directions: int = 1
@@ -63,31 +66,41 @@ class ForwardMode(Backend):
     def _train(self, run: Run, directions: list[TensorDict]) -> tuple[StudentState, list[Carried]]:
         state = run.rollout.initial()
         tangents = [no_tangent(state.params) for _ in directions]
+        check = ReplayCheck(run.rollout)
         for index in range(run.horizon):
             step = run.rollout.step(index, state)
-            try:
-                state, tangents = self._step(run, step, state, list(zip(directions, tangents, strict=True)))
-            except (NotImplementedError, RuntimeError) as error:
-                if (missing := without_forward_mode(error)) is None:
-                    raise
-                raise Refused(f"{self}: no forward mode for this student ({missing})", "rmd needs none") from error
+            state, tangents = self._step(run, check, step, state, list(zip(directions, tangents, strict=True)))
+        check.look()
         return state, tangents
 
     def _step(
-        self, run: Run, step: Step, state: StudentState, along: list[tuple[TensorDict, Carried]]
+        self,
+        run: Run,
+        check: ReplayCheck,
+        step: Step,
+        state: StudentState,
+        along: list[tuple[TensorDict, Carried]],
     ) -> tuple[StudentState, list[Carried]]:
-        """The step is taken once for each direction, and is the same each time."""
+        """The step is taken once for each direction, and must be the same each time: each reads its batch again."""
         primal = Carried(state.params, state.slots)
-        moved = []
+        moved, losses = [], []
         for direction, tangent in along:
             found = tangent_step(run.problem, step, (run.theta, direction), primal, tangent, state.buffers)
             moved.append(found.tangent)
-        run.rollout.observe(found.loss)
+            losses.append(found.loss)
+        run.rollout.observe(losses[0])
+        check.see(step.index, _farthest(losses))
         run.meter.count(vector_products=len(along))
         return StudentState(found.primal.params, found.buffers, found.primal.slots), moved
 
     def _drawn(self, run: Run) -> Iterator[TensorDict]:
         return (standard_normal(run.theta, run.rollout.seed, index, 67) for index in range(self.directions))
+
+
+def _farthest(losses: list[Tensor]) -> Tensor:
+    """That of a step's losses which is farthest from the first: found without a wait for the device."""
+    every = torch.stack(losses)
+    return every[(every - every[0]).abs().argmax()]
 
 
 def _unit_vectors(theta: TensorDict) -> Iterator[TensorDict]:

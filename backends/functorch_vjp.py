@@ -10,8 +10,9 @@ from torch import Tensor
 from l2t_bench.adjoint import PhiAdjoint
 from l2t_bench.backend import Backend, Derivative, Run
 from l2t_bench.gradient import ANY, Capabilities, Exactness
-from l2t_bench.modules import map_tensors, tensor_leaves
+from l2t_bench.modules import float_leaves, map_tensors, with_float_leaves
 from l2t_bench.problem import Step, StudentState, TeachingProblem
+from l2t_bench.second_order import Maker, StepGraph
 from l2t_bench.tensors import TensorDict, zeros_like
 
 
@@ -25,6 +26,9 @@ class FunctorchVJP(Backend):
 
     name = "functorch"
     capabilities = Capabilities(Exactness.EXACT, optimizers=(ANY,), memory_law="T*(G + P)")
+
+    def second_order(self) -> Maker:
+        return StepGraph
 
     def differentiate(self, run: Run) -> Derivative:
         phi_adjoint = PhiAdjoint(run.problem, run.theta)
@@ -44,7 +48,7 @@ class FunctorchVJP(Backend):
                 run.watch.see(step.index + 1, w_bar)
                 with torch.no_grad():  # else it makes a graph for a third derivative, of every step one
                     w_bar, slot_bars, d_phi = pull_back((w_bar, slot_bars))
-                phi_adjoint.add(tensor_leaves(d_phi))
+                phi_adjoint.add(d_phi)
             phi_adjoint.flush()
             run.watch.see(0, w_bar)
         return Derivative(phi_adjoint.d_theta, value, state, w_bar)
@@ -53,16 +57,18 @@ class FunctorchVJP(Backend):
 def _step_with_pull_back(
     problem: TeachingProblem, state: StudentState, phi: Any, step: Step
 ) -> tuple[StudentState, Tensor, Callable[..., Any]]:
-    def loss_of(params: TensorDict, phi: Any) -> tuple[Tensor, tuple[Tensor, TensorDict]]:
+    constant_phi = map_tensors(Tensor.detach, phi)
+
+    def loss_of(params: TensorDict, leaves: list[Tensor]) -> tuple[Tensor, tuple[Tensor, TensorDict]]:
+        phi = with_float_leaves(constant_phi, leaves)
         loss, buffers = problem.train_loss(params, state.buffers, phi, step)
         return loss, (loss.detach(), buffers)
 
-    def step_map(params: TensorDict, slots: dict[str, TensorDict], phi: Any) -> tuple[tuple[Any, Any], Any]:
-        gradients, aux = torch.func.grad(loss_of, has_aux=True)(params, phi)
+    def step_map(params: TensorDict, slots: dict[str, TensorDict], leaves: list[Tensor]) -> tuple[tuple[Any, Any], Any]:
+        gradients, aux = torch.func.grad(loss_of, has_aux=True)(params, leaves)
         return problem.optimizer.step(params, gradients, slots, index=step.index, lr=step.lr), aux
 
-    constant_phi = map_tensors(Tensor.detach, phi)
     (params, slots), pull_back, (loss, buffers) = torch.func.vjp(  # type: ignore[misc]  # three with has_aux
-        step_map, state.params, state.slots, constant_phi, has_aux=True
+        step_map, state.params, state.slots, float_leaves(constant_phi), has_aux=True
     )
     return StudentState(params, buffers, slots), loss, pull_back

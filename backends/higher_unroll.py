@@ -14,6 +14,7 @@ from l2t_bench.groups import Rates, rates
 from l2t_bench.modules import module_at
 from l2t_bench.optimizers import SGD
 from l2t_bench.problem import StudentState
+from l2t_bench.second_order import Maker, StepGraph
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,9 @@ class HigherUnroll(Backend):
         memory_law="T*(G + P)",
         reasons={"Adam": "higher's Adam adds eps elsewhere than torch's (7e-6 apart after 6 steps) and has no AdamW"},
     )
+
+    def second_order(self) -> Maker:
+        return StepGraph
 
     def differentiate(self, run: Run) -> Derivative:
         problem = run.problem

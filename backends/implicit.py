@@ -10,19 +10,21 @@ from torch import Tensor
 
 from l2t_bench import linear_solvers
 from l2t_bench.backend import Backend, Derivative, Run
-from l2t_bench.errors import Diverged, UserError
+from l2t_bench.errors import UserError
 from l2t_bench.gradient import Capabilities, Exactness, Refused
 from l2t_bench.groups import rates
 from l2t_bench.linear_solvers import Operator, Solution
 from l2t_bench.modules import mix_seeds
 from l2t_bench.prediction import Scaling
 from l2t_bench.problem import Step, StudentState, TeachingProblem
-from l2t_bench.rollout import loss_gradients, train_student
+from l2t_bench.rollout import loss_gradients
+from l2t_bench.second_order import Maker, StepGraph
+from l2t_bench.stationary import mistrust, trained_twice_at_the_end
 from l2t_bench.tensors import TensorDict, from_vector, to_vector, zeros_like
 
 _LANCZOS = 10  # steps of the short run that looks at the spectrum where the solver does not
 _RANK = 20
-_UNSOLVED = 0.1  # of the residual: above it the result is said to be no solution
+_ITERATIONS = 20
 
 
 @dataclass(frozen=True)
@@ -35,13 +37,13 @@ class Implicit(Backend):
 
     ``solver``: ``cg`` (H + damping positive definite), ``conjugate-residual`` (any symmetric H), ``neumann`` (a series;
     ``alpha``, by default one over the largest Ritz value), ``nystrom`` (a sketch of H of ``rank``, by default 20). At
-    most ``iterations`` products for the first three. ``diagnostics``: ``residual``, of |(H + damping) u - w_bar| to
-    |w_bar|; ``smallest_ritz``, of H. Curvature that is not positive is a warning.
+    most ``iterations`` products for the first three, by default 20. ``diagnostics``: ``residual``, of
+    |(H + damping) u - w_bar| to |w_bar|; ``smallest_ritz``, of H. Curvature that is not positive is a warning.
     """
 
     solver: Literal["cg", "neumann", "nystrom", "conjugate-residual"] = "cg"
     damping: float = 0.01
-    iterations: int = 20
+    iterations: int | None = None
     batches: int = 10
     rank: int | None = None
     alpha: float | None = None
@@ -52,8 +54,13 @@ class Implicit(Backend):
     def __post_init__(self) -> None:
         if self.solver not in ("cg", "neumann", "nystrom", "conjugate-residual"):
             raise UserError(f"implicit: there is no solver {self.solver!r}")
-        if self.iterations < 1 or self.batches < 1 or not 0 <= self.damping < math.inf:
-            raise UserError("implicit: iterations and batches must be at least 1, damping not negative")
+        if self.batches < 1 or not 0 <= self.damping < math.inf:
+            raise UserError("implicit: batches must be at least 1, damping not negative")
+        if self.iterations is not None and (self.solver == "nystrom" or self.iterations < 1):
+            raise UserError(
+                f"implicit: iterations are of all solvers but nystrom, which has rank, and at least 1, not "
+                f"{self.iterations}"
+            )
         for option, value, solver in (("rank", self.rank, "nystrom"), ("alpha", self.alpha, "neumann")):
             if value is not None and (self.solver != solver or not value > 0):
                 raise UserError(f"implicit: {option} is of solver={solver}, and must be above 0, not {value}")
@@ -73,9 +80,12 @@ class Implicit(Backend):
         del problem
         return Scaling(steps_back=min(self.batches, horizon))
 
+    def second_order(self) -> Maker:
+        return StepGraph
+
     def differentiate(self, run: Run) -> Derivative:
         with run.forward():
-            final = train_student(run.rollout)
+            final = trained_twice_at_the_end(run, self.batches)
         value, w_bar = run.dev_gradient(final)
         with run.reverse():
             stationarity = _Stationarity(run, final, run.rollout.steps[-self.batches :])
@@ -83,11 +93,16 @@ class Implicit(Backend):
             solution = self._solve(run, stationarity.hessian_product, b)
             away = stationarity.hessian_product(solution.u) + self.damping * solution.u - b
             residual = float(torch.linalg.vector_norm(away) / torch.linalg.vector_norm(b).clamp(min=1e-300))
-            if not math.isfinite(residual):
-                raise Diverged(f"{self}: the linear system's solution is not finite: more damping, or another solver")
+            warnings = mistrust(
+                str(self),
+                residual=residual,
+                smallest=solution.smallest_ritz,
+                negative=solution.negative_curvature,
+                damping=self.damping,
+            )
             d_theta = stationarity.mixed_product(-solution.u)
         diagnostics = {"residual": residual, "smallest_ritz": solution.smallest_ritz}
-        return Derivative(d_theta, value, final, diagnostics=diagnostics, warnings=self._warnings(solution, residual))
+        return Derivative(d_theta, value, final, diagnostics=diagnostics, warnings=warnings)
 
     def _solve(self, run: Run, hessian: Operator, b: Tensor) -> Solution:
         """u, and the smallest Ritz value of H without the damping."""
@@ -98,7 +113,7 @@ class Implicit(Backend):
         if self.solver in ("cg", "conjugate-residual"):
             krylov = self.solver == "cg"
             iterate = linear_solvers.conjugate_gradients if krylov else linear_solvers.conjugate_residuals
-            found = iterate(damped, b, self.iterations, torch.finfo(b.dtype).eps ** 0.75)
+            found = iterate(damped, b, self.iterations or _ITERATIONS, torch.finfo(b.dtype).eps ** 0.75)
             return Solution(found.u, found.smallest_ritz - self.damping, found.negative_curvature)
         generator = torch.Generator().manual_seed(mix_seeds(run.rollout.seed, 61))
         start = torch.randn(len(b), generator=generator, dtype=torch.float64).to(b)
@@ -106,25 +121,10 @@ class Implicit(Backend):
         if self.solver == "neumann":
             largest = float(ritz.abs().max()) + self.damping
             alpha = self.alpha if self.alpha is not None else 1 / largest if largest else 1.0
-            found = linear_solvers.neumann(damped, b, self.iterations, alpha)
+            found = linear_solvers.neumann(damped, b, self.iterations or _ITERATIONS, alpha)
         else:
             found = linear_solvers.nystrom(hessian, b, self.rank or _RANK, self.damping, generator)
         return Solution(found.u, float(ritz[0]))
-
-    def _warnings(self, solution: Solution, residual: float) -> tuple[str, ...]:
-        found = []
-        if solution.negative_curvature or solution.smallest_ritz + self.damping <= 0:
-            found.append(
-                f"the curvature at omega_T is not positive (smallest Ritz value {solution.smallest_ritz:.2g}, damping "
-                f"{self.damping:g}): omega_T is no minimum of the training loss, and what this gradient stands for is "
-                "open; train longer, or raise the damping above it"
-            )
-        if residual > _UNSOLVED:
-            found.append(
-                f"the linear system is not solved (residual {residual:.2g}): more iterations, a higher rank, or more "
-                "damping"
-            )
-        return tuple(found)
 
 
 class _Stationarity:

@@ -11,7 +11,7 @@ from l2t_bench.adjoint import PhiAdjoint
 from l2t_bench.backend import Backend, Derivative, Run
 from l2t_bench.errors import UserError
 from l2t_bench.gradient import Capabilities, Exactness
-from l2t_bench.modules import tensor_leaves
+from l2t_bench.modules import float_leaves
 from l2t_bench.optimizers import Adjoint, Taken
 from l2t_bench.prediction import Scaling
 from l2t_bench.problem import Step, StudentState, TeachingProblem
@@ -87,8 +87,8 @@ def _mixed_difference(
         loss, _ = run.problem.train_loss(params, state.buffers, phi, step)
         run.meter.count(gradients=1)
         if not loss.requires_grad:
-            return tuple(torch.zeros_like(leaf) for leaf in tensor_leaves(phi))
-        return torch.autograd.grad(loss, tensor_leaves(phi), allow_unused=True, materialize_grads=True)
+            return tuple(torch.zeros_like(leaf) for leaf in float_leaves(phi))
+        return torch.autograd.grad(loss, float_leaves(phi), allow_unused=True, materialize_grads=True)
 
     ahead = at({name: param + size * g_bar[name] for name, param in state.params.items()})
     behind = at({name: param - size * g_bar[name] for name, param in state.params.items()})

@@ -1,9 +1,10 @@
 """TorchOpt's implicit differentiation at omega_T (Ren et al. 2023; Lorraine, Vicol and Duvenaud 2020)."""
 
+import math
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import torch
 import torchopt
@@ -15,7 +16,8 @@ from l2t_bench.errors import UserError
 from l2t_bench.gradient import Capabilities, Exactness
 from l2t_bench.prediction import Scaling
 from l2t_bench.problem import Step, StudentState, TeachingProblem
-from l2t_bench.rollout import train_student
+from l2t_bench.second_order import Maker, StepGraph
+from l2t_bench.stationary import mistrust, trained_twice_at_the_end
 
 _TOLERANCE = 1e-10  # of the residual, relative; TorchOpt's own 1e-5 stops far above what float64 can do
 
@@ -25,11 +27,14 @@ class TorchOptImplicit(Backend):
     """-[d2L/dtheta domega]' (H + damping)^-1 w_bar, as if omega_T were a stationary point of the training loss L.
 
     Another quantity than the derivative of the run ("stationary approximation"): it forgets how the student got there,
-    and holds as far as training has converged. Never ranked beside exact methods on speed alone. Memory P + G.
+    and holds as far as training has converged. Never ranked beside exact methods on speed alone.
 
-    L is the mean loss of the last ``batches`` steps of the run, each with its own phi_t, plus the weight decay.
+    L is the mean loss of the last ``batches`` steps of the run, each with its own phi_t, plus the weight decay. Memory
+    P + K*G, K = ``batches``: TorchOpt keeps the graph of the whole of L for as long as it solves.
     ``solver``: ``cg`` (H must be positive definite once damped) or ``normal-cg`` (any H, twice the products and the
-    condition squared), at most ``iterations``. ``diagnostics['residual']``: |(H + damping) u - w_bar| / |w_bar|.
+    condition squared), at most ``iterations``. ``diagnostics``: ``residual``, of |(H + damping) u - w_bar| to
+    |w_bar|; ``smallest_ritz``, the least curvature of H along a direction that was multiplied (``normal-cg``: along u
+    alone). Curvature that is not positive there, and a system that is not solved, are warnings.
     """
 
     solver: Literal["cg", "normal-cg"] = "cg"
@@ -38,15 +43,20 @@ class TorchOptImplicit(Backend):
     batches: int = 10
 
     name = "torchopt-implicit"
-    capabilities = Capabilities(Exactness.STATIONARY, optimizers=("SGD",), memory_law="P + G", groups=False)
+    capabilities = Capabilities(Exactness.STATIONARY, optimizers=("SGD",), memory_law="P + K*G", groups=False)
 
     def __post_init__(self) -> None:
-        if self.iterations < 1 or self.batches < 1 or self.damping < 0:
+        if self.solver not in ("cg", "normal-cg"):
+            raise UserError(f"torchopt-implicit: there is no solver {self.solver!r}")
+        if self.iterations < 1 or self.batches < 1 or not 0 <= self.damping < math.inf:
             raise UserError("torchopt-implicit: iterations and batches must be at least 1, damping not negative")
 
     def scaling(self, problem: TeachingProblem, horizon: int) -> Scaling:
         del problem
         return Scaling(steps_back=min(self.batches, horizon))
+
+    def second_order(self) -> Maker:
+        return StepGraph
 
     def differentiate(self, run: Run) -> Derivative:
         def check(step: Step, state: StudentState) -> None:
@@ -54,14 +64,14 @@ class TorchOptImplicit(Backend):
                 run.rollout.check_torch_func(step, state)
 
         with run.forward():
-            final = train_student(run.rollout, check)
+            final = trained_twice_at_the_end(run, self.batches, check)
         value, w_bar = run.dev_gradient(final)
         tail = run.rollout.steps[-self.batches :]
-        residuals: list[float] = []
+        looks: list[_Look] = []
         with run.reverse():
             solution = tuple(final.params.values())
             theta = tuple(run.theta.values())
-            stationary = custom_root(_stationarity(run, final, tail), argnums=1, solve=self._solver(run, residuals))(
+            stationary = custom_root(_stationarity(run, final, tail), argnums=1, solve=self._solver(run, looks))(
                 lambda params, theta: params
             )
             with warnings.catch_warnings():  # TorchOpt calls torch.func.vjp by its old name
@@ -69,20 +79,52 @@ class TorchOptImplicit(Backend):
                 at_omega: Any = stationary(solution, theta)
                 found = torch.autograd.grad(at_omega, theta, tuple(w_bar.values()))
         d_theta = dict(zip(run.theta, found, strict=True))
-        return Derivative(d_theta, value, final, diagnostics={"residual": residuals[-1]})
+        diagnostics = {"residual": looks[-1].residual, "smallest_ritz": looks[-1].smallest - self.damping}
+        return Derivative(d_theta, value, final, diagnostics=diagnostics, warnings=self._warnings(looks[-1]))
 
-    def _solver(self, run: Run, residuals: list[float]) -> Callable[..., Any]:
+    def _warnings(self, look: "_Look") -> tuple[str, ...]:
+        smallest = look.smallest - self.damping
+        return mistrust(
+            str(self), residual=look.residual, smallest=smallest, negative=look.smallest <= 0, damping=self.damping
+        )
+
+    def _solver(self, run: Run, looks: "list[_Look]") -> Callable[..., Any]:
         def solve(matvec: Callable[..., Any], b: Sequence[Tensor]) -> Any:
+            curvatures: list[Tensor] = []
+
             def damped(u: Sequence[Tensor]) -> tuple[Tensor, ...]:
                 run.meter.count(vector_products=1)
                 return tuple(h + self.damping * x for h, x in zip(matvec(u), u, strict=True))
 
-            iterate = torchopt.linear_solve.solve_cg if self.solver == "cg" else torchopt.linear_solve.solve_normal_cg
-            u = iterate(maxiter=self.iterations, rtol=_TOLERANCE)(damped, b)
-            residuals.append(_distance(damped(u), b) / max(_distance(b), 1e-300))
+            def watched(u: Sequence[Tensor]) -> tuple[Tensor, ...]:
+                image = damped(u)
+                curvatures.append(_curvature(u, image))
+                return image
+
+            if self.solver == "cg":
+                iterate, operator = torchopt.linear_solve.solve_cg, watched
+            else:  # it multiplies inside a transform of torch.func, whose tensors mean nothing outside
+                iterate, operator = torchopt.linear_solve.solve_normal_cg, damped
+            u = iterate(maxiter=self.iterations, rtol=_TOLERANCE)(operator, b)
+            residual = _distance(watched(u), b) / max(_distance(b), 1e-300)
+            known = [each for each in torch.stack(curvatures).tolist() if not math.isnan(each)]
+            looks.append(_Look(residual, min(known, default=math.nan)))
             return u
 
         return solve
+
+
+class _Look(NamedTuple):
+    """What the solver is known to have met: the relative residual, the least curvature of the damped system."""
+
+    residual: float
+    smallest: float
+
+
+def _curvature(u: Sequence[Tensor], image: Sequence[Tensor]) -> Tensor:
+    """u'Au / u'u, shape (); not a number for u = 0, with which conjugate gradients start."""
+    products = [sum(((x * y).sum() for x, y in zip(u, v, strict=True)), start=u[0].new_zeros(())) for v in (image, u)]
+    return products[0].detach() / products[1].detach()
 
 
 def _stationarity(run: Run, final: StudentState, tail: Sequence[Step]) -> Callable[..., tuple[Tensor, ...]]:

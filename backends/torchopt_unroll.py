@@ -9,12 +9,14 @@ from torch import Tensor
 
 from l2t_bench.backend import Backend, Derivative, Run
 from l2t_bench.clipping import clip
+from l2t_bench.errors import UserError
 from l2t_bench.gradient import Capabilities, Exactness, Refused
 from l2t_bench.groups import Rates, rates
 from l2t_bench.modules import module_at
 from l2t_bench.optimizers import SGD, Optimizer
 from l2t_bench.problem import StudentState, TeachingProblem
 from l2t_bench.rollout import loss_gradients
+from l2t_bench.second_order import Maker, StepGraph
 from l2t_bench.tensors import TensorDict
 
 
@@ -39,8 +41,15 @@ class TorchOptUnroll(Backend):
         reasons={"Adam": "TorchOpt takes Adam's bias correction in float32 (4e-6 from torch's after 6 steps)"},
     )
 
+    def __post_init__(self) -> None:
+        if self.api not in ("functional", "meta"):
+            raise UserError(f"torchopt: there is no api {self.api!r}")
+
     def refusal(self, problem: TeachingProblem) -> Refused | None:
         return _refused_by_meta(str(self), problem) if self.api == "meta" else None
+
+    def second_order(self) -> Maker:
+        return StepGraph
 
     def differentiate(self, run: Run) -> Derivative:
         unroll = _unroll_functional if self.api == "functional" else _unroll_meta

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from l2t_bench.errors import UserError
-from l2t_bench.modules import map_tensors, tensor_leaves
+from l2t_bench.modules import float_leaves, with_float_leaves
 from l2t_bench.optimizers import Taken
 from l2t_bench.problem import Step, StudentState, TeachingProblem, example_count
 from l2t_bench.rollout import Rollout, loss_gradients
@@ -67,23 +67,23 @@ class PhiAdjoint:
         self._d_phi: list[Tensor] = []
 
     def leaf(self, step: Step) -> Any:
-        """phi_t as leaves of a graph of their own: differentiate by them, then ``add`` the result."""
+        """phi_t as leaves of a graph of their own: differentiate by its ``float_leaves``, then ``add`` the result."""
         if self._features is not step.features:
             self.flush()
             self._features = step.features
             self._phi = self._problem.phi(self._theta, step.features)
-            self._d_phi = [torch.zeros_like(leaf) for leaf in tensor_leaves(self._phi)]
+            self._d_phi = [torch.zeros_like(leaf) for leaf in float_leaves(self._phi)]
         return phi_leaves(self._phi)
 
     def add(self, d_phi: list[Tensor]) -> None:
-        """Add a step's derivative by phi's leaves."""
+        """Add a step's derivative by phi's ``float_leaves``."""
         for held, part in zip(self._d_phi, d_phi, strict=True):
             held.add_(part)
 
     def flush(self) -> None:
         """Chain what has been added to ``d_theta``."""
         pairs = [
-            (leaf, bar) for leaf, bar in zip(tensor_leaves(self._phi), self._d_phi, strict=True) if leaf.requires_grad
+            (leaf, bar) for leaf, bar in zip(float_leaves(self._phi), self._d_phi, strict=True) if leaf.requires_grad
         ]
         if not pairs:
             return
@@ -100,8 +100,8 @@ class PhiAdjoint:
 
 
 def phi_leaves(phi: Any) -> Any:
-    """phi as leaves of a graph of their own."""
-    return map_tensors(lambda leaf: leaf.detach().requires_grad_(), phi)
+    """phi as leaves of a graph of their own; what has no derivative, such as an index, stays as it is."""
+    return with_float_leaves(phi, [leaf.detach().requires_grad_() for leaf in float_leaves(phi)])
 
 
 def taken_step(visit: Visit, second: SecondOrder, *, gradients: bool) -> Taken:

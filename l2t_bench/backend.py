@@ -1,24 +1,28 @@
 """The base of every backend: it starts the run, measures and checks it, leaves the differentiation to the method."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
 from functools import partial
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
+from l2t_bench.adam import Adam
 from l2t_bench.adjoint import dev_gradient
 from l2t_bench.errors import Diverged
 from l2t_bench.gradient import ANY, Capabilities, Cost, Exactness, Prediction, Refused, Supported, TeacherGradient
 from l2t_bench.health import AdjointWatch, first_not_finite, history
 from l2t_bench.measure import Meter
+from l2t_bench.optimizers import SGD
 from l2t_bench.prediction import Scaling, predict
 from l2t_bench.problem import Step, StudentState, TeachingProblem
 from l2t_bench.rollout import Rollout
+from l2t_bench.second_order import Maker, StepGraph, try_products
 from l2t_bench.tensors import TensorDict, Tensors, detached, global_norm
+from l2t_bench.undifferentiable import FORWARD, SECOND, Missing, missing_derivative
 
 
 @dataclass(frozen=True)
@@ -94,6 +98,10 @@ class Backend(ABC):
         del problem
         return None
 
+    def second_order(self) -> Maker | None:
+        """How the method takes the loss's second derivatives: tried out at the first step. ``None``: it takes none."""
+        return None
+
     def scaling(self, problem: TeachingProblem, horizon: int) -> Scaling:
         """How memory and the time of the reverse pass grow with the horizon (see ``prediction``)."""
         del problem
@@ -113,7 +121,7 @@ class Backend(ABC):
 
     def _refused_optimizer(self, problem: TeachingProblem) -> Refused | None:
         optimizer, own = problem.optimizer, self.capabilities
-        kind = type(optimizer).__name__
+        kind = _known_name(type(optimizer))
         if ANY not in own.optimizers and kind not in own.optimizers:
             others = "; rmd and functorch do Adam" if kind == "Adam" else ""
             instead = f"it can do {', '.join(own.optimizers)}{others}"
@@ -137,6 +145,34 @@ class Backend(ABC):
             )
         return None
 
+    def _try_out(self, problem: TeachingProblem) -> Callable[[Step, StudentState, Any], None] | None:
+        """One product of second derivatives, once for a problem: the student may have none, and a run would be lost."""
+        maker, done = self.second_order(), problem.derived
+
+        def look(step: Step, state: StudentState, phi: Any) -> None:
+            if ("second derivatives", maker) not in done:
+                assert maker is not None
+                try_products(maker, problem, state, step, phi)
+                done["second derivatives", maker] = True
+
+        return None if maker is None else look
+
+    def _lacking(self, missing: Missing, rollout: Rollout) -> Refused:
+        """What to take in place of a method that needs a derivative which the student does not have."""
+        has_second = missing.what != SECOND and self._has_second_derivatives(rollout)
+        plain = "rmd, with hvp=ror, needs none" if missing.what == FORWARD else "rmd, with hvp=ror, takes it as it is"
+        return Refused(f"{self}: {missing}", plain if has_second else "evolution and one-step need none")
+
+    def _has_second_derivatives(self, rollout: Rollout) -> bool:
+        if not rollout.steps:
+            return False
+        try:
+            step = rollout.steps[0]
+            try_products(StepGraph, rollout.problem, rollout.initial(), step, rollout.phi(step))
+        except (NotImplementedError, RuntimeError):
+            return False
+        return True
+
     def _refused(self, what: str, field: str, instead: str) -> Refused:
         why = self.capabilities.reasons.get(field)
         return Refused(f"{self} {what}: {why}" if why else f"{self} {what}", instead)
@@ -156,13 +192,18 @@ class Backend(ABC):
         finite.
         """
         meter = Meter(problem.device)
-        rollout = Rollout(problem, theta, horizon=horizon, steps=steps, seed=seed)
+        rollout = Rollout(problem, theta, horizon=horizon, steps=steps, seed=seed, try_out=self._try_out(problem))
         verdict = self.supports(problem, rollout.horizon)
         if isinstance(verdict, Refused):
             raise verdict
         run = Run(rollout, meter)
-        with torch.enable_grad():
-            derivative = self.differentiate(run)
+        try:
+            with torch.enable_grad():
+                derivative = self.differentiate(run)
+        except (NotImplementedError, RuntimeError) as error:
+            if (missing := missing_derivative(error)) is None:
+                raise
+            raise self._lacking(missing, rollout) from error
         norms = run.watch.norms()
         if not _finite(derivative.d_theta):
             raise Diverged(
@@ -182,7 +223,7 @@ class Backend(ABC):
             diagnostics=derivative.diagnostics,
             hyper=detached(derivative.hyper),
             health=run.watch.health(),
-            warnings=derivative.warnings,
+            warnings=(*derivative.warnings, *_of_precision(problem)),
         )
 
     def predict(self, problem: TeachingProblem, horizon: int) -> Prediction:
@@ -196,6 +237,22 @@ class Backend(ABC):
             if getattr(self, option.name) != option.default
         ]
         return f"{self.name}[{','.join(changed)}]" if changed else self.name
+
+
+def _known_name(optimizer: type) -> str:
+    """Its class's name; one of the user's that is called as one of ours is not taken for it."""
+    name = optimizer.__name__
+    ours = {"SGD": SGD, "Adam": Adam}.get(name, optimizer)
+    return name if optimizer is ours else f"{optimizer.__module__}.{name}"
+
+
+def _of_precision(problem: TeachingProblem) -> tuple[str, ...]:
+    if problem.dtype not in (torch.bfloat16, torch.float16):
+        return ()
+    return (
+        f"the student is {problem.dtype}: a chain of second derivatives is lost in its rounding, and the gradient may "
+        "point anywhere; take float32, problem.to(dtype=torch.float32)",
+    )
 
 
 def _finite(tensors: Mapping[str, Tensor]) -> bool:

@@ -154,6 +154,17 @@ def tensor_leaves(tree: Any) -> list[Tensor]:
     return [leaf for leaf in pytree.tree_leaves(tree) if isinstance(leaf, Tensor)]
 
 
+def float_leaves(tree: Any) -> list[Tensor]:
+    """Those of its tensors that have a derivative; a teacher may give an index beside them."""
+    return [leaf for leaf in tensor_leaves(tree) if leaf.is_floating_point() or leaf.is_complex()]
+
+
+def with_float_leaves(tree: Any, leaves: list[Tensor]) -> Any:
+    """``tree`` with its ``float_leaves`` replaced, in order."""
+    remaining = iter(leaves)
+    return map_tensors(lambda leaf: next(remaining) if float_leaves(leaf) else leaf, tree)
+
+
 def map_tensors(function: Callable[[Tensor], Tensor], tree: Any) -> Any:
     """``tree`` with ``function`` applied to each of its tensors."""
     return pytree.tree_map(lambda leaf: function(leaf) if isinstance(leaf, Tensor) else leaf, tree)

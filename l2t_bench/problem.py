@@ -7,6 +7,7 @@ M~ of omega_T to be large (paper, Eq. 1 and 2). Nothing here knows how the gradi
 import copy
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field, replace
+from fnmatch import fnmatchcase
 from functools import cached_property
 from typing import Any
 
@@ -137,10 +138,28 @@ class TeachingProblem:
             raise UserError("all of the student's parameters are frozen: there is nothing to train")
         if not isinstance(self.optimizer, Optimizer):
             raise UserError(f"optimizer must be like l2t.SGD, not {type(self.optimizer).__name__}")
+        self._check_embeddings()
+        self._check_groups()
         student = copy.deepcopy(self.student).train()
         object.__setattr__(self, "student", student)
         object.__setattr__(self, "_student_eval", copy.deepcopy(student).eval())
         object.__setattr__(self, "teacher", copy.deepcopy(self.teacher).eval())
+
+    def _check_embeddings(self) -> None:
+        for name, layer in self.student.named_modules():
+            if isinstance(layer, nn.Embedding | nn.EmbeddingBag) and layer.sparse and layer.weight.requires_grad:
+                raise UserError(
+                    f"the student's {name or type(layer).__name__} is sparse=True, and sparse gradients have no second "
+                    "derivative: make it with sparse=False, which trains the same student"
+                )
+
+    def _check_groups(self) -> None:
+        names = list(dict(self.student.named_parameters()))
+        for group in getattr(self.optimizer, "groups", ()):
+            if not any(fnmatchcase(name, group.names) for name in names):
+                raise UserError(
+                    f"no parameter of the student fits the group {group.names!r}; there are {', '.join(names)}"
+                )
 
     # -- where it lives ------------------------------------------------------------------------------------------
 
@@ -214,7 +233,7 @@ class TeachingProblem:
         return {name: cast(given[name].detach(), self.device, self.dtype).clone() for name in like}
 
     def check_theta(self, theta: Tensors) -> None:
-        """Raises ``UserError`` unless ``theta`` has the teacher's keys and shapes."""
+        """Raises ``UserError`` unless ``theta`` has the teacher's keys, shapes and dtypes."""
         own = dict(self.teacher.named_parameters())
         if set(theta) != set(own):
             raise UserError(
@@ -223,6 +242,10 @@ class TeachingProblem:
         for name, param in own.items():
             if theta[name].shape != param.shape:
                 raise UserError(f"theta[{name!r}] has shape {tuple(theta[name].shape)}, not {tuple(param.shape)}")
+            if theta[name].dtype != param.dtype:
+                raise UserError(
+                    f"theta[{name!r}] is {theta[name].dtype}, the teacher's is {param.dtype}: cast it first"
+                )
 
     # -- the functions to differentiate --------------------------------------------------------------------------
 
@@ -312,8 +335,14 @@ class TeachingProblem:
         """s_t as the problem's ``features`` rule gives it, checked: 1-D, of the student's dtype and device."""
         if self.features is None:
             return torch.tensor([view.index / view.horizon], dtype=self.dtype, device=self.device)
+        before = None if view.previous is None else view.previous._version
         with torch.no_grad():
             features = self.features(view)
+        if view.previous is not None and view.previous._version != before:
+            raise UserError(
+                f"features(view) writes into view.previous at step {view.index}: those are the features that the step "
+                "before was recorded with, and its phi was made of; write into a copy (view.previous.clone())"
+            )
         if features is not None and features is view.previous:
             return view.previous  # the very tensor: phi_t is made once for all the steps that share it
         if not isinstance(features, Tensor) or features.ndim != 1:

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from l2t_bench.asked import check_pair, checked_horizon, learning_rates
 from l2t_bench.errors import Diverged, Refused, UserError
 from l2t_bench.modules import map_tensors, same_tensors, tensor_leaves
 from l2t_bench.problem import Step, StudentState, TeachingProblem, forward_seed
@@ -21,8 +22,12 @@ class Rollout:
     A backend asks for ``step(t, state)`` in order and for ``phi(step)``; whether the step is made now or comes from the
     record is no concern of its own. After the loop ``steps`` is the record of the run.
 
-    Raises ``UserError`` for a horizon that is not positive, for steps of another student, for a theta that is not the
-    teacher's, and for a batch source that gives another batch for the same arguments.
+    ``try_out`` is asked at the first step, with the state that it starts from and phi_t, before any work is done: a
+    method raises ``Refused`` there for a student that it cannot differentiate.
+
+    Raises ``UserError`` for a horizon that is not positive, for steps that are not a run of this student's, for a theta
+    that is not the teacher's, for a learning rate that is none, for a batch source that gives another batch for the
+    same arguments, and for a student or a teacher that gives something else when it is called again.
     """
 
     def __init__(
@@ -33,15 +38,18 @@ class Rollout:
         horizon: int | None = None,
         steps: Sequence[Step] | None = None,
         seed: int = 0,
+        try_out: Callable[[Step, StudentState, Any], None] | None = None,
     ) -> None:
         self.problem = problem
         self.seed = seed
-        self.horizon = _checked_horizon(horizon, steps, seed)
+        self.horizon = checked_horizon(horizon, steps, seed)
+        self._lrs = learning_rates(problem.optimizer, self.horizon) if steps is None else ()
         problem.check_theta(theta)
         self.theta: TensorDict = {
             name: tensor.detach().to(problem.device).requires_grad_() for name, tensor in theta.items()
         }
         self._recorded = steps
+        self._try_out = try_out
         self._steps: list[Step] = []
         self._losses: list[Tensor] = []
         self._first_loss: Tensor | None = None
@@ -59,9 +67,9 @@ class Rollout:
     def step(self, index: int, state: StudentState) -> Step:
         """Step ``index``, the student being at ``state``."""
         step = self._recorded[index] if self._recorded is not None else self._fresh_step(index, state)
+        self._steps.append(step)
         if index == 0:
             self._check_loss(step, state)
-        self._steps.append(step)
         return step
 
     def phi(self, step: Step) -> Any:
@@ -114,11 +122,7 @@ class Rollout:
         same = torch.isclose(ours, theirs, tolerance, tolerance, equal_nan=True).tolist()
         if not all(same):
             at = same.index(False)
-            raise UserError(
-                f"step {indices[at]} cannot be replayed: its loss was {theirs[at].item():.6g}, and is "
-                f"{ours[at].item():.6g} now. Either its batch changes when it is read again, or the student draws "
-                "random numbers that do not follow torch's seed, or keeps something between calls"
-            )
+            raise _not_replayed(indices[at], theirs[at], ours[at])
 
     def _check_losses(self) -> None:
         start = (len(self._losses) - 1) // _FINITE_CHECK_EVERY * _FINITE_CHECK_EVERY
@@ -148,25 +152,44 @@ class Rollout:
             index=index,
             batch=batch,
             features=self.problem.step_features(view),
-            lr=self.problem.optimizer.lr_at(index, self.horizon),
+            lr=self._lrs[index],
             seed=forward_seed(self.seed, index),
         )
 
     def _check_loss(self, step: Step, state: StudentState) -> None:
-        """One forward pass, before any work is lost: not every library notices a loss that teaches nothing."""
-        params = {name: param.detach().requires_grad_() for name, param in state.params.items()}
-        phi = map_tensors(Tensor.detach, self.phi(step))
-        with torch.enable_grad():
-            loss, _ = self.problem.train_loss(params, state.buffers, phi, step)
+        """Two forward passes, before any work is lost.
+
+        Not every library notices a loss that teaches nothing, and none a student that is another one each time.
+        """
+        self._check_teacher(step)
+        loss, again = self._plain_loss(step, state), self._plain_loss(step, state)
         if not loss.requires_grad:
             raise UserError("the loss does not depend on the student's parameters")
         self._first_loss = loss.detach()
+        if not _same(again, loss):
+            raise _not_replayed(step.index, loss, again)
         self.problem.check_objective()
+        if self._try_out is not None:
+            self._try_out(step, state, self.phi(step))
+
+    def _plain_loss(self, step: Step, state: StudentState) -> Tensor:
+        params = {name: param.detach().requires_grad_() for name, param in state.params.items()}
+        phi = map_tensors(Tensor.detach, self.phi(step))
+        with torch.enable_grad():
+            return self.problem.train_loss(params, state.buffers, phi, step)[0]
+
+    def _check_teacher(self, step: Step) -> None:
+        with torch.no_grad():
+            again = tensor_leaves(self.problem.phi(self.theta, step.features))
+        if not all(_same(ours, theirs) for ours, theirs in zip(again, tensor_leaves(self.phi(step)), strict=True)):
+            raise UserError(
+                "the teacher gives another phi when it is called again with the same features: it must be a function "
+                "of theta and s_t, without random numbers of its own"
+            )
 
     def _check_same_student(self, loss: Tensor) -> None:
         """The library's forward pass against the plain one."""
-        tolerance = torch.finfo(loss.dtype).eps ** 0.5
-        if self._first_loss is None or torch.allclose(loss, self._first_loss, tolerance, tolerance, equal_nan=True):
+        if self._first_loss is None or _same(loss, self._first_loss):
             return
         ours, plain = loss.item(), self._first_loss.item()
         raise Refused(
@@ -176,28 +199,66 @@ class Rollout:
         )
 
     def _check_replayable(self, batch: Any) -> None:
-        if not isinstance(batch, Tensor) and hasattr(batch, "__len__") and len(batch) == 2:
-            if same_tensors(tuple(batch), tuple(self.problem.train(0, self.seed))):
-                return
+        check_pair(batch)
+        if not same_tensors(tuple(batch), tuple(self.problem.train(0, self.seed))):
             raise UserError(
                 "train(0, seed) gave two different batches for the same arguments: it must be a pure function of "
                 "(index, seed); draw with torch.Generator().manual_seed(...), not from a running iterator"
             )
-        raise UserError(f"train(index, seed) must return (inputs, targets), not {type(batch).__name__}")
 
 
-def _checked_horizon(horizon: int | None, steps: Sequence[Step] | None, seed: int) -> int:
-    if (horizon is None) == (steps is None):
-        raise UserError("give either horizon= (a number of steps) or steps= (a recorded run)")
-    if steps is None:
-        if not isinstance(horizon, int) or isinstance(horizon, bool) or horizon < 1:
-            raise UserError(f"horizon must be a positive number of steps, not {horizon!r}")
-        return horizon
-    if not steps:
-        raise UserError("steps holds no step")
-    if steps[0].index != 0 or steps[0].seed != forward_seed(seed, 0):
-        raise UserError(f"these steps were not recorded from step 0 of student seed={seed}: pass the seed of that run")
-    return len(steps)
+class ReplayCheck:
+    """Holds the losses of steps that are taken again to those of the run, at the first one and every so many.
+
+    The first is looked at at once: a source that cannot be replayed wastes no more than that. ``see`` says whether it
+    has looked.
+    """
+
+    def __init__(self, rollout: Rollout) -> None:
+        self._rollout = rollout
+        self._losses: dict[int, Tensor] = {}
+        self._seen = 0
+
+    def see(self, index: int, loss: Tensor) -> bool:
+        self._losses[index] = loss.detach()
+        self._seen += 1
+        due = self._seen == 1 or self._seen % _FINITE_CHECK_EVERY == 0
+        if due:
+            self.look()
+        return due
+
+    def look(self) -> None:
+        """Raises ``UserError`` for a step that was not the one replayed; to be called at the end too."""
+        losses, self._losses = self._losses, {}
+        self._rollout.check_replayed(losses)
+
+
+def check_replay(rollout: Rollout, state: StudentState, steps: Sequence[Step]) -> None:
+    """Take ``steps`` of the run once more, from the ``state`` that they start from, and look whether they are the same.
+
+    For a method that reads steps again at other states than the run's, where a loss says nothing. Raises ``UserError``.
+    """
+    check = ReplayCheck(rollout)
+    for step in steps:
+        state, loss = student_step(rollout.problem, state, step, rollout.phi(step))
+        check.see(step.index, loss)
+    check.look()
+
+
+def _same(left: Tensor, right: Tensor) -> bool:
+    """Up to what two kernels for one thing may differ by."""
+    if not left.is_floating_point():
+        return torch.equal(left, right)
+    tolerance = torch.finfo(left.dtype).eps ** 0.5
+    return left.shape == right.shape and torch.allclose(left, right, tolerance, tolerance, equal_nan=True)
+
+
+def _not_replayed(index: int, was: Tensor, now: Tensor) -> UserError:
+    return UserError(
+        f"step {index} cannot be replayed: its loss was {was.item():.6g}, and is {now.item():.6g} now. Either its "
+        "batch changes when it is read again, or the student draws random numbers that do not follow torch's seed, or "
+        "keeps something between calls"
+    )
 
 
 def plain_step(rollout: Rollout, state: StudentState, step: Step, phi: Any) -> StudentState:

@@ -14,10 +14,10 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from l2t_bench.modules import map_tensors, tensor_leaves
+from l2t_bench.modules import float_leaves, map_tensors, with_float_leaves
 from l2t_bench.problem import Step, StudentState, TeachingProblem
 from l2t_bench.rollout import loss_gradients
-from l2t_bench.tensors import TensorDict, Tensors, detached
+from l2t_bench.tensors import TensorDict, Tensors, detached, ones_like
 
 
 class SecondOrder(Protocol):
@@ -35,7 +35,7 @@ class SecondOrder(Protocol):
         """dL/domega by parameter name, a constant."""
 
     def products(self, g_bar: Tensors) -> tuple[TensorDict, list[Tensor]]:
-        """[d2L/domega2] g_bar by parameter name, [d2L/dphi domega] g_bar by phi's leaves. Call it once."""
+        """[d2L/domega2] g_bar by parameter name, [d2L/dphi domega] g_bar by phi's ``float_leaves``. Call it once."""
 
 
 class StepGraph:
@@ -43,7 +43,7 @@ class StepGraph:
 
     def __init__(self, problem: TeachingProblem, state: StudentState, step: Step, phi: Any) -> None:
         self._params = {name: param.detach().requires_grad_() for name, param in state.params.items()}
-        self._leaves = tensor_leaves(phi)
+        self._leaves = float_leaves(phi)
         with torch.enable_grad():
             loss, self.buffers = problem.train_loss(self._params, state.buffers, phi, step)
             self._graph = loss_gradients(loss, self._params, create_graph=True)
@@ -69,7 +69,8 @@ class ForwardOverReverse:
 
     def __init__(self, problem: TeachingProblem, state: StudentState, step: Step, phi: Any) -> None:
         self._problem, self._state, self._step = problem, state, step
-        self._params, self._phi = detached(state.params), phi
+        self._params, self._phi = detached(state.params), map_tensors(Tensor.detach, phi)
+        self._leaves = float_leaves(self._phi)
 
     @property
     def loss(self) -> Tensor:
@@ -87,27 +88,34 @@ class ForwardOverReverse:
         return gradients
 
     def products(self, g_bar: Tensors) -> tuple[TensorDict, list[Tensor]]:
-        at = self._params, _plain(self._phi)
-        along = dict(g_bar), _filled(self._phi, [torch.zeros_like(leaf) for leaf in tensor_leaves(self._phi)])
+        at = self._params, self._leaves
+        along = dict(g_bar), [torch.zeros_like(leaf) for leaf in self._leaves]
         with quiet_forward_mode():
             found, tangents, aux = torch.func.jvp(self._gradient, at, along, has_aux=True)  # type: ignore[misc]
         self.__dict__.setdefault("_first", (found, aux))
-        return tangents[0], tensor_leaves(tangents[1])
+        return tangents[0], list(tangents[1])
 
     @cached_property
     def _first(self) -> tuple[Any, Any]:
-        return self._gradient(self._params, _plain(self._phi))
+        return self._gradient(self._params, self._leaves)
 
-    def _gradient(self, params: TensorDict, phi: Any) -> tuple[Any, Any]:
-        def loss_of(params: TensorDict, phi: Any) -> tuple[Tensor, Any]:
+    def _gradient(self, params: TensorDict, leaves: list[Tensor]) -> tuple[Any, Any]:
+        def loss_of(params: TensorDict, leaves: list[Tensor]) -> tuple[Tensor, Any]:
+            phi = with_float_leaves(self._phi, leaves)
             loss, buffers = self._problem.train_loss(params, self._state.buffers, phi, self._step)
             return loss, (loss.detach(), buffers)
 
-        return torch.func.grad(loss_of, argnums=(0, 1), has_aux=True)(params, phi)  # type: ignore[no-any-return]
+        return torch.func.grad(loss_of, argnums=(0, 1), has_aux=True)(params, leaves)  # type: ignore[no-any-return]
 
 
 Maker = Callable[[TeachingProblem, StudentState, Step, Any], SecondOrder]
 MODES: Mapping[str, Maker] = MappingProxyType({"ror": StepGraph, "for": ForwardOverReverse})
+
+
+def try_products(maker: Maker, problem: TeachingProblem, state: StudentState, step: Step, phi: Any) -> None:
+    """Take the products of a step with some vector. Raises what torch raises for a student that has none."""
+    leaves = [leaf.detach().requires_grad_() for leaf in float_leaves(phi)]
+    maker(problem, state, step, with_float_leaves(phi, leaves)).products(ones_like(state.params))
 
 
 @contextmanager
@@ -116,13 +124,3 @@ def quiet_forward_mode() -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", r"`torch\.jit")
         yield
-
-
-def _plain(phi: Any) -> Any:
-    return _filled(phi, [leaf.detach() for leaf in tensor_leaves(phi)])
-
-
-def _filled(tree: Any, leaves: list[Tensor]) -> Any:
-    """``tree`` with its tensors replaced, in order."""
-    remaining = iter(leaves)
-    return map_tensors(lambda _: next(remaining), tree)

@@ -10,7 +10,7 @@ from l2t_bench.errors import Refused, UserError
 from l2t_bench.gradient import Exactness
 from l2t_bench.prediction import Scaling
 from l2t_bench.problem import Step, StudentState, TeachingProblem
-from l2t_bench.second_order import MODES
+from l2t_bench.second_order import MODES, Maker
 from l2t_bench.steppers.catalogue import ENGINES, stepper_for
 from l2t_bench.steppers.eager import EagerStepper
 from l2t_bench.stores.catalogue import STORES
@@ -67,6 +67,9 @@ class StoredRMD(Backend):
 
     def refusal(self, problem: TeachingProblem) -> Refused | None:
         return STORES[self.store].refusal(problem)
+
+    def second_order(self) -> Maker:
+        return MODES[self.hvp]
 
     @property
     def of_whole_run(self) -> Exactness:

@@ -14,11 +14,9 @@ from l2t_bench.errors import Diverged
 from l2t_bench.health import AdjointWatch, first_not_finite, history
 from l2t_bench.measure import Meter
 from l2t_bench.optimizers import Adjoint
-from l2t_bench.rollout import Rollout
+from l2t_bench.rollout import ReplayCheck, Rollout
 from l2t_bench.steppers.eager import EagerStepper
 from l2t_bench.tensors import TensorDict
-
-_CHECK_EVERY = 50  # steps between two looks at the adjoint and the replayed losses: each look waits for the device
 
 
 @dataclass(frozen=True)
@@ -37,21 +35,18 @@ class _Guard:
     """Looks at the adjoint and at the replayed losses every so many steps: each look waits for the device."""
 
     def __init__(self, rollout: Rollout, watch: AdjointWatch) -> None:
-        self._rollout, self._watch = rollout, watch
-        self._losses: dict[int, Tensor] = {}
-        self._seen = 0
+        self._replay, self._watch = ReplayCheck(rollout), watch
 
     def see(self, index: int, loss: Tensor) -> None:
-        """The first replayed step is looked at at once: a source that cannot be replayed wastes no more than that."""
-        self._losses[index] = loss
-        self._seen += 1
-        if self._seen == 1 or self._seen % _CHECK_EVERY == 0:
-            self.look()
+        if self._replay.see(index, loss):
+            self._look_at_adjoint()
 
     def look(self) -> None:
         """Raises ``UserError`` for a step that was not the one replayed, ``Diverged`` for an adjoint not finite."""
-        losses, self._losses = self._losses, {}
-        self._rollout.check_replayed(losses)
+        self._replay.look()
+        self._look_at_adjoint()
+
+    def _look_at_adjoint(self) -> None:
         norms = self._watch.norms()
         if (index := first_not_finite(norms)) is not None:
             raise Diverged(

@@ -3,11 +3,10 @@
 Forward-over-reverse: one Jacobian-vector product of the step map, the loss gradient inside.
 """
 
-from types import TracebackType
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from l2t_bench.problem import Step, TeachingProblem
 from l2t_bench.second_order import quiet_forward_mode
@@ -45,7 +44,7 @@ def tangent_step(
 ) -> Tangent:
     """One student step with its tangent; ``theta`` is the point and the direction, ``buffers`` are constants.
 
-    Raises what torch raises for a layer without forward mode; ``without_forward_mode`` says which.
+    Raises what torch raises for a layer without forward mode (see ``l2t_bench.undifferentiable``).
     """
 
     def loss_of(params: TensorDict, theta: TensorDict) -> tuple[Tensor, Any]:
@@ -61,24 +60,6 @@ def tangent_step(
     with quiet_forward_mode():
         after, slopes, (loss, held) = torch.func.jvp(step_map, primals, tangents, has_aux=True)  # type: ignore[misc]
     return Tangent(Carried(*after), Carried(*slopes), loss, held)
-
-
-def without_forward_mode(error: BaseException) -> str | None:
-    """What has no forward mode, where that is what ``error`` says; the layer is named where the traceback passes it."""
-    text = str(error)
-    if "forward AD" not in text and "forward-mode" not in text and "jvp" not in text:
-        return None
-    layer = _innermost_layer(error.__traceback__)
-    return f"{type(layer).__name__}: {text.splitlines()[0]}" if layer is not None else text.splitlines()[0]
-
-
-def _innermost_layer(traceback: TracebackType | None) -> nn.Module | None:
-    found = None
-    while traceback is not None:
-        candidate = traceback.tb_frame.f_locals.get("self")
-        found = candidate if isinstance(candidate, nn.Module) else found
-        traceback = traceback.tb_next
-    return found
 
 
 def _plain(tensors: Tensors) -> TensorDict:

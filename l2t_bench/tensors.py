@@ -16,6 +16,10 @@ def zeros_like(tensors: Tensors) -> TensorDict:
     return {name: torch.zeros_like(tensor) for name, tensor in tensors.items()}
 
 
+def ones_like(tensors: Tensors) -> TensorDict:
+    return {name: torch.ones_like(tensor) for name, tensor in tensors.items()}
+
+
 def added(left: Tensors, right: Tensors) -> TensorDict:
     """left + right, by the keys of ``left``."""
     return {name: tensor + right[name] for name, tensor in left.items()}

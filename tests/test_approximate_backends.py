@@ -27,7 +27,7 @@ from l2t_bench.verification import numeric
 from l2t_bench.verification.checks import cosine, relative_error
 from l2t_bench.verification.samples import Quadratic, general_theta, random_problem
 
-SOLVERS = ("cg", "conjugate-residual", "nystrom", "neumann")
+SOLVERS = ("cg,iterations=200", "conjugate-residual,iterations=200", "nystrom", "neumann,iterations=200")
 
 
 def gradient(backend: str, problem: TeachingProblem, horizon: int = 12, seed: int = 0) -> TeacherGradient:
@@ -85,7 +85,7 @@ class Bowl:
 @pytest.mark.parametrize("solver", SOLVERS)
 def test_the_weight_decay_of_groups_and_the_damping_are_part_of_the_curvature(solver: str) -> None:
     bowl = Bowl(decays=(0.1, 0.5))
-    result = gradient(f"implicit[solver={solver},damping=0.2,iterations=200,batches=3]", bowl.problem())
+    result = gradient(f"implicit[solver={solver},damping=0.2,batches=3]", bowl.problem())
     assert relative_error(result.d_theta, bowl.d_theta(damping=0.2)) < 1e-8
     assert relative_error(result.d_theta, bowl.d_theta()) > 1e-3, "the damping counts"
     assert relative_error(result.d_theta, Bowl().d_theta(damping=0.2)) > 1e-3, "the decay counts"
@@ -95,11 +95,38 @@ def test_the_weight_decay_of_groups_and_the_damping_are_part_of_the_curvature(so
 def test_curvature_that_is_not_positive_is_said_aloud_and_no_more_where_the_damping_lifts_it(solver: str) -> None:
     saddle = Bowl(shift=-1.5)
     assert saddle.smallest() < -0.1
-    bent = gradient(f"implicit[solver={solver},damping=0,iterations=200]", saddle.problem(), horizon=5)
+    bent = gradient(f"implicit[solver={solver},damping=0]", saddle.problem(), horizon=5)
     assert any("curvature at omega_T is not positive" in warning for warning in bent.warnings)
     assert bent.diagnostics["smallest_ritz"] == pytest.approx(saddle.smallest(), abs=1e-8)
-    lifted = gradient(f"implicit[solver={solver},damping=2,iterations=200]", saddle.problem(), horizon=5)
+    lifted = gradient(f"implicit[solver={solver},damping=2]", saddle.problem(), horizon=5)
     assert lifted.warnings == ()
+
+
+@pytest.mark.parametrize("solver", ["cg", "normal-cg"])
+def test_torchopts_implicit_gradient_says_it_too(solver: str) -> None:
+    own = f"torchopt-implicit[solver={solver},batches=1,iterations=200"
+    sound = gradient(f"{own},damping=0]", Quadratic().problem(), horizon=5)
+    assert sound.warnings == () and sound.diagnostics["smallest_ritz"] > 0
+    bent = gradient(f"{own},damping=0]", bent_by(-12.0), horizon=5)  # downwards in every direction
+    assert any("curvature at omega_T is not positive" in warning for warning in bent.warnings)
+    assert bent.diagnostics["smallest_ritz"] < 0
+    lifted = gradient(f"{own},damping=20]", bent_by(-12.0), horizon=5)
+    assert lifted.warnings == ()
+
+
+def bent_by(shift: float) -> TeachingProblem:
+    return dataclasses.replace(Bowl(shift).problem(), optimizer=SGD(0.25))
+
+
+def test_torchopts_conjugate_gradients_see_a_direction_of_negative_curvature_among_positive_ones() -> None:
+    bent = gradient("torchopt-implicit[batches=1,damping=0,iterations=200]", bent_by(-1.5), horizon=5)
+    assert any("curvature at omega_T is not positive" in warning for warning in bent.warnings)
+
+
+@pytest.mark.parametrize("backend", ["implicit", "torchopt-implicit"])
+def test_a_system_that_is_not_solved_is_said(backend: str) -> None:
+    (warning,) = gradient(f"{backend}[iterations=1,damping=1,batches=1]", Quadratic().problem(), horizon=5).warnings
+    assert "the linear system is not solved (residual 0." in warning
 
 
 def test_conjugate_residuals_solve_where_the_curvature_is_indefinite_and_neumann_says_that_it_does_not() -> None:
@@ -222,7 +249,7 @@ def attentive_problem() -> TeachingProblem:
 def test_a_layer_without_forward_mode_is_refused_by_name() -> None:
     with pytest.raises(Refused, match=r"no forward mode for this student \(Distances: .*_cdist_forward") as caught:
         gradient("forward", random_problem(student=Distances(6, 4, bias=False)))
-    assert caught.value.instead == "rmd needs none"
+    assert caught.value.instead == "rmd, with hvp=ror, needs none"
 
 
 def test_forward_refuses_dropout_inside_attention_and_the_others_do_it() -> None:

@@ -1,14 +1,18 @@
 """Mistakes: each is answered by a clear error that says what to do, before work is lost, by every backend alike."""
 
 import dataclasses
+import math
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 import l2t_bench as l2t
+from l2t_bench.backends.torchopt_implicit import TorchOptImplicit
+from l2t_bench.backends.torchopt_unroll import TorchOptUnroll
 from l2t_bench.errors import Diverged, L2TError, UnknownNameError, UserError
 from l2t_bench.objectives import accuracy
 from l2t_bench.problem import TeachingProblem
@@ -111,6 +115,140 @@ def test_a_horizon_that_is_no_positive_number_is_an_error(backend: str, horizon:
     with pytest.raises(l2t.UserError, match="horizon"):
         differentiate(backend, problem, horizon=horizon)
     assert drawn == []
+
+
+@pytest.mark.parametrize("horizon", [True, np.float64(4), "4", np.array([4, 5])])
+def test_what_is_no_whole_number_is_no_horizon(horizon: Any) -> None:
+    with pytest.raises(l2t.UserError, match="horizon must be a positive number of steps"):
+        differentiate("rmd", random_problem(), horizon=horizon)
+
+
+@pytest.mark.parametrize("four", [np.int64(4), np.uint8(4), torch.tensor(4)], ids=repr)
+def test_a_whole_number_of_any_library_is_a_horizon(four: Any) -> None:
+    problem = random_problem()
+    ours, plain = (differentiate("rmd", problem, horizon=horizon) for horizon in (four, 4))
+    assert len(ours.steps) == 4 and torch.equal(ours.d_theta["W"], plain.d_theta["W"])
+
+
+@pytest.mark.parametrize(
+    "backend", ["rmd", "rmd[store=sqrt]", "rmd[store=reversible]", "higher", "forward", "one-step"]
+)
+@pytest.mark.parametrize(
+    ("pick", "answer"),
+    [
+        (lambda steps: steps[:3] + steps[5:], "each once and in order: at 3 comes step 5"),
+        (lambda steps: (steps[0],) * 3, "each once and in order: at 1 comes step 0"),
+        (lambda steps: steps[::-1], "each once and in order: at 0 comes step 7"),
+        (lambda steps: [tuple(steps)], "steps must hold the steps of a recorded run; at 0 it holds tuple"),
+        (
+            lambda steps: (*steps[:4], dataclasses.replace(steps[4], seed=1)),
+            "step 4 was not recorded in the run of student",
+        ),
+    ],
+    ids=["with a gap", "one step again and again", "backwards", "in a list", "of two students"],
+)
+def test_steps_that_are_no_run_are_an_error(backend: str, pick: Callable[[Any], Any], answer: str) -> None:
+    problem = random_problem()
+    steps = l2t.record(problem, general_theta(problem), horizon=8)
+    with pytest.raises(l2t.UserError, match=answer):
+        differentiate(backend, problem, steps=pick(steps))
+
+
+def test_the_beginning_of_a_recorded_run_is_a_run() -> None:
+    problem = dataclasses.replace(
+        random_problem(), features=lambda view: torch.tensor([0.1 * view.index], dtype=torch.float64)
+    )
+    steps = l2t.record(problem, general_theta(problem), horizon=8)
+    assert differentiate("rmd", problem, steps=steps[:5]).value == differentiate("rmd", problem, horizon=5).value
+
+
+@pytest.mark.parametrize(
+    ("schedule", "answer"),
+    [
+        (lambda index: 0.1, "the lr schedule .* fails at step 0: .* takes 1 positional argument but 2 were given"),
+        (lambda index, horizon: "fast", "the lr schedule .* fails at step 0: could not convert string to float"),
+        (lambda index, horizon: None, "the lr schedule .* fails at step 0: .* it must be a function"),
+        (lambda index, horizon: 0.1 if index < 5 else math.nan, "the lr schedule .* gives nan at step 5"),
+        (lambda index, horizon: 0.1 * (3 - index), "the lr schedule .* gives -0.1 at step 4"),
+        (lambda index, horizon: math.inf, "the lr schedule .* gives inf at step 0"),
+    ],
+    ids=["of one argument", "a word", "nothing", "no number", "negative", "infinite"],
+)
+def test_a_learning_rate_that_is_none_is_an_error_before_a_batch_is_drawn(
+    schedule: Callable[..., Any], answer: str
+) -> None:
+    problem, drawn = counted(random_problem(optimizer=l2t.SGD(schedule, 0.9)))
+    with pytest.raises(l2t.UserError, match=answer):
+        differentiate("rmd", problem, horizon=8)
+    assert drawn == []
+
+
+@pytest.mark.parametrize(
+    "batch",
+    [{"inputs": torch.zeros(2, 6), "targets": torch.zeros(2).long()}, torch.zeros(2, 6), "xy", (torch.zeros(2, 6),)],
+    ids=["a mapping", "a tensor", "a word", "inputs alone"],
+)
+def test_a_batch_that_is_no_pair_of_inputs_and_targets_is_an_error(batch: Any) -> None:
+    problem = dataclasses.replace(random_problem(), train=lambda index, seed: batch)
+    with pytest.raises(l2t.UserError, match=r"train\(index, seed\) must return \(inputs, targets\), not "):
+        differentiate("rmd", problem)
+
+
+class Choosing(nn.Module):
+    """A teacher that gives an index and a name beside its weights."""
+
+    def __init__(self, *, plain: bool) -> None:
+        super().__init__()
+        self.weights, self._plain = nn.Linear(1, 4, dtype=torch.float64), plain
+
+    def forward(self, features: Tensor) -> Any:
+        weights = self.weights(features)
+        return weights if self._plain else {"weights": weights, "first": weights.argmax(), "name": "chosen"}
+
+
+def choosing(*, plain: bool) -> TeachingProblem:
+    def loss(logits: Tensor, target: Tensor, phi: Any) -> Tensor:
+        weights = phi if plain else phi["weights"]
+        first = phi.argmax() if plain else phi["first"]
+        each = nn.functional.cross_entropy(logits, target, reduction="none")
+        return (each * weights.sigmoid()[target] * (1 + (target == first))).mean()
+
+    return dataclasses.replace(random_problem(), teacher=Choosing(plain=plain), loss=loss)
+
+
+@pytest.mark.parametrize("backend", [*BACKENDS, "rmd[hvp=for]", "rmd[store=graph]", "rmd[store=reversible]"])
+def test_an_index_that_a_teacher_gives_beside_its_weights_is_a_constant(backend: str) -> None:
+    found, wanted = (differentiate(backend, choosing(plain=plain), horizon=6).d_theta for plain in (False, True))
+    for name, tensor in wanted.items():
+        torch.testing.assert_close(found[name], tensor, rtol=1e-12, atol=1e-15)
+    assert any(tensor.any() for tensor in wanted.values())
+
+
+@every_backend
+def test_theta_of_another_precision_is_an_error_that_names_it(backend: str) -> None:
+    problem = random_problem()
+    theta = general_theta(problem) | {"V": general_theta(problem)["V"].float()}
+    with pytest.raises(
+        l2t.UserError, match=r"theta\['V'\] is torch\.float32, the teacher's is torch\.float64: cast it"
+    ):
+        differentiate(backend, problem, theta=theta)
+
+
+@pytest.mark.parametrize("backend", ["rmd", "higher", "functorch", "truncated[window=3]"])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
+def test_a_student_in_half_precision_is_warned_of_and_no_other(backend: str, dtype: torch.dtype) -> None:
+    warnings = differentiate(backend, random_problem().to(dtype=dtype), horizon=4).warnings
+    told = any("lost in its rounding" in warning and "take float32" in warning for warning in warnings)
+    assert told == (dtype is torch.bfloat16)
+
+
+def test_a_group_that_no_parameter_fits_is_an_error_of_the_problem() -> None:
+    groups = (l2t.Group("*.bias", lr=2.0), l2t.Group("outptu.*", lr=0.0))
+    for optimizer in (l2t.SGD(0.3, 0.9, groups=groups), l2t.Adam(0.3, groups=groups)):
+        with pytest.raises(
+            l2t.UserError, match=r"fits the group 'outptu\.\*'; there are 0\.weight, 0\.bias, 2\.weight"
+        ):
+            random_problem(optimizer=optimizer)
 
 
 @every_backend
@@ -218,6 +356,13 @@ def test_an_optimiser_that_a_backend_does_not_know_is_refused_before_the_run(bac
     assert not l2t.load_backend(backend).supports(problem, 10)
 
 
+@pytest.mark.parametrize("backend", [name for name in BACKENDS if name not in STEPS_ARE_ENOUGH])
+def test_an_optimiser_of_ones_own_that_is_called_as_one_of_ours_is_not_taken_for_it(backend: str) -> None:
+    own = type("SGD", (l2t.SGD,), {"step": SignDescent.step})
+    with pytest.raises(l2t.Refused, match=r"does not differentiate \S+\.SGD; it can do SGD"):
+        differentiate(backend, random_problem(optimizer=own(0.1, 0.9)))
+
+
 class Halving(SignDescent):
     """Descent along g / (1 + g^2): smooth, and nobody's."""
 
@@ -275,6 +420,21 @@ def test_an_unknown_name_is_answered_with_the_nearest_known_one(load: Callable[[
         (lambda: l2t.load_backend("implicit[rank=5]"), "implicit: rank is of solver=nystrom, and must be above 0"),
         (lambda: l2t.load_backend("implicit[solver=nystrom,rank=0]"), "implicit: rank is of solver=nystrom, and must"),
         (lambda: l2t.load_backend("implicit[solver=neumann,alpha=-1]"), "implicit: alpha is of solver=neumann, and"),
+        (
+            lambda: l2t.load_backend("implicit[solver=nystrom,iterations=5]"),
+            "implicit: iterations are of all solvers but",
+        ),
+        (lambda: l2t.load_backend("implicit[iterations=0]"), "implicit: iterations are of all solvers but nystrom, "),
+        (lambda: TorchOptUnroll(api="metta"), "torchopt: there is no api 'metta'"),  # type: ignore[arg-type]
+        (lambda: TorchOptImplicit(solver="gmres"), "torchopt-implicit: there is no solver 'gmres'"),  # type: ignore[arg-type]
+        (
+            lambda: TorchOptImplicit(damping=math.nan),
+            "torchopt-implicit: iterations and batches must be at least 1, damping",
+        ),
+        (
+            lambda: TorchOptImplicit(damping=math.inf),
+            "torchopt-implicit: iterations and batches must be at least 1, damping",
+        ),
         (lambda: l2t.load_backend("one-step[epsilon=0]"), "one-step: epsilon must be a positive number, not 0"),
         (lambda: l2t.load_backend("forward[directions=0]"), "forward: directions must be at least 1, not 0"),
         (

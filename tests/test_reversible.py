@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from fractions import Fraction
 from typing import Any
 
@@ -489,3 +489,45 @@ def test_a_step_takes_one_gradient_more_than_with_every_state_kept() -> None:
     problem = random_problem()
     cost = l2t.load_backend(BACKEND).teacher_gradient(problem, general_theta(problem), horizon=30).cost
     assert (cost.gradients, cost.vector_products, cost.recomputed_steps) == (30, 30, 60)
+
+
+# -- what a student may not do -----------------------------------------------------------------------------------------
+
+
+class Shortened(nn.Module):
+    """Writes into its first parameter in the forward pass: always, where a batch says so, or behind autograd's back."""
+
+    def __init__(self, when: Callable[[Tensor], bool], *, hidden: bool = False) -> None:
+        super().__init__()
+        self.first, self.out = nn.Linear(6, 7), nn.Linear(7, 4)
+        self._when, self._hidden = when, hidden
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        if self.training and self._when(inputs):
+            with torch.no_grad():
+                weight = self.first.weight.data if self._hidden else self.first.weight
+                weight.clamp_(-0.2, 0.2)
+        out: Tensor = self.out(torch.tanh(self.first(inputs)))
+        return out
+
+
+def differentiated(student: nn.Module, store: str = "reversible", horizon: int = 12) -> l2t.TeacherGradient:
+    problem = random_problem(student=student)
+    return l2t.load_backend(f"rmd[store={store}]").teacher_gradient(problem, general_theta(problem), horizon=horizon)
+
+
+def test_a_student_that_writes_into_its_parameters_is_refused_at_the_step_where_it_does() -> None:
+    seventh = random_problem().train(7, 0)[0]
+    for student, step in (
+        (Shortened(lambda inputs: True), 0),
+        (Shortened(lambda inputs: True, hidden=True), 0),
+        (Shortened(lambda inputs: torch.equal(inputs, seventh)), 7),
+    ):
+        with pytest.raises(Refused, match=f"writes into its parameters at step {step}, .*; take store=sqrt"):
+            differentiated(student)
+        assert differentiated(student, "sqrt").d_theta
+
+
+def test_one_that_could_and_does_not_is_taught() -> None:
+    never = Shortened(lambda inputs: False)
+    assert relative_error(differentiated(never).d_theta, differentiated(never, "all").d_theta) < 1e-8

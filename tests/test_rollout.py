@@ -111,8 +111,12 @@ def test_either_a_horizon_or_steps_must_be_given_and_not_both() -> None:
     ("pick", "seed", "answer"),
     [
         (lambda steps: steps[:0], 4, "steps holds no step"),
-        (lambda steps: steps, 5, "not recorded from step 0 of student seed=5"),
-        (lambda steps: steps[1:], 4, "not recorded from step 0 of student seed=4"),
+        (lambda steps: steps, 5, "step 0 was not recorded in the run of student seed=5"),
+        (
+            lambda steps: steps[1:],
+            4,
+            "from step 0 on, each once and in order: at 0 comes step 1",
+        ),
     ],
     ids=["none", "another student's", "a later part"],
 )

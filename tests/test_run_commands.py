@@ -211,6 +211,7 @@ def test_a_failed_cell_of_runs_that_no_one_study_gives_is_repeated_where_it_came
 ) -> None:
     other = shutil.copytree(own_run, tmp_path / "other")
     toml = other / "run.toml"
+    assert 'timeout = "1200s"' in toml.read_text()
     toml.write_text(toml.read_text().replace("1200s", "60s"))
     file = cell_file(own_run, 3)
     file.write_text(file.read_text().replace('"status": "ok"', '"status": "crashed"'))

@@ -23,11 +23,14 @@ from l2t_bench.modules import same_tensors
 from l2t_bench.optimizers import SGD, Optimizer
 from l2t_bench.problem import Step, StudentState, TeachingProblem
 from l2t_bench.rollout import Rollout
+from l2t_bench.sampling import standard_normal
 from l2t_bench.second_order import StepGraph
 from l2t_bench.stores.catalogue import STORES
 from l2t_bench.stores.contract import Room, Store, Wanted, sizes_of
 from l2t_bench.stores.rows import layout_of
+from l2t_bench.tensors import scaled
 from l2t_bench.verification.samples import general_theta, random_problem
+from l2t_bench.verification.students import student_problem
 
 HORIZONS = (1, 2, 7, 30)
 OPTIMIZERS: dict[str, Optimizer] = {"momentum": SGD(lr=0.3, momentum=0.9, clip=1.0), "Adam": Adam(lr=0.01)}
@@ -106,6 +109,67 @@ def test_a_student_whose_kept_graph_has_other_bits_is_trained_as_plainly_as_any(
         student=nn.Sequential(nn.Linear(6, 7), activation, nn.Linear(7, 4)), optimizer=OPTIMIZERS["momentum"]
     )
     assert_same_bits(gradient("rmd[store=graph]", problem, 30), gradient("rmd", problem, 30))
+
+
+def zero_initialised(student: nn.Module, still: int = 0) -> TeachingProblem:
+    """Behind an output layer of zeros every other gradient is zero, by any formula: for as long as it is ``still``."""
+    warm = SGD(lambda index, horizon: 0.3 * (index >= still), 0.9)
+    problem = random_problem(student=student, optimizer=warm)
+
+    def init(seed: int) -> dict[str, Tensor]:
+        start = scaled(0.4, standard_normal(dict(problem.student.named_parameters()), seed))
+        return {name: tensor * (not name.startswith("2.")) for name, tensor in start.items()}
+
+    return dataclasses.replace(problem, init=init)
+
+
+@pytest.mark.parametrize("activation", [nn.SiLU(), nn.GroupNorm(1, 7), nn.Tanh()], ids=["SiLU", "GroupNorm", "Tanh"])
+@pytest.mark.parametrize("options", ["store=graph", "store=graph,budget=40KB"])
+def test_nor_does_a_first_step_whose_gradients_are_zero_hide_that_a_kept_graph_has_other_bits(
+    options: str, activation: nn.Module
+) -> None:
+    problem = zero_initialised(nn.Sequential(nn.Linear(6, 7), activation, nn.Linear(7, 4)))
+    assert_same_bits(gradient(f"rmd[{options}]", problem, 12), gradient("rmd", problem, 12))
+    assert_same_bits(
+        gradient(f"truncated[window=5,{options}]", problem, 12), gradient("truncated[window=5]", problem, 12)
+    )
+
+
+def test_nor_do_steps_that_do_not_move_the_student_at_first() -> None:
+    problem = zero_initialised(nn.Sequential(nn.Linear(6, 7), nn.SiLU(), nn.Linear(7, 4)), still=3)
+    assert_same_bits(gradient("rmd[store=graph]", problem, 12), gradient("rmd", problem, 12))
+
+
+def test_nor_does_a_phi_that_is_zero_at_the_first_step() -> None:
+    problem = dataclasses.replace(
+        random_problem(student=nn.Sequential(nn.Linear(6, 7), nn.SiLU(), nn.Linear(7, 4))),
+        teacher=nn.Linear(1, 4, bias=False).double(),  # of features t/T: nothing at t = 0
+        loss=lambda logits, target, phi: (
+            phi[target] * nn.functional.cross_entropy(logits, target, reduction="none")
+        ).mean(),
+    )
+    assert_same_bits(gradient("rmd[store=graph]", problem, 12), gradient("rmd", problem, 12))
+
+
+def writing_words(bound: float | None) -> TeachingProblem:
+    """Embedded words whose rows are shortened, in place, in the forward pass."""
+
+    class Words(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.words, self.out = nn.Embedding(11, 5, max_norm=bound), nn.Linear(5, 3)
+
+        def forward(self, words: Tensor) -> Tensor:
+            out: Tensor = self.out(torch.tanh(self.words(words).mean(1)))
+            return out
+
+    return dataclasses.replace(student_problem("embedding"), student=Words().double(), init=None)
+
+
+@pytest.mark.parametrize("options", EXACT)
+def test_a_student_that_writes_into_its_parameters_is_the_same_from_every_store_that_keeps_states(options: str) -> None:
+    problem = writing_words(1.0)
+    assert_same_bits(gradient(f"rmd[{options}]", problem, 12), gradient("rmd", problem, 12))
 
 
 def test_a_teacher_that_looks_anew_only_now_and_then_is_chained_once_per_look_with_kept_graphs_too() -> None:

@@ -84,8 +84,8 @@ class Study:
 
 
 def _plain(number: float | str) -> str:
-    """A number's digits, all of them and without an exponent, as ``seconds`` reads them; text as it is."""
-    return number if isinstance(number, str) else format(Decimal(str(number)), "f")
+    """A number's digits, no more than it has and without an exponent, as ``seconds`` reads them; text as it is."""
+    return number if isinstance(number, str) else format(Decimal(str(number)).normalize(), "f")
 
 
 def _is_data(value: Any) -> bool:

@@ -1,7 +1,9 @@
 """A store that keeps the graphs of steps, so that they need not be made a second time."""
 
+import dataclasses
 import weakref
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -11,11 +13,12 @@ from l2t_bench.errors import UserError
 from l2t_bench.measure import Meter
 from l2t_bench.modules import same_tensors, tensor_leaves
 from l2t_bench.problem import Step, StudentState
-from l2t_bench.rollout import Rollout, plain_step
+from l2t_bench.rollout import Rollout, plain_step, student_gradient
+from l2t_bench.sampling import standard_normal
 from l2t_bench.second_order import StepGraph
 from l2t_bench.steppers.eager import EagerStepper
 from l2t_bench.stores.contract import Law, Room, Sizes, Store, Wanted, sizes_of
-from l2t_bench.tensors import Tensors
+from l2t_bench.tensors import TensorDict, Tensors
 
 _OBJECTS = 2_500  # bytes of autograd's own objects beside each saved tensor, as measured
 
@@ -26,7 +29,10 @@ class KeepGraphs(Store):
     A step whose graph is there is gone back through without being replayed: in time this is unrolling where all of them
     fit (no ``budget``: all). G is measured at the first step and taken to be every step's. A student whose gradient has
     other bits when its graph is kept (torch has other formulas for SiLU and GroupNorm then) is trained by the plain
-    one, which is taken beside; that, too, is found at the first step.
+    one, which is taken beside; that, too, is found at the first steps.
+
+    What is not read again cannot be another one: unlike the other stores this one differentiates a run whose batches
+    change from reading to reading, as unrolling does, and does not say that they do.
     """
 
     name = "graph"
@@ -61,6 +67,8 @@ class KeepGraphs(Store):
             return self._plain(step, state)
         if step.index == self.wanted.first:
             return self._first(step, state)
+        if step.index == self.wanted.first + 1:
+            self._compare(step, state)
         if step.index < self._from:
             self._visits.append(Visit(step, self.visited(state)))
             return self._plain(step, state)
@@ -76,7 +84,7 @@ class KeepGraphs(Store):
             yield self._visits.pop()
 
     def _first(self, step: Step, state: StudentState) -> StudentState:
-        """The first wanted step, taken both ways: it says what a graph takes, and whether it gives the same bits."""
+        """The first wanted step, taken plainly: its graph says what a graph takes."""
         if self._room_for_graphs is None:
             graph = self._graph(step, state)
         else:
@@ -85,18 +93,35 @@ class KeepGraphs(Store):
             held = [state.params, state.buffers, state.slots, step.batch, step.features]
             size = saved.bytes_beside(held, graph.gradients)
             self._from = self.wanted.horizon - min(self.wanted.steps, self._room_for_graphs // max(1, size))
-        after, ours = self._plain(step, state), self._after(graph, step, state)
-        self._same_bits = all(
-            same_tensors(getattr(after, part), getattr(ours, part)) for part in ("params", "buffers", "slots")
-        )
         self._visits.append(Visit(step, self.visited(state), graph if step.index >= self._from else None))
-        return after
+        del graph
+        self._compare(step, state)
+        return self._plain(step, state)
+
+    def _compare(self, step: Step, state: StudentState) -> None:
+        """Look whether a kept graph gives the bits of the plain gradient, at the student and away from it.
+
+        At the student alone would not do: behind an output layer that starts at zero all gradients are zero, by any
+        formula. Nor would the first step alone: phi may be zero there, for features that start at zero.
+        """
+        held = {name: param.clone() for name, param in state.params.items()}  # a student may write into them
+        for params in (held, _moved(held, step.seed)):
+            at = dataclasses.replace(state, params=params)
+            graph, plain = self._graph(step, at), student_gradient(self.rollout.problem, at, step, self._phi(step))
+            self._same_bits = (
+                self._same_bits
+                and same_tensors(graph.gradients, plain.gradients)
+                and same_tensors(graph.buffers, plain.buffers)
+            )
+
+    def _phi(self, step: Step) -> Any:
+        return self.rollout.phi(step)
 
     def _graph(self, step: Step, state: StudentState) -> StepGraph:
-        return StepGraph(self.rollout.problem, state, step, phi_leaves(self.rollout.phi(step)))
+        return StepGraph(self.rollout.problem, state, step, phi_leaves(self._phi(step)))
 
     def _plain(self, step: Step, state: StudentState) -> StudentState:
-        return plain_step(self.rollout, state, step, self.rollout.phi(step))
+        return plain_step(self.rollout, state, step, self._phi(step))
 
     def _after(self, graph: StepGraph, step: Step, state: StudentState) -> StudentState:
         """The state after a step whose graph is there, by the same update as in plain training."""
@@ -116,6 +141,13 @@ def for_graphs(wanted: Wanted, sizes: Sizes, budget: int) -> int:
             f"{states:,}; store=binomial does with less"
         )
     return budget - states
+
+
+def _moved(params: Tensors, seed: int) -> TensorDict:
+    """Away from ``params`` by half their size, and a tenth where they are zero: there no gradient is zero by chance."""
+    away = standard_normal(params, seed, 73)
+    sizes = {name: (0.5 * param.square().mean().sqrt()).clamp(min=0.1) for name, param in params.items()}
+    return {name: param + sizes[name] * away[name] for name, param in params.items()}
 
 
 class _Saved:

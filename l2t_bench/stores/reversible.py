@@ -11,9 +11,10 @@ from l2t_bench.adjoint import Visit
 from l2t_bench.errors import Refused, UserError
 from l2t_bench.gradient import Capabilities, Exactness
 from l2t_bench.measure import Meter
+from l2t_bench.modules import same_tensors
 from l2t_bench.optimizers import SGD
 from l2t_bench.problem import Step, StudentState, TeachingProblem
-from l2t_bench.rollout import Rollout, student_gradient
+from l2t_bench.rollout import Rollout, StudentGradient, student_gradient
 from l2t_bench.steppers.eager import EagerStepper
 from l2t_bench.stores.contract import Law, Room, Sizes, Store, Wanted
 from l2t_bench.stores.exact import LARGEST_DENOMINATOR, spilled_bits
@@ -34,7 +35,7 @@ class Reversible(Store):
     Memory 24 P bytes and log2(1/mu) bits a parameter and step, and 8 bytes a step: a checksum of the gradient, which
     tells at once where it is another one. Time: one gradient more a step. Buffers that a step changes are kept too, and
     are not in the law, except the running statistics of normalisation layers: no step in train mode reads them, and on
-    the way back they stay what they are at the end.
+    the way back they stay what they are at the end. A student that writes into its parameters is refused.
     """
 
     name = "reversible"
@@ -96,7 +97,9 @@ class Reversible(Store):
         return StudentState(self._sgd.params(), state.buffers)
 
     def advance(self, step: Step, state: StudentState) -> StudentState:
-        found = student_gradient(self.rollout.problem, state, step, self.rollout.phi(step))
+        found = self._gradient(step, state)
+        if step.index == 0 and not same_tensors(state.params, self._sgd.params()):
+            raise _writes_into_its_parameters(step.index)
         self.rollout.observe(found.loss)
         if step.index <= self.wanted.first:
             self._sgd.forget()
@@ -107,6 +110,18 @@ class Reversible(Store):
         self._buffers = _shared(found.buffers, state.buffers, self._changing)
         return StudentState(self._sgd.params(), self._buffers, {"momentum": self._sgd.momentum()})
 
+    def _gradient(self, step: Step, state: StudentState) -> StudentGradient:
+        """Raises ``Refused`` for a student whose forward pass writes into its parameters.
+
+        The parameters are integers here, and what the student is given is a copy: plain training would go on from what
+        the student wrote.
+        """
+        before = [param._version for param in state.params.values()]
+        found = student_gradient(self.rollout.problem, state, step, self.rollout.phi(step))
+        if before != [param._version for param in state.params.values()]:
+            raise _writes_into_its_parameters(step.index)
+        return found
+
     def backwards(self) -> Iterator[Visit]:
         while self._steps:
             step = self._steps.pop()
@@ -116,7 +131,7 @@ class Reversible(Store):
         """The state before ``step``. Raises ``UserError`` where its gradient is not bit for bit what it was."""
         state = StudentState(self._sgd.retreat(step.lr), buffers)
         # By the function of the way forward: with a graph for second derivatives torch may round otherwise.
-        found = student_gradient(self.rollout.problem, state, step, self.rollout.phi(step))
+        found = self._gradient(step, state)
         self.meter.count(recomputed_steps=1)
         checksum = self._sgd.undo(step.index, state.params, found.gradients)
         if not torch.equal(checksum, self._checksums[step.index]):
@@ -127,6 +142,14 @@ class Reversible(Store):
             )
         slots = {"momentum": self._sgd.momentum()} if self.wanted.slots and step.index else {}
         return dataclasses.replace(state, slots=slots)
+
+
+def _writes_into_its_parameters(index: int) -> Refused:
+    return Refused(
+        f"store=reversible: the student's forward pass writes into its parameters at step {index}, as an embedding "
+        "with max_norm does, and the run in fixed point would go on without what it wrote",
+        _INSTEAD,
+    )
 
 
 def _running_statistics(problem: TeachingProblem) -> set[str]:

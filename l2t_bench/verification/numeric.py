@@ -13,10 +13,11 @@ import torch
 from torch import Tensor
 
 from l2t_bench.adam import Adam
+from l2t_bench.adjoint import phi_leaves
 from l2t_bench.batches import Batch
 from l2t_bench.errors import UserError
 from l2t_bench.groups import rates
-from l2t_bench.modules import map_tensors, module_at, tensor_leaves, trained_parameters, twice_differentiable
+from l2t_bench.modules import float_leaves, module_at, trained_parameters, twice_differentiable
 from l2t_bench.optimizers import SGD, Optimizer
 from l2t_bench.problem import Step, StudentState, TeachingProblem, example_count
 from l2t_bench.rollout import student_step
@@ -223,7 +224,7 @@ def same_student(run: RecordedRun, at: int, mode: str) -> bool:
 
 def _second_order(run: RecordedRun, at: int, mode: str) -> SecondOrder:
     step = run.steps[at]
-    phi = map_tensors(lambda leaf: leaf.detach().requires_grad_(), run.problem.phi(run.theta, step.features))
+    phi = phi_leaves(run.problem.phi(run.theta, step.features))
     return MODES[mode](run.problem, run.states[at], step, phi)
 
 
@@ -236,8 +237,8 @@ def second_derivatives(run: RecordedRun, at: int, vector: Tensors, mode: str) ->
 def second_derivative_differences(run: RecordedRun, at: int, vector: Tensors) -> list[TensorDict]:
     """The same by five-point differences of the loss's gradient, at several step sizes."""
     step, state = run.steps[at], run.states[at]
-    phi = map_tensors(lambda leaf: leaf.detach().requires_grad_(), run.problem.phi(run.theta, step.features))
-    leaves = tensor_leaves(phi)
+    phi = phi_leaves(run.problem.phi(run.theta, step.features))
+    leaves = float_leaves(phi)
 
     def gradient(size: float) -> list[Tensor]:
         params = {name: (param + size * vector[name]).requires_grad_() for name, param in state.params.items()}
