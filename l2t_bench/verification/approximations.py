@@ -59,7 +59,8 @@ def check_mean(
     name = f"mean over students less {label(reference)}, in standard errors"
     if not away:
         return skipped(name, "the objective has no slope here")
-    worst = max(_standard_errors(column) for column in zip(*away, strict=True))
+    shares, *others = zip(*away, strict=True)
+    worst = max(_off_scale(shares), *(_standard_errors(column) for column in others))
     return held_to(name, worst, bound, f"{label(backend)}, {students} students")
 
 
@@ -72,7 +73,7 @@ def check_slope(
     name = f"mean along {label(reference)}, in standard errors"
     if not away:
         return skipped(name, "the objective has no slope here")
-    return held_to(name, _standard_errors([each[0] for each in away]), bound, f"{students} students")
+    return held_to(name, _off_scale([each[0] for each in away]), bound, f"{students} students")
 
 
 def check_every_entry(subject: Subject, reference: TeacherGradientBackend, bound: float = 1e-10) -> Check:
@@ -133,3 +134,11 @@ def _standard_errors(samples: Sequence[float], rounding: float = 1e-6) -> float:
     """How many standard errors the mean of ``samples`` is from zero; ``rounding`` is not noise and does not count."""
     error = stdev(samples) / len(samples) ** 0.5
     return abs(fmean(samples)) / (error + rounding)
+
+
+def _off_scale(shares: Sequence[float]) -> float:
+    """The same of shares of the derivative that an estimate has too much, by the standard error of one of size 1.
+
+    An estimate that is three times too long has three times the noise, which must not excuse it.
+    """
+    return _standard_errors(shares) * max(1.0, abs(1 + fmean(shares)))
