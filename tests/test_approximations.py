@@ -27,7 +27,7 @@ from l2t_bench.verification.probes import make_probe
 from l2t_bench.verification.samples import Quadratic, random_problem
 from l2t_bench.verification.students import student_problem
 
-HORIZONS = (3, 6)
+HORIZONS = (2, 4)
 
 
 @cache
@@ -86,12 +86,10 @@ def test_a_right_method_that_is_not_exact_is_held_to_what_it_approximates_and_pa
         (OneStep, {}, -3, "is the derivative through the last 1 steps"),
         (OneStep, {}, 1.0001, "is the derivative through the last 1 steps"),
         (Evolution, {}, -3, "in standard errors"),
-        (Evolution, {"estimator": "es"}, -1, "in standard errors"),
         (Evolution, {"estimator": "pes", "window": "2"}, 0.3, "in standard errors"),
         (Evolution, {"window": "2"}, -3, "in standard errors"),
         (ForwardMode, {}, -3, "in standard errors"),
         (ForwardMode, {}, 1.0001, "as many as theta has entries"),
-        (ForwardMode, {"directions": "100"}, 1.0001, "central differences, every entry"),
         (Implicit, {}, -3, "the implicit formula"),
         (Implicit, {"solver": "neumann"}, 1.0001, "the implicit formula"),
         (TorchOptImplicit, {}, 1.0001, "the implicit formula"),
@@ -103,7 +101,7 @@ def test_a_wrong_sign_or_size_fails(cls: type[Backend], options: dict[str, str],
     assert any(check in name for name in failed), failed
 
 
-@pytest.mark.parametrize("cls", [Evolution, OneStep, ForwardMode, Implicit])
+@pytest.mark.parametrize("cls", [Evolution, OneStep, Implicit])
 def test_the_sign_of_one_tensor_of_theta_fails(cls: type[Backend]) -> None:
     longest = max(problem().init_teacher(0).items(), key=lambda entry: entry[1].numel())[0]
     assert failures(scaled_copy(cls, -1, longest)())
@@ -152,7 +150,7 @@ def test_a_linear_loss_has_a_formula_too() -> None:
 
 @pytest.mark.parametrize(
     "options",
-    ["window=2,every=2", "window=2,every=4", "window=5,store=reversible", "window=2,store=sqrt", "window=2,hvp=for"],
+    ["window=2,every=2", "window=2,every=3", "window=3,store=reversible", "window=2,store=sqrt", "window=2,hvp=for"],
 )
 def test_truncation_passes_with_all_its_options(options: str) -> None:
     backend = l2t.load_backend(f"truncated[{options}]")

@@ -64,10 +64,8 @@ def check_mean(
     return held_to(name, worst, bound, f"{label(backend)}, {students} students")
 
 
-def check_slope(
-    subject: Subject, reference: TeacherGradientBackend, students: int = STUDENTS, bound: float = ERRORS
-) -> Check:
-    """``check_mean`` along the derivative alone, from a quarter of the runs: a wrong sign shows, and a size far off."""
+def check_slope(subject: Subject, reference: TeacherGradientBackend, students: int = 8, bound: float = 6.0) -> Check:
+    """``check_mean`` along the derivative alone, from an eighth of the runs: a wrong sign shows, and a size far off."""
     backend = with_options(subject.backend, sigma=_SIGMA, population=_MEMBERS // 4)
     away = _errors(subject, backend, reference, students)
     name = f"mean along {label(reference)}, in standard errors"

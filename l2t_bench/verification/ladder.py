@@ -152,7 +152,7 @@ def _truncated_checks(short: Subject, long: Subject) -> list[Check]:
     few, many = len(short.steps), len(long.steps)
     found: list[Check] = []
     if isinstance(window, int):
-        part = few * 5 // 12
+        part = max(1, few * 5 // 12)
         narrow = checks.by(short, with_options(short.backend, window=part, every=0))
         found.append(_central_differences(narrow, start=few - part))
         whole = checks.by(long, with_options(long.backend, window=many, every=0))
