@@ -1,16 +1,20 @@
 """The capability table: what each backend does with each thing that a user may bring, found by trying it."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from types import MappingProxyType
 
 import torch
 
 from l2t_bench.errors import L2TError, Refused, UserError
-from l2t_bench.gradient import Exactness, TeacherGradientBackend
+from l2t_bench.gradient import Exactness, TeacherGradient, TeacherGradientBackend
 from l2t_bench.registry import load_backend
-from l2t_bench.verification.checks import flat, inner
+from l2t_bench.verification import approximations, checks
+from l2t_bench.verification.checks import Check, Outcome, Subject, by, flat, inner
+from l2t_bench.verification.peers import reach, through_last, with_options
 from l2t_bench.verification.probes import PROBES, Probe, make_probe
+from l2t_bench.verification.stationary import check_stationary
 
 BOUND = 1e-6
 """Of a slope's error, relative to |d_theta|."""
@@ -18,7 +22,7 @@ BOUND = 1e-6
 
 class Verdict(StrEnum):
     EXACT = "exact"  # agrees with central differences
-    RUNS = "runs"  # a method that promises another quantity gives one, and it is finite
+    RUNS = "runs"  # a method that promises another quantity gives it
     REFUSED = "no"  # before a number was given, with a reason
     ABSENT = "absent"  # its library is not installed
     WRONG = "WRONG"  # a number that is not the derivative, or a failure: a defect
@@ -56,15 +60,65 @@ def tried(name: str, backend: TeacherGradientBackend, probe: Probe) -> Cell:
         return Cell(name, probe.name, Verdict.WRONG, f"{type(error).__name__}: {error}".splitlines()[0])
     if not bool(torch.isfinite(flat(result.d_theta)).all()):
         return Cell(name, probe.name, Verdict.WRONG, "d_theta is not finite")
-    if backend.capabilities.exactness is not Exactness.EXACT:
-        return Cell(name, probe.name, Verdict.RUNS, f"another quantity: {backend.capabilities.exactness}")
+    return _judged(name, backend, probe, result)
+
+
+def _judged(name: str, backend: TeacherGradientBackend, probe: Probe, result: TeacherGradient) -> Cell:
+    """What a number is worth: the slopes tell of an exact one, and of others the quantity that they promise."""
+    kind = backend.capabilities.exactness
+    if Exactness.EXACT in (kind, result.exactness):
+        away = _away(result, probe)
+        if away > BOUND:
+            return Cell(name, probe.name, Verdict.WRONG, f"off by {away:.1g} of the gradient's length", away)
+        if kind is Exactness.EXACT:
+            return Cell(name, probe.name, Verdict.EXACT, error=away)
+    elif (wrong := _unlike_its_kind(Subject(backend, probe.problem, probe.theta, 0, result))) is not None:
+        return Cell(name, probe.name, Verdict.WRONG, f"{wrong.name}: {wrong.figure:.2g}, not {wrong.bound:g}")
+    return Cell(name, probe.name, Verdict.RUNS, f"another quantity: {kind}")
+
+
+def _away(result: TeacherGradient, probe: Probe) -> float:
+    """The error of the slopes along the probe's directions, relative to |d_theta|."""
     length = float(torch.linalg.vector_norm(flat(result.d_theta)))
     found = [inner(result.d_theta, direction) for direction in probe.directions]
     errors = [min(abs(each - slope) for each in known) for slope, known in zip(found, probe.slopes, strict=True)]
-    away = max(errors) / length if length else float("inf")
-    if away > BOUND:
-        return Cell(name, probe.name, Verdict.WRONG, f"off by {away:.1g} of the gradient's length", away)
-    return Cell(name, probe.name, Verdict.EXACT, error=away)
+    return max(errors) / length if length else float("inf")
+
+
+def _unlike_its_kind(subject: Subject) -> Check | None:
+    """The check that an approximate method fails at what it promises: one of the ladder's, on fewer runs."""
+    return next((check for check in _BY_KIND[subject.backend.capabilities.exactness](subject) if _failed(check)), None)
+
+
+def _failed(check: Check) -> bool:
+    return check.outcome is Outcome.FAILED
+
+
+def _truncated(subject: Subject) -> list[Check]:
+    alone = with_options(subject.backend, every=0)
+    steps = len(subject.steps)
+    found = [checks.check_directions(by(subject, alone), 2, steps - reach(alone, subject.problem, steps))]
+    return found + ([approximations.check_online(subject)] if getattr(subject.backend, "every", 0) else [])
+
+
+def _stochastic(subject: Subject) -> list[Check]:
+    reference = through_last(subject.backend, subject.problem, len(subject.steps))
+    if reference is None:
+        return []
+    if hasattr(subject.backend, "directions"):
+        return [approximations.check_every_entry(subject, reference)]
+    return [approximations.check_slope(subject, reference)]
+
+
+_BY_KIND: Mapping[Exactness, Callable[[Subject], list[Check]]] = MappingProxyType(
+    {
+        Exactness.QUANTISED: lambda subject: [checks.check_directions(subject, count=2)],
+        Exactness.TRUNCATED: _truncated,
+        Exactness.FINITE_DIFFERENCE: lambda subject: [approximations.check_finite_difference(subject, count=2)],
+        Exactness.STATIONARY: lambda subject: [check_stationary(subject)],
+        Exactness.STOCHASTIC: _stochastic,
+    }
+)
 
 
 def notes(cells: Sequence[Cell]) -> list[str]:

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import cached_property
 
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from l2t_bench.errors import Refused
-from l2t_bench.gradient import Exactness, TeacherGradient, TeacherGradientBackend
+from l2t_bench.gradient import TeacherGradient, TeacherGradientBackend
 from l2t_bench.modules import mix_seeds, same_tensors
 from l2t_bench.problem import Step, TeachingProblem
 from l2t_bench.second_order import MODES
@@ -63,6 +63,12 @@ class Subject:
     def again(self) -> TeacherGradient:
         """The backend once more, on the recorded steps."""
         return self.backend.teacher_gradient(self.problem, self.theta, steps=self.steps, seed=self.seed)
+
+
+def by(subject: Subject, backend: TeacherGradientBackend) -> Subject:
+    """The very same run, differentiated by another backend."""
+    result = backend.teacher_gradient(subject.problem, subject.theta, steps=subject.steps, seed=subject.seed)
+    return replace(subject, backend=backend, result=result)
 
 
 def held_to(name: str, figure: float, bound: float, note: str = "") -> Check:
@@ -253,13 +259,13 @@ def check_ascent(subject: Subject, bound: float = 0.05) -> Check:
     return held_to(name, min(shortfalls), bound)
 
 
-def check_whole_window(subject: Subject, exact: TeacherGradientBackend, whole: TeacherGradientBackend) -> Check:
-    """6: truncated to a window as long as the run, the method equals its exact sibling bit for bit."""
-    theirs = exact.teacher_gradient(subject.problem, subject.theta, steps=subject.steps, seed=subject.seed)
+def check_whole_window(subject: Subject, sibling: TeacherGradientBackend, whole: TeacherGradientBackend) -> Check:
+    """6: truncated to a window as long as the run, the method equals its sibling of the whole run bit for bit."""
+    theirs = sibling.teacher_gradient(subject.problem, subject.theta, steps=subject.steps, seed=subject.seed)
     ours = whole.teacher_gradient(subject.problem, subject.theta, steps=subject.steps, seed=subject.seed)
     differing = sum(not same_tensors(ours.d_theta[name], theirs.d_theta[name]) for name in subject.theta)
-    differing += ours.exactness is not Exactness.EXACT
-    return held_to(f"{whole} equals {exact}, bit for bit", float(differing), 0.0)
+    differing += ours.exactness is not theirs.exactness
+    return held_to(f"{whole} equals {sibling}, bit for bit", float(differing), 0.0)
 
 
 def check_second_derivatives(subject: Subject, bound: float = 1e-6) -> Check:

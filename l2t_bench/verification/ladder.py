@@ -7,24 +7,23 @@ for no good reason).
 import dataclasses
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 
 from l2t_bench.adam import Adam
-from l2t_bench.backend import Backend
-from l2t_bench.errors import Refused, UserError
+from l2t_bench.errors import Refused
 from l2t_bench.gradient import Exactness, TeacherGradientBackend
 from l2t_bench.groups import Group
-from l2t_bench.names import describe_options
 from l2t_bench.optimizers import SGD, Optimizer, linear_decay
 from l2t_bench.problem import TeachingProblem
-from l2t_bench.registry import build_problem, list_backends, load_backend
+from l2t_bench.registry import build_problem
 from l2t_bench.tensors import TensorDict
-from l2t_bench.verification import checks, numeric
+from l2t_bench.verification import approximations, checks, numeric
 from l2t_bench.verification.checks import Check, Outcome, Subject
+from l2t_bench.verification.peers import exact_peers, label, through_last, whole_sibling, with_options
 from l2t_bench.verification.reference import check_reference
 from l2t_bench.verification.samples import general_theta, random_problem
+from l2t_bench.verification.stationary import check_stationary
 
 SHORT, LONG = 12, 50
 """Horizons: central differences replay the run many times and go over the short one; all else goes over the long."""
@@ -103,34 +102,17 @@ def section(
     except Refused as refusal:
         return Section(label(backend), problem.name, (), refused=str(refusal))
     kind = backend.capabilities.exactness
-    parity = _NEIGHBOURS if kind is Exactness.QUANTISED else 1e-14
+    parity = _NEIGHBOURS if _in_fixed_point(backend) else 1e-14
     found = [checks.check_forward_parity(long, parity)] if numeric.has_torch_counterpart(problem.optimizer) else []
     found += [checks.check_replay(long), checks.check_repeatable(short)]
     found += _BY_KIND[kind](short, long)
     return Section(label(backend), problem.name, tuple(found))
 
 
-def exact_peers(
-    backend: TeacherGradientBackend, problem: TeachingProblem, horizon: int
-) -> list[TeacherGradientBackend]:
-    """The registered exact backends beside this one that can do the problem and are installed."""
-    peers = []
-    for name in list_backends():
-        if name == backend.name:
-            continue
-        try:
-            peer = load_backend(name)
-        except UserError:
-            continue  # its library is not installed
-        if peer.capabilities.exactness is Exactness.EXACT and peer.supports(problem, horizon):
-            peers.append(peer)
-    return peers
-
-
 def converged(backend: TeacherGradientBackend) -> TeacherGradientBackend:
     """A stationary method without damping and with iterations enough to solve its linear system to rounding."""
     direct = getattr(backend, "solver", None) == "nystrom"  # a sketch has a rank, and no iterations
-    return _with(backend, damping=0.0, batches=1, **({} if direct else {"iterations": 200}))
+    return with_options(backend, damping=0.0, batches=1, **({} if direct else {"iterations": 200}))
 
 
 def _subject(
@@ -163,59 +145,86 @@ def _quantised_checks(short: Subject, long: Subject) -> list[Check]:
 
 
 def _truncated_checks(short: Subject, long: Subject) -> list[Check]:
+    """The window as the derivative of the last steps, a window of the whole run as its sibling, the mean over windows.
+
+    A run in fixed point is near a plain one and no more: what is held to the plain one is held as near as that.
+    """
     window = getattr(long.backend, "window", None)
     few, many = len(short.steps), len(long.steps)
     found: list[Check] = []
     if isinstance(window, int):
-        part = few * 5 // 12
-        narrow = _subject(_with(short.backend, window=part), short.problem, short.theta, short.seed, few)
+        part = max(1, few * 5 // 12)
+        narrow = checks.by(short, with_options(short.backend, window=part, every=0))
         found.append(_central_differences(narrow, start=few - part))
-        whole = _subject(_with(long.backend, window=many), long.problem, long.theta, long.seed, many)
-        found.append(checks.check_forward_probe(whole))
-    peers = exact_peers(long.backend, long.problem, many)
-    if isinstance(window, int) and peers:
-        found.append(checks.check_whole_window(long, peers[0], _with(long.backend, window=many)))
-    return found + (checks.report_quality(long, peers[0]) if peers else [])
+        whole = checks.by(long, with_options(long.backend, window=many, every=0))
+        found.append(checks.check_forward_probe(whole, bound=_NEIGHBOURS if _in_fixed_point(long.backend) else 1e-10))
+        found.append(checks.check_whole_window(long, whole_sibling(whole.backend), whole.backend))
+    if getattr(long.backend, "every", 0):
+        found.append(approximations.check_online(long))
+    return found + _quality(long)
 
 
-def _reported_checks(short: Subject, long: Subject) -> list[Check]:
+def _stationary_checks(short: Subject, long: Subject) -> list[Check]:
     del short
-    peers = exact_peers(long.backend, long.problem, len(long.steps))
+    return [check_stationary(long), *_reported(long)]
+
+
+def _finite_difference_checks(short: Subject, long: Subject) -> list[Check]:
+    return [approximations.check_finite_difference(short), *_reported(long)]
+
+
+def _stochastic_checks(short: Subject, long: Subject) -> list[Check]:
+    """The exact ones where the result says that it is; else the estimate's mean."""
+    if long.result.exactness is Exactness.EXACT:
+        return _exact_checks(short, long)
+    reference = through_last(short.backend, short.problem, len(short.steps))
+    if reference is None:
+        return [checks.skipped("mean over students", "no exact method here does this problem"), *_reported(long)]
+    try:
+        found = [approximations.check_mean(short, reference)]
+        if hasattr(short.backend, "directions") and _entries(short) <= _EVERY_ENTRY:
+            found.append(approximations.check_every_entry(short, reference))
+    except Refused as refusal:  # the reference's, which only shows in the run
+        found = [checks.skipped("mean over students", str(refusal))]
+    return found + _reported(long)
+
+
+def _reported(long: Subject) -> list[Check]:
+    """What the method says of itself, and how far it is from the exact gradient."""
     own = [
         Check(f"its own {name}", figure, float("nan"), Outcome.REPORTED)
         for name, figure in long.result.diagnostics.items()
     ]
     own += [Check("warning", float("nan"), float("nan"), Outcome.REPORTED, text) for text in long.result.warnings]
-    return own + (checks.report_quality(long, peers[0]) if peers else [])
+    return own + _quality(long)
+
+
+def _quality(long: Subject) -> list[Check]:
+    peers = exact_peers(long.backend, long.problem, len(long.steps))
+    return checks.report_quality(long, peers[0]) if peers else []
 
 
 _BY_KIND: dict[Exactness, Callable[[Subject, Subject], list[Check]]] = {
     Exactness.EXACT: _exact_checks,
     Exactness.QUANTISED: _quantised_checks,
     Exactness.TRUNCATED: _truncated_checks,
-    Exactness.STATIONARY: _reported_checks,
-    Exactness.FINITE_DIFFERENCE: _reported_checks,
-    Exactness.STOCHASTIC: _reported_checks,
+    Exactness.STATIONARY: _stationary_checks,
+    Exactness.FINITE_DIFFERENCE: _finite_difference_checks,
+    Exactness.STOCHASTIC: _stochastic_checks,
 }
 
 
 def _central_differences(subject: Subject, start: int = 0) -> Check:
-    entries = sum(tensor.numel() for tensor in subject.theta.values())
-    if entries <= _EVERY_ENTRY:
+    if _entries(subject) <= _EVERY_ENTRY:
         return checks.check_all_entries(subject, start=start)
     return checks.check_directions(subject, start=start)
 
 
-def label(backend: TeacherGradientBackend) -> str:
-    """The name with its options where the backend can say them."""
-    return str(backend) if isinstance(backend, Backend) else backend.name
+def _entries(subject: Subject) -> int:
+    return sum(tensor.numel() for tensor in subject.theta.values())
 
 
-def _with(backend: TeacherGradientBackend, **options: Any) -> TeacherGradientBackend:
-    """The backend with other options, those that it has."""
-    known = describe_options(type(backend))
-    if not known:
-        return backend
-    own: Any = backend
-    changed: TeacherGradientBackend = dataclasses.replace(own, **{k: v for k, v in options.items() if k in known})
-    return changed
+def _in_fixed_point(backend: TeacherGradientBackend) -> bool:
+    """Whether the method's run is a neighbour of the plain one; of a truncated method its store decides that."""
+    kind = getattr(backend, "of_whole_run", backend.capabilities.exactness)
+    return kind is Exactness.QUANTISED
