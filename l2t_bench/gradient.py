@@ -70,6 +70,11 @@ class Cost:
         return self.seconds_forward + self.seconds_reverse + self.seconds_dev
 
     @property
+    def phases(self) -> dict[str, str]:
+        """``COST_PHASES`` without those that there were none of: most methods compile nothing."""
+        return {name: phase for name, phase in COST_PHASES.items() if name != "compile" or self.seconds_compile}
+
+    @property
     def host_bytes(self) -> int | None:
         """Peak above the start on the host."""
         return _above(self.host_start_bytes, self.host_peak_bytes)

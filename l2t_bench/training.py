@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from l2t_bench.errors import Diverged, UserError
-from l2t_bench.gradient import COST_PHASES, Cost, TeacherGradient, TeacherGradientBackend
+from l2t_bench.gradient import Cost, TeacherGradient, TeacherGradientBackend
 from l2t_bench.objectives import accuracy
 from l2t_bench.optimizers import SGD
 from l2t_bench.peaks import PhasePeak
@@ -242,7 +242,7 @@ def _gradients(
 
 
 def _add_cost(watch: Phases, cost: Cost) -> None:
-    for name, phase in COST_PHASES.items():
+    for name, phase in cost.phases.items():
         watch.add_phase(phase, getattr(cost, f"seconds_{name}"), cost.peaks.get(name))
 
 

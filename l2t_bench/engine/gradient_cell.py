@@ -11,7 +11,7 @@ from l2t_bench.data.checksums import data_checksums
 from l2t_bench.engine.cell import Cell
 from l2t_bench.engine.recorder import Recorder
 from l2t_bench.fitting import bytes_left, check_fits
-from l2t_bench.gradient import COST_PHASES, Cost, Refused, TeacherGradient, TeacherGradientBackend
+from l2t_bench.gradient import Cost, Refused, TeacherGradient, TeacherGradientBackend
 from l2t_bench.health import AdjointHealth
 from l2t_bench.modules import trained_parameters
 from l2t_bench.peaks import PhasePeak
@@ -54,6 +54,8 @@ def measure(cell: Cell, recorder: Recorder) -> dict[str, Any]:
         for horizon, repeats in zip(horizons, cell.settings["repeats"], strict=True)
     ]
     _add_phases(recorder, sized, [result.cost for results in timed for result in results])
+    if warm.seconds_compile:
+        recorder.add_phase("compile", warm.seconds_compile, warm.peaks.get("compile"))
     runs = []
     for horizon, results, cost in zip(horizons, timed, sized, strict=True):
         name = f"gradient-{horizon}.safetensors"
@@ -66,6 +68,7 @@ def measure(cell: Cell, recorder: Recorder) -> dict[str, Any]:
         "exactness": str(backend.capabilities.exactness),
         "memory_law": backend.capabilities.memory_law,
         "parameters": sum(param.numel() for param in trained_parameters(problem.student).values()),
+        "seconds_compile": warm.seconds_compile,  # once for a problem: the warm-up comes to it
         "runs": runs,
     }
 
@@ -78,7 +81,7 @@ def _sized(backend: TeacherGradientBackend, problem: TeachingProblem, theta: Ten
 
 def _add_phases(recorder: Recorder, sized: Sequence[Cost], timed: Sequence[Cost]) -> None:
     """Seconds of the timed runs, peaks of those that were run for their memory."""
-    for name, phase in COST_PHASES.items():
+    for name, phase in timed[0].phases.items():
         recorder.add_phase(phase, sum(getattr(cost, f"seconds_{name}") for cost in timed))
         for cost in sized:
             if (peak := cost.peaks.get(name)) is not None:
@@ -88,14 +91,15 @@ def _add_phases(recorder: Recorder, sized: Sequence[Cost], timed: Sequence[Cost]
 def _blocks(results: Sequence[TeacherGradient]) -> list[dict[str, float]]:
     """The raw seconds of every repeat, by phase."""
     return [
-        {phase: getattr(result.cost, f"seconds_{name}") for name, phase in COST_PHASES.items()} for result in results
+        {phase: getattr(result.cost, f"seconds_{name}") for name, phase in result.cost.phases.items()}
+        for result in results
     ]
 
 
 def _times(results: Sequence[TeacherGradient]) -> dict[str, Any]:
     """Seconds of every repeat, whole and by phase; what is the same in all, once."""
     costs = [result.cost for result in results]
-    phases = [key for key in asdict(costs[0]) if key.startswith("seconds_")]
+    phases = [f"seconds_{name}" for name in costs[0].phases]
     return {
         "exactness": str(results[0].exactness),
         "value": results[0].value,

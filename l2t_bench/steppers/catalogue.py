@@ -12,13 +12,23 @@ Engine = Literal["eager", "compiled", "auto"]
 ENGINES: tuple[Engine, ...] = ("eager", "compiled", "auto")
 
 PAYS_FROM = 5_000
-"""Steps from which ``auto`` compiles: there what compiling costs is about what it saves (docs/performance.md)."""
+"""Steps of a problem after which ``auto`` compiles: by then plain torch has cost about what compiling costs, so that
+the two together are at most twice the better of them. Steps and not seconds are counted: the same calls in the same
+order give the same bits."""
+_COUNT = "steps under engine=auto"
 
 
 def stepper_for(
     engine: Engine, rollout: Rollout, meter: Meter, *, second_order: Maker, hyper: bool, slots: bool
 ) -> EagerStepper:
     """What takes the steps of a run. ``slots``: whether the states gone back through have theirs."""
-    if engine == "eager" or (engine == "auto" and rollout.horizon < PAYS_FROM):
+    if engine == "eager" or (engine == "auto" and not _pays(rollout)):
         return EagerStepper(rollout, meter, second_order=second_order, hyper=hyper)
     return CompiledStepper(rollout, meter, second_order=second_order, hyper=hyper, slots=slots)
+
+
+def _pays(rollout: Rollout) -> bool:
+    """Whether the problem has come to ``PAYS_FROM`` steps, this run's included."""
+    held = rollout.problem.derived
+    held[_COUNT] = held.get(_COUNT, 0) + rollout.horizon
+    return bool(held[_COUNT] >= PAYS_FROM)

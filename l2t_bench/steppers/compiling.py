@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-import torch._inductor
 from torch import Tensor
 
 from l2t_bench.adjoint import PhiAdjoint, Visit
@@ -118,13 +117,16 @@ def _compiled(traced: Traced, *, random: bool) -> Callable[..., list[Tensor]]:
 
     ``torch.compile`` would trace the graph once more, and look at every input before each call.
     """
+    from torch._inductor import standalone_compile  # a second's import, and one that may fail: it makes its cache
+
     options: dict[str, Any] = {"compile_threads": 1}  # no pool of processes, which would outlive a cell
     if random:
         options["fallback_random"] = True  # torch's own generators: plain training draws from them
+    examples: list[Any] = list(traced.inputs)
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the compiler's own, of its own code
-        return torch._inductor.standalone_compile(
-            traced.graph, traced.inputs, dynamic_shapes="from_example_inputs", options={"config_patches": options}
+        return standalone_compile(
+            traced.graph, examples, dynamic_shapes="from_example_inputs", options={"config_patches": options}
         )
 
 

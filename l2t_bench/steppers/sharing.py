@@ -6,6 +6,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 from torch.fx import Node
+from torch.fx.node import Argument
 from torch.utils._pytree import tree_map
 from torch.utils.flop_counter import flop_registry
 
@@ -83,8 +84,12 @@ def _repeatable(operator: torch._ops.OpOverload) -> bool:
 
 
 def _returning(traced: Traced, nodes: list[Node]) -> Traced:
-    output = next(node for node in traced.graph.graph.nodes if node.op == "output")
-    output.args = ([*output.args[0], *nodes],)
+    graph = traced.graph.graph
+    output = next(node for node in graph.nodes if node.op == "output")
+    with graph.inserting_before(output):  # a compiler may lay out what a convolution gives as it likes
+        options: dict[str, Argument] = {"memory_format": torch.contiguous_format}
+        kept = [graph.call_function(torch.ops.aten.clone.default, (node,), options) for node in nodes]
+    output.args = ([*output.args[0], *kept],)
     traced.graph.recompile()
     return traced
 

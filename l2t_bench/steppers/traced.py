@@ -50,5 +50,5 @@ def keep_sums_apart(graph: GraphModule) -> None:
 def _is_product(node: Node) -> bool:
     """Whether it is a matrix product, or one seen otherwise."""
     while node.target in _SEEN_OTHERWISE:
-        node = node.args[0]
+        node = node.all_input_nodes[0]
     return node.target is _ATEN.mm.default

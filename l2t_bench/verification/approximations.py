@@ -131,7 +131,7 @@ def _away(found: Tensors, true: TensorDict, directions: Sequence[Tensors]) -> li
 def _standard_errors(samples: Sequence[float], rounding: float = 1e-6) -> float:
     """How many standard errors the mean of ``samples`` is from zero; ``rounding`` is not noise and does not count."""
     error = stdev(samples) / len(samples) ** 0.5
-    return abs(fmean(samples)) / (error + rounding)
+    return float(abs(fmean(samples)) / (error + rounding))
 
 
 def _off_scale(shares: Sequence[float]) -> float:

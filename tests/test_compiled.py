@@ -1,0 +1,318 @@
+"""Compiled steps: the plain ones to rounding, under every store; plain ones, with a reason, where they cannot be."""
+
+import dataclasses
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.fx.experimental.proxy_tensor import make_fx
+
+import l2t_bench as l2t
+from l2t_bench.adam import Adam
+from l2t_bench.gradient import TeacherGradient
+from l2t_bench.measure import Meter
+from l2t_bench.optimizers import SGD, linear_decay
+from l2t_bench.problem import TeachingProblem
+from l2t_bench.steppers import catalogue, compiling
+from l2t_bench.steppers.rows import row_form
+from l2t_bench.steppers.sharing import shared
+from l2t_bench.steppers.traced import Traced, keep_sums_apart
+from l2t_bench.tensors import TensorDict
+from l2t_bench.verification.checks import Outcome, relative_error
+from l2t_bench.verification.ladder import OPTIMIZERS, section
+from l2t_bench.verification.samples import general_theta, random_problem
+from l2t_bench.verification.students import student_problem
+
+HORIZON = 8
+
+
+def both(
+    problem: TeachingProblem, options: str = "", backend: str = "rmd"
+) -> tuple[TensorDict, TeacherGradient, TeacherGradient]:
+    """theta, and the gradients of one recorded run by plain and by compiled steps."""
+    theta = general_theta(problem)
+    plain = l2t.load_backend(f"{backend}[{options}]").teacher_gradient(problem, theta, horizon=HORIZON)
+    compiled = l2t.load_backend(f"{backend}[{','.join(filter(None, ('engine=compiled', options)))}]")
+    return theta, plain, compiled.teacher_gradient(problem, theta, steps=plain.steps)
+
+
+def assert_same(plain: TeacherGradient, compiled: TeacherGradient, bound: float = 1e-12) -> None:
+    assert not compiled.warnings, compiled.warnings
+    assert compiled.cost.seconds_compile > 0
+    assert relative_error(compiled.d_theta, plain.d_theta) <= bound
+    assert relative_error(compiled.final.params, plain.final.params) <= bound
+    assert compiled.value == pytest.approx(plain.value, rel=bound)
+    if plain.d_omega0 is not None and compiled.d_omega0 is not None:
+        assert relative_error(compiled.d_omega0, plain.d_omega0) <= bound
+    assert set(compiled.hyper) == set(plain.hyper)
+    for name, tensor in plain.hyper.items():
+        assert torch.allclose(compiled.hyper[name], tensor, bound, bound * float(tensor.abs().max()))
+
+
+@pytest.fixture(scope="module")
+def momentum() -> TeachingProblem:
+    return random_problem(optimizer=SGD(lr=linear_decay(0.3), momentum=0.9, dampening=0.3, weight_decay=0.05))
+
+
+def test_a_compiled_run_gives_the_plain_runs_gradient_and_health(momentum: TeachingProblem) -> None:
+    _, plain, compiled = both(momentum)
+    assert_same(plain, compiled)
+    assert plain.health is not None and compiled.health is not None
+    assert compiled.health.norms == pytest.approx(plain.health.norms, rel=1e-12)
+
+
+@pytest.mark.parametrize("store", ["sqrt", "binomial", "disk"])
+def test_every_store_of_states_takes_compiled_steps(momentum: TeachingProblem, store: str) -> None:
+    _, plain, compiled = both(momentum, f"store={store}")
+    assert relative_error(compiled.d_theta, plain.d_theta) <= 1e-12 and not compiled.warnings
+
+
+@pytest.mark.parametrize("options", ["window=3", "window=3,every=4"])
+def test_a_truncated_run_does(momentum: TeachingProblem, options: str) -> None:
+    _, plain, compiled = both(momentum, options, "truncated")
+    assert relative_error(compiled.d_theta, plain.d_theta) <= 1e-12 and not compiled.warnings
+
+
+def test_hyper_gradients_come_of_compiled_steps_too(momentum: TeachingProblem) -> None:
+    _, plain, compiled = both(momentum, "hyper=true")
+    assert_same(plain, compiled)
+
+
+def test_adam_whose_correction_changes_with_the_step_is_compiled_once() -> None:
+    problem = random_problem(optimizer=Adam(lr=linear_decay(0.03), weight_decay=0.05, clip=0.09))
+    assert_same(*both(problem)[1:])
+
+
+def test_calls_in_a_row_are_the_same_bits_and_compile_once(momentum: TeachingProblem) -> None:
+    theta = general_theta(momentum)
+    backend = l2t.load_backend("rmd[engine=compiled]")
+    first, second = (backend.teacher_gradient(momentum, theta, horizon=HORIZON) for _ in range(2))
+    assert second.cost.seconds_compile == 0
+    assert all(torch.equal(first.d_theta[name], second.d_theta[name]) for name in theta)
+    assert all(torch.equal(first.final.params[name], param) for name, param in second.final.params.items())
+
+
+def test_the_result_does_not_keep_the_trajectory_alive(momentum: TeachingProblem) -> None:
+    compiled = both(momentum)[2]
+    held = {tensor.untyped_storage().nbytes() for tensor in compiled.final.params.values()}
+    row = row_form(compiled.final.params, torch.device("cpu")).size
+    assert held == {row}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_the_ladder_is_climbed_with_compiled_steps_under_every_optimiser(optimizer: str) -> None:
+    problem = dataclasses.replace(random_problem(optimizer=OPTIMIZERS[optimizer]), name=optimizer)
+    assert_climbed(problem)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "student", ["lenet", "resnet", "lstm", "transformer", "dropout", "augmentation", "frozen", "tied embedding"]
+)
+def test_the_ladder_is_climbed_with_compiled_steps_by_every_kind_of_student(student: str) -> None:
+    assert_climbed(student_problem(student))
+
+
+def assert_climbed(problem: TeachingProblem) -> None:
+    backend = l2t.load_backend("rmd[engine=compiled]")
+    result = backend.teacher_gradient(problem, general_theta(problem), horizon=4)
+    assert not result.warnings, result.warnings
+    found = section(backend, problem, horizons=(4, 8))
+    failed = [f"{check.name}: {check.figure:.3g}" for check in found.checks if check.outcome is Outcome.FAILED]
+    assert not failed and not found.refused, (failed, found.refused)
+
+
+@pytest.mark.slow
+def test_products_forward_over_reverse_are_compiled_too(momentum: TeachingProblem) -> None:
+    _, plain, compiled = both(momentum, "hvp=for")
+    assert_same(plain, compiled)
+
+
+# -- where steps cannot be compiled ------------------------------------------------------------------------------------
+
+
+def assert_plain(problem: TeachingProblem, reason: str) -> None:
+    """Plain steps, one warning, the plain gradient bit for bit."""
+    _, plain, compiled = both(problem)
+    assert [reason in warning for warning in compiled.warnings] == [True], compiled.warnings
+    assert all(torch.equal(compiled.d_theta[name], tensor) for name, tensor in plain.d_theta.items())
+
+
+def test_a_student_that_looks_at_its_inputs_values_goes_in_plain_torch() -> None:
+    assert_plain(student_problem("unused"), "its steps cannot be traced")
+
+
+def test_compiled_steps_that_are_wrong_are_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(compiling, "_compiled", lambda traced, random: spoilt(traced))
+    assert_plain(random_problem(), "its compiled steps differ from the plain ones by")
+
+
+def spoilt(traced: Traced) -> Any:
+    """The graph as it is, but that what it writes into its last place is a little off."""
+
+    def function(*inputs: Tensor) -> Any:
+        found = traced.graph(*inputs)
+        inputs[-1].mul_(1.001)
+        return found
+
+    return function
+
+
+def test_a_compiler_that_fails_is_told_once_and_asked_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int] = []
+
+    def failing(traced: Traced, random: bool) -> Any:
+        asked.append(1)
+        raise RuntimeError("no compiler here\nand more of it")
+
+    monkeypatch.setattr(compiling, "_compiled", failing)
+    problem = random_problem()
+    assert_plain(problem, "its steps cannot be compiled: RuntimeError: no compiler here; the run")
+    assert_plain(problem, "no compiler here")
+    assert len(asked) == 1
+
+
+_ELSEWHERE = """
+import l2t_bench as l2t
+from l2t_bench.verification.samples import general_theta, random_problem
+problem = random_problem()
+theta = general_theta(problem)
+results = [l2t.load_backend(n).teacher_gradient(problem, theta, horizon=4) for n in ("rmd", "rmd[engine=compiled]")]
+print(results[1].warnings)
+print(max(float((results[0].d_theta[n] - results[1].d_theta[n]).abs().max()) for n in theta) < 1e-12)
+"""
+
+
+@pytest.mark.parametrize("missing", [{"CXX": "/nowhere/c++"}, {"TORCHINDUCTOR_CACHE_DIR": "/proc/none"}])
+def test_without_a_compiler_or_a_cache_to_write_the_steps_are_plain(missing: dict[str, str], tmp_path: Any) -> None:
+    own = {**os.environ, "TORCHINDUCTOR_CACHE_DIR": str(tmp_path), **missing}
+    done = subprocess.run(
+        [sys.executable, "-c", _ELSEWHERE], env=own, capture_output=True, text=True, check=False, timeout=300
+    )
+    assert done.returncode == 0, done.stderr
+    warnings, same = done.stdout.strip().splitlines()[-2:]
+    assert "its steps cannot be " in warnings and "plain torch" in warnings and same == "True"
+
+
+def test_steps_of_another_shape_go_in_plain_torch_and_are_counted() -> None:
+    plain = random_problem()
+
+    def train(index: int, seed: int) -> tuple[Tensor, Tensor]:
+        inputs, targets = plain.train(index, seed)
+        return (inputs[:5], targets[:5]) if index in (4, 7) else (inputs, targets)
+
+    problem = dataclasses.replace(plain, train=train)
+    _, exact, compiled = both(problem)
+    assert len(compiled.warnings) == 1 and "2 of 8 steps, the first of them step 4" in compiled.warnings[0]
+    assert relative_error(compiled.d_theta, exact.d_theta) <= 1e-12
+
+
+def test_a_batch_source_that_cannot_be_replayed_is_caught_under_compiled_steps_too(momentum: TeachingProblem) -> None:
+    class Drawn:
+        def __init__(self, inputs: Tensor, targets: Tensor) -> None:
+            self._inputs, self._targets, self._times = inputs, targets, 0
+
+        def __len__(self) -> int:
+            return 2
+
+        def __iter__(self) -> Iterator[Tensor]:
+            self._times += 1
+            yield self._inputs * self._times
+            yield self._targets
+
+    def train(index: int, seed: int) -> Any:
+        batch = momentum.train(index, seed)
+        return Drawn(*batch) if index == 5 else batch
+
+    problem = dataclasses.replace(momentum, train=train)
+    with pytest.raises(l2t.UserError, match="step 5 cannot be replayed"):
+        l2t.load_backend("rmd[engine=compiled]").teacher_gradient(problem, general_theta(problem), horizon=HORIZON)
+
+
+def test_a_store_that_keeps_graphs_says_which_engine_it_goes_with() -> None:
+    with pytest.raises(l2t.UserError, match="store=graph goes with engine=eager only"):
+        l2t.load_backend("rmd[store=graph,engine=compiled]")
+
+
+def test_auto_compiles_once_a_problem_has_come_to_enough_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(catalogue, "PAYS_FROM", 2 * HORIZON)
+    monkeypatch.setattr(compiling, "_compiled", lambda traced, random: traced.graph)
+    problem = random_problem()
+    theta, backend = general_theta(problem), l2t.load_backend("rmd[engine=auto]")
+    compiled = [backend.teacher_gradient(problem, theta, horizon=HORIZON).cost.seconds_compile > 0 for _ in range(3)]
+    assert compiled == [False, True, False], "the second run comes to it, the third has it"
+
+
+# -- the parts ---------------------------------------------------------------------------------------------------------
+
+
+def graph_of(function: Any, *inputs: Tensor, roles: tuple[str, ...]) -> Traced:
+    return Traced(make_fx(function, tracing_mode="fake")(*inputs), list(inputs), roles)
+
+
+def test_a_sum_kept_apart_from_its_product_has_the_same_bits() -> None:
+    generator = torch.Generator().manual_seed(0)
+    left, right, other = (torch.randn(6, 6, generator=generator) for _ in range(3))
+    traced = graph_of(
+        lambda a, b, c: [c + (a @ b).t().t(), (a @ b) + c, c + a], left, right, other, roles=("a", "b", "c")
+    )
+    before = traced.graph(left, right, other)
+    keep_sums_apart(traced.graph)
+    names = [str(node.target) for node in traced.graph.graph.nodes]
+    assert names.count("aten.sub.Tensor") == 2 and names.count("aten.add.Tensor") == 1
+    assert all(torch.equal(x, y) for x, y in zip(before, traced.graph(left, right, other), strict=True))
+
+
+def test_a_product_that_two_functions_have_in_common_is_passed_on_and_not_taken_again() -> None:
+    w, x, v = torch.randn(200, 300), torch.randn(40, 300), torch.randn(40, 200)
+    forward = graph_of(lambda w, x: [torch.relu(x @ w.t()).sum()], w, x, roles=("w", "x"))
+    back = graph_of(lambda w, x, v: [((x @ w.t()).tanh() * v).sum()], w, x, v, roles=("w", "x", "v"))
+    expected = back.graph(w, x, v)[0]
+    first, then = shared(forward, back)
+    loss, kept = first.graph(w, x)
+    assert torch.equal(kept, x @ w.t()) and torch.equal(loss, torch.relu(x @ w.t()).sum())
+    assert torch.equal(then.graph(w, x, v, kept)[0], expected)
+    assert not any("mm" in str(node.target) for node in then.graph.graph.nodes)
+
+
+def test_what_is_drawn_at_random_or_of_other_inputs_is_not_passed_on() -> None:
+    w, x = torch.randn(200, 300), torch.randn(40, 300)
+
+    def function(w: Tensor, x: Tensor) -> list[Tensor]:
+        return [(nn.functional.dropout(x, 0.5) @ w.t()).sum()]
+
+    for roles in (("w", "x"), ("w", "another x")):
+        pair = graph_of(function, w, x, roles=("w", "x")), graph_of(function, w, x, roles=roles)
+        assert shared(*pair) == pair
+    plain = graph_of(lambda w, x: [(x @ w.t()).sum()], w, x, roles=("w", "x"))
+    other = graph_of(lambda w, x: [(x @ w.t()).sum()], w, x, roles=("w", "another x"))
+    assert shared(plain, other) == (plain, other)
+
+
+def test_a_phase_inside_another_is_no_part_of_it() -> None:
+    meter = Meter(torch.device("cpu"))
+    with meter.phase("outer"):
+        with meter.phase("inner"):
+            held = torch.ones(64 << 20, dtype=torch.uint8)
+            del held
+        torch.zeros(1)
+    assert meter.seconds["inner"] > 10 * meter.seconds["outer"] >= 0
+    assert set(meter.peaks) == {"outer", "inner"}
+
+
+def test_rows_of_one_allocation_are_aligned_contiguous_and_apart() -> None:
+    like = {"w": torch.zeros(3, 5), "b": torch.zeros(3), "n": torch.zeros((), dtype=torch.int64)}
+    form = row_form(like, torch.device("cpu"))
+    rows = form.rows(3)
+    for count, row in enumerate(rows):
+        for name, tensor in row.items():
+            assert tensor.shape == like[name].shape and tensor.dtype == like[name].dtype and tensor.is_contiguous()
+            assert tensor.data_ptr() % 64 == rows[0]["w"].data_ptr() % 64
+            tensor.fill_(count)
+    assert [float(row["w"].sum()) for row in rows] == [0, 15, 30] and int(rows[2]["n"]) == 2
