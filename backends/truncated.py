@@ -10,7 +10,7 @@ from l2t_bench.gradient import Capabilities, Exactness
 from l2t_bench.problem import StudentState
 from l2t_bench.stored import StoredRMD
 from l2t_bench.sweep import reverse_sweep
-from l2t_bench.tensors import added, global_norm, scaled, zeros_like
+from l2t_bench.tensors import Tensors, added, global_norm, scaled, zeros_like
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,8 @@ class TruncatedRMD(StoredRMD):
     |w_bar_T|. With K >= T it is the exact method, bit for bit, and says so.
 
     ``every`` = J: for teaching online, M~ is taken at each J-th step of the run and at its end, each gone back from
-    through the last K steps; the gradient, and the value, are the means over those. ``every`` = 0: at omega_T alone.
+    through the last K steps; the gradient, and the value, are the means over those, and ``cut_share`` is that of the
+    windows that something is cut from. ``every`` = 0: at omega_T alone.
     """
 
     window: int = 20
@@ -52,14 +53,14 @@ class TruncatedRMD(StoredRMD):
             value, w_bar = run.dev_gradient(final)
             swept = self.swept(run, store, w_bar)
         whole = self.window >= run.horizon
-        at_cut, at_end = global_norm(swept.adjoint.params), global_norm(w_bar)
+        at_cut, share = global_norm(swept.adjoint.params), _share(swept.adjoint.params, w_bar)
         return Derivative(
             swept.d_theta,
             value,
             final,
             swept.adjoint.params if whole else None,
             self.of_whole_run if whole else None,
-            {} if whole else {"w_bar_at_cut": at_cut, "cut_share": at_cut / at_end if at_end else 0.0},
+            {} if whole else {"w_bar_at_cut": at_cut, "cut_share": share},
             swept.hyper,
             store.stepper.warnings,
         )
@@ -68,6 +69,7 @@ class TruncatedRMD(StoredRMD):
         """The tail of the run is kept as it goes; every J steps it is gone back through, and stays."""
         tail: deque[Visit] = deque(maxlen=self.window)
         total, values = zeros_like(run.theta), []
+        shares: list[float] = []
         stepper, state = self.stepper(run), run.rollout.initial()
         for index in range(run.horizon):
             with run.forward(steps=1):
@@ -81,15 +83,23 @@ class TruncatedRMD(StoredRMD):
                 with run.reverse():
                     swept = reverse_sweep(run.rollout, reversed(tail), w_bar, run.meter, watch=watch, stepper=stepper)
                 total = added(total, swept.d_theta)
+                if index >= self.window:
+                    shares.append(_share(swept.adjoint.params, w_bar))
                 values.append(value)
         mean = sum(values) / len(values)
         return Derivative(
             scaled(1 / len(values), total),
             mean,
             state,
-            diagnostics={"objectives": float(len(values))},
+            diagnostics={"objectives": float(len(values)), "cut_share": sum(shares) / max(1, len(shares))},
             warnings=stepper.warnings,
         )
 
     def _visited(self, run: Run, state: StudentState) -> StudentState:
         return state if run.problem.optimizer.reads_slots else state.without_slots()
+
+
+def _share(at_cut: Tensors, at_end: Tensors) -> float:
+    """|w_bar| at the cut over |w_bar| at the end."""
+    length = global_norm(at_end)
+    return global_norm(at_cut) / length if length else 0.0

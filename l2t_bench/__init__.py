@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from l2t_bench.backend import Backend
     from l2t_bench.batches import Examples, IndexedBatches
     from l2t_bench.errors import Diverged, L2TError, Refused, UserError
+    from l2t_bench.fitting import check_fits, would_fit
     from l2t_bench.gradient import (
         Capabilities,
         Cost,
@@ -33,6 +34,7 @@ _HOMES = {
     "backend": ("Backend",),
     "batches": ("Examples", "IndexedBatches"),
     "errors": ("Diverged", "L2TError", "Refused", "UserError"),
+    "fitting": ("check_fits", "would_fit"),
     "gradient": (
         "Capabilities",
         "Cost",
@@ -80,6 +82,7 @@ __all__ = [
     "TeachingProblem",
     "UserError",
     "build_problem",
+    "check_fits",
     "features",
     "linear_decay",
     "list_backends",
@@ -93,6 +96,7 @@ __all__ = [
     "teach",
     "teachers",
     "train_teacher",
+    "would_fit",
 ]
 
 

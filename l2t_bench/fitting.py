@@ -8,10 +8,12 @@ import torch
 
 from l2t_bench.backend import Backend
 from l2t_bench.errors import Refused, UserError
-from l2t_bench.gradient import Exactness, TeacherGradientBackend
+from l2t_bench.gradient import Exactness, Prediction, TeacherGradientBackend
 from l2t_bench.prediction import beside_law, bytes_at, short_sizes
 from l2t_bench.problem import TeachingProblem
 from l2t_bench.registry import list_backends, load_backend
+from l2t_bench.resident import available_bytes, resident_bytes
+from l2t_bench.units import told
 
 _GLANCE = 5  # steps of the run that a first look takes
 _KINDS = (Exactness.EXACT, Exactness.QUANTISED, Exactness.TRUNCATED, Exactness.STATIONARY)
@@ -27,6 +29,34 @@ class Fit:
     bytes: int
 
 
+@dataclass(frozen=True)
+class Forecast:
+    """What a method will take, or why it refuses."""
+
+    method: str
+    exactness: Exactness
+    prediction: Prediction | None
+    refused: str = ""
+
+
+def forecasts(backends: Sequence[TeacherGradientBackend], problem: TeachingProblem, horizon: int) -> Iterator[Forecast]:
+    """Of each backend as it comes: each takes some short runs. Raises ``UserError`` for a mistake of the problem's."""
+    for backend in backends:
+        name = str(backend) if isinstance(backend, Backend) else backend.name
+        kind = backend.capabilities.exactness
+        try:
+            yield Forecast(name, kind, backend.predict(problem, horizon))
+        except Refused as refusal:
+            yield Forecast(name, kind, None, str(refusal))
+
+
+def check_room(backend: TeacherGradientBackend, problem: TeachingProblem, horizon: int, limit: int | None) -> None:
+    """``check_fits`` in what this process may still take: of ``limit`` bytes in all, and of the machine's memory."""
+    left = bytes_left(limit, problem, resident_bytes() or 0, available_bytes())
+    if left is not None:
+        check_fits(backend, problem, horizon, left)
+
+
 def check_fits(backend: TeacherGradientBackend, problem: TeachingProblem, horizon: int, limit: int) -> None:
     """Raises ``Refused`` with the prediction, the limit and what would fit, where the peak will pass ``limit`` bytes.
 
@@ -39,9 +69,9 @@ def check_fits(backend: TeacherGradientBackend, problem: TeachingProblem, horizo
     if predicted <= limit:
         return
     worth = _worth_naming(would_fit(problem, horizon, limit))
-    fitting = [f"{fit.method} ({fit.exactness}, {_size(fit.bytes)})" for fit in worth]
+    fitting = [f"{fit.method} ({fit.exactness}, {told(fit.bytes)})" for fit in worth]
     raise Refused(
-        f"{backend} would take {_size(predicted)} at horizon {horizon}, and {_size(limit)} are left",
+        f"{backend} would take {told(predicted)} at horizon {horizon}, and {told(limit)} are left",
         f"these would fit: {', '.join(fitting)}" if fitting else "no method here would fit",
     )
 
@@ -98,14 +128,6 @@ def _variants(name: str, problem: TeachingProblem, horizon: int) -> Iterator[Fit
             beside = beside if beside is not None else beside_law(variant, problem, partial(variant.scaling, problem))
             size = known + beside
         yield Fit(str(variant), name, variant.capabilities.exactness, size)
-
-
-def _size(count: float) -> str:
-    """``"1.5 GB"``, in powers of ten as limits are given."""
-    for unit, factor in (("GB", 1e9), ("MB", 1e6)):
-        if count >= factor:
-            return f"{count / factor:.3g} {unit}"
-    return f"{count / 1e3:.3g} kB"
 
 
 def bytes_left(limit: int | None, problem: TeachingProblem, held: int, available: int | None) -> int | None:

@@ -3,6 +3,7 @@
 Student seeds come from disjoint ranges, so that no student that judges has been trained on: see ``SeedRange``.
 """
 
+import math
 import time
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -103,6 +104,10 @@ class OuterStep:
     moved: float  # |theta after - theta before|
     diverged: int  # students left out because they, or their adjoints, were not finite
     seconds: float  # of the teacher gradients
+    adjoint_growth: float | None = None  # |w_bar_0| / |w_bar_T|, the largest of its students; None where none tells
+    exploded: int = 0  # students whose adjoint exploded
+    died: int = 0  # students whose adjoint died
+    warnings: tuple[str, ...] = ()  # what must be known to trust the gradients, each once
 
 
 @dataclass(frozen=True)
@@ -252,7 +257,20 @@ def _outer_step(index: int, results: Sequence[TeacherGradient], students: int) -
     if not raw:
         return OuterStep(index, 0.0, 0.0, None, 0.0, students, seconds)
     value, norm = fmean(result.value for result in results), global_norm(mean_of(raw))
-    return OuterStep(index, value, norm, standard_error(raw), 0.0, students - len(raw), seconds)
+    healths = [result.health for result in results if result.health is not None]
+    return OuterStep(
+        index,
+        value,
+        norm,
+        standard_error(raw),
+        0.0,
+        students - len(raw),
+        seconds,
+        adjoint_growth=max((h.growth for h in healths if math.isfinite(h.growth)), default=None),
+        exploded=sum(health.exploded_at is not None for health in healths),
+        died=sum(health.died_at is not None for health in healths),
+        warnings=tuple(dict.fromkeys(warning for result in results for warning in result.warnings)),
+    )
 
 
 def distance(left: Tensors, right: Tensors) -> float:

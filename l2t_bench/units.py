@@ -23,3 +23,11 @@ def size(text: str) -> int:
     if match is None or float(match[1]) <= 0 or (match[2] or "") not in {*_SIZE_UNITS, "B"}:
         raise UserError(f"a size is written 8GB, 500MB or 8GiB, not {text!r}")
     return int(Decimal(match[1]) * _SIZE_UNITS["" if match[2] == "B" else match[2] or ""])
+
+
+def told(count: float) -> str:
+    """A size as people read it: ``"1.5 GB"``, in powers of ten as limits are given."""
+    for unit, factor in (("GB", 1e9), ("MB", 1e6)):
+        if count >= factor:
+            return f"{count / factor:.3g} {unit}"
+    return f"{count / 1e3:.3g} kB"

@@ -104,6 +104,10 @@ _MEASUREMENTS: Mapping[str, Form] = {
                 "moved?": or_null(is_duration),
                 "diverged?": is_count,
                 "seconds?": or_null(is_duration),
+                "adjoint_growth?": or_null(is_duration),
+                "exploded?": is_count,
+                "died?": is_count,
+                "warnings?": _are_texts,
             }
         ),
         "selection?": list_of(

@@ -188,6 +188,9 @@ _GRADIENT_COLUMNS = [
     "gradients",
     "vector_products",
     "recomputed_steps",
+    "adjoint_growth",
+    "adjoint_exploded_at",
+    "adjoint_died_at",
     "warnings",
 ]
 
@@ -211,6 +214,7 @@ def _gradient_row(cell: Mapping[str, Any], measured: Mapping[str, Any]) -> dict[
         "host_peak_above_start_mib": host,
         "device_peak_above_start_mib": on_device,
         **{key: measured.get(key) for key in ("gradients", "vector_products", "recomputed_steps")},
+        **{f"adjoint_{key}": (measured.get("adjoint") or {}).get(key) for key in ("growth", "exploded_at", "died_at")},
         "warnings": "; ".join(measured.get("warnings", [])),
         **{f"diagnostic_{name}": value for name, value in measured.get("diagnostics", {}).items()},
     }
@@ -234,7 +238,18 @@ _STUDENT_COLUMNS = [
     "dev_accuracy",
     "test_accuracy",
 ]
-_CURVE_POINT = ("outer_step", "value", "gradient_norm", "noise", "moved", "diverged", "seconds")
+_CURVE_POINT = (
+    "outer_step",
+    "value",
+    "gradient_norm",
+    "noise",
+    "moved",
+    "diverged",
+    "seconds",
+    "adjoint_growth",
+    "exploded",
+    "died",
+)
 _JUDGED = ("outer_step", "dev_accuracy_mean", "dev_accuracy_std")
 _NO_VALUE = {"value": math.nan, "gradient_norm": math.nan, "noise": math.nan}
 _TEACHING_COLUMNS = [
@@ -252,10 +267,12 @@ _TEACHING_COLUMNS = [
     "straightness",
     "seconds_training",
     "seconds_students",
+    "steps_warned",
+    "warning",
 ]
 
 
-_DERIVED = ("lr_at_grid_edge", "signal_to_noise", "straightness")
+_DERIVED = ("lr_at_grid_edge", "signal_to_noise", "straightness", "steps_warned", "warning")
 
 
 def _movement(measured: Mapping[str, Any]) -> dict[str, float]:
@@ -273,6 +290,12 @@ def _movement(measured: Mapping[str, Any]) -> dict[str, float]:
         "signal_to_noise": float(np.median(ratios)) if ratios else math.nan,
         "straightness": travelled / path if travelled is not None and path > 0 else math.nan,
     }
+
+
+def _warned(measured: Mapping[str, Any]) -> dict[str, Any]:
+    """How many outer steps had a gradient that was warned of, and the first warning."""
+    warned = [point["warnings"][0] for point in measured.get("curve", []) if point.get("warnings")]
+    return {"steps_warned": len(warned), "warning": warned[0] if warned else ""}
 
 
 def _teaching_keys(cell: Mapping[str, Any]) -> dict[str, Any]:
@@ -297,5 +320,6 @@ def _teaching_row(cell: Mapping[str, Any]) -> dict[str, Any]:
         **_teaching_keys(cell),
         **{key: measured.get(key) for key in _TEACHING_COLUMNS if key not in (*_TEACHING_KEYS, *_DERIVED)},
         **_movement(measured),
+        **_warned(measured),
         "lr_at_grid_edge": len(tried) > 1 and measured["lr"] in (min(tried), max(tried)),
     }

@@ -122,8 +122,27 @@ def _gradient_note(measured: pd.DataFrame) -> str:
 
 
 def warning_tables(results: Results) -> list[Table]:
-    """What the methods warned of, one row per problem, method and horizon; no table where there is nothing."""
-    warned = results.gradients[results.gradients["warnings"] != ""]
+    """What the methods warned of; no table where there is nothing."""
+    return [*_gradient_warnings(results.gradients), *_teaching_warnings(results.teaching)]
+
+
+def _teaching_warnings(teaching: pd.DataFrame) -> list[Table]:
+    """One row per teacher that learned from gradients that were warned of."""
+    warned = teaching[teaching["steps_warned"] > 0] if len(teaching) else teaching
+    if warned.empty:
+        return []
+    rows = [
+        (cell["problem"], cell["method"], f"{cell['steps_warned']} of {cell['outer_steps']}", cell["warning"])
+        for cell in warned.to_dict("records")
+    ]
+    columns = ("problem", "method", "outer steps", "warning")
+    note = "Outer steps with a student whose gradient was warned of, in the words of the first."
+    return [Table("Warnings while teaching", columns, tuple(rows), note, text_columns=len(columns), row_header=1)]
+
+
+def _gradient_warnings(gradients: pd.DataFrame) -> list[Table]:
+    """One row per problem, method and horizon."""
+    warned = gradients[gradients["warnings"] != ""]
     if warned.empty:
         return []
     rows = [

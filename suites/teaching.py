@@ -17,6 +17,7 @@ from l2t_bench.data.checksums import data_checksums
 from l2t_bench.engine.cell import Cell
 from l2t_bench.engine.recorder import Recorder
 from l2t_bench.errors import Diverged
+from l2t_bench.fitting import check_room
 from l2t_bench.losses.image import cross_entropy
 from l2t_bench.optimizers import Schedule, linear_decay
 from l2t_bench.problem import TeachingProblem
@@ -102,9 +103,12 @@ def teaching_cell(
 def _learn(
     problem: TeachingProblem, method: str, settings: TeachingSettings, seed: int, recorder: Recorder
 ) -> TeacherTraining:
+    backend = load_backend(method)
+    with recorder.phase("warm-up"):
+        check_room(backend, problem, settings.horizon, recorder.memory_limit)
     return train_teacher(
         problem,
-        load_backend(method),
+        backend,
         outer_steps=settings.outer_steps,
         horizon=settings.horizon,
         students=settings.students,

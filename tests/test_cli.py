@@ -224,3 +224,17 @@ def command_lines() -> list[str]:
         with contextlib.suppress(OSError):
             found.append(path.read_bytes().decode(errors="replace"))
     return found
+
+
+def test_predict_tells_what_each_backend_takes_and_who_fits() -> None:
+    done = l2t("predict", "digits/mlp[features=none]", "--horizon", "40", "-b", "rmd", "--memory-limit", "8GB")
+    assert done.returncode == 0, done.stderr
+    assert "rmd" in done.stdout and "exact" in done.stdout and "MB" in done.stdout and "yes" in done.stdout
+
+
+@pytest.mark.parametrize(
+    "wrong", [("--horizon", "0"), ("--horizon", "9", "-b", "rdm"), ("--horizon", "9", "--memory-limit", "x")]
+)
+def test_predict_answers_a_mistake_in_a_line(wrong: tuple[str, ...]) -> None:
+    done = l2t("predict", "digits/mlp", *wrong)
+    assert done.returncode == 2 and len(done.stderr.strip().splitlines()) == 1

@@ -325,3 +325,18 @@ def test_a_teaching_cells_time_and_memory_are_split_by_phase(tmp_path: Path) -> 
     assert {"build", "rollout", "dev", "reverse", "teacher update", "evaluation"} <= set(phases)
     assert sum(phase["seconds"] for phase in phases.values()) > 0.8 * whole
     assert all(phase["host_peak_bytes"] for phase in phases.values())
+
+
+def test_an_outer_step_tells_of_its_students_adjoints_and_warnings() -> None:
+    calm = train(random_problem()).curve[0]
+    assert calm.adjoint_growth is not None and calm.adjoint_growth > 0
+    assert (calm.exploded, calm.died, calm.warnings) == (0, 0, ())
+    wild = train(random_problem(optimizer=SGD(lr=40.0, momentum=0.9)), horizon=40, students=2).curve
+    told = [step for step in wild if step.exploded or step.died]
+    assert told and all(step.warnings and "adjoint" in step.warnings[0] for step in told)
+
+
+def test_a_teacher_whose_gradients_do_not_fit_is_not_begun(tmp_path: Path) -> None:
+    recorder = Recorder(tmp_path, memory_limit=1)
+    with pytest.raises(l2t.Refused, match="at horizon 300"):
+        teaching_cell("rmd", TeachingSettings(), "cpu", 0, recorder)

@@ -4,7 +4,7 @@ import sys
 
 import typer
 
-from l2t_bench.cli import compare, doctor, listing, merge, prepare, report, run, status, verify
+from l2t_bench.cli import compare, doctor, listing, merge, predict, prepare, report, run, status, verify
 from l2t_bench.cli.console import error_line
 from l2t_bench.errors import L2TError
 
@@ -25,6 +25,7 @@ app.command("merge")(merge.merge)
 app.command("compare")(compare.compare)
 app.command("report")(report.report)
 app.command("verify")(verify.verify)
+app.command("predict")(predict.predict)
 app.command("prepare")(prepare.prepare)
 
 

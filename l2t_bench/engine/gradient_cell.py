@@ -10,14 +10,14 @@ from safetensors.torch import save_file
 from l2t_bench.data.checksums import data_checksums
 from l2t_bench.engine.cell import Cell
 from l2t_bench.engine.recorder import Recorder
-from l2t_bench.fitting import bytes_left, check_fits
+from l2t_bench.fitting import check_room
 from l2t_bench.gradient import Cost, Refused, TeacherGradient, TeacherGradientBackend
 from l2t_bench.health import AdjointHealth
 from l2t_bench.modules import trained_parameters
 from l2t_bench.peaks import PhasePeak
 from l2t_bench.problem import TeachingProblem
 from l2t_bench.registry import build_problem, load_backend
-from l2t_bench.resident import available_bytes, release_free_memory, resident_bytes, whole_pages
+from l2t_bench.resident import release_free_memory, whole_pages
 from l2t_bench.tensors import Tensors
 from l2t_bench.verification.samples import general_theta
 
@@ -40,10 +40,8 @@ def measure(cell: Cell, recorder: Recorder) -> dict[str, Any]:
         recorder.data.update(data_checksums(cell.problem.partition("/")[0]))
         problem.train(0, cell.seed)
         theta = general_theta(problem, cell.seed)
-    left = bytes_left(recorder.memory_limit, problem, resident_bytes() or 0, available_bytes())
-    if left is not None:
-        with recorder.phase("warm-up"):
-            check_fits(backend, problem, max(horizons), left)
+    with recorder.phase("warm-up"):
+        check_room(backend, problem, max(horizons), recorder.memory_limit)
     with whole_pages():  # memory first, times after it
         with recorder.phase("warm-up") as phase:
             warm = backend.teacher_gradient(problem, theta, horizon=_WARM_UP, seed=cell.seed).cost
