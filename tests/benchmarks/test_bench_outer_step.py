@@ -1,17 +1,38 @@
-"""Micro-benchmarks: the rollout, the reverse pass and the whole outer step of each backend on digits/mlp.
+"""Micro-benchmarks: the rollout, the reverse pass and the whole outer step of each backend.
 
-``make benchmark`` runs them and keeps the figures under .benchmarks/; the test suite skips them.
+``make benchmark`` runs them and keeps the figures under .benchmarks/; the test suite skips them. The backends of a
+problem and horizon take turns in one process, so that what the machine does besides falls on all of them; each case
+then reports the seconds that its backend's phase took in those turns. Problems that need MNIST are skipped without it.
 """
+
+from collections.abc import Iterator, Mapping
+from functools import cache
 
 import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
 import l2t_bench as l2t
+from l2t_bench.data.root import data_root
+from l2t_bench.errors import UserError
 from l2t_bench.gradient import Cost
 
-BACKENDS = ("rmd", "truncated[window=10]", "higher", "torchopt", "torchopt-implicit", "functorch")
+BACKENDS = (
+    "rmd",
+    "rmd[engine=compiled]",
+    "truncated[window=10]",
+    "higher",
+    "torchopt",
+    "torchopt-implicit",
+    "functorch",
+)
 PHASES = ("rollout", "reverse", "outer step")
-HORIZON = 50
+ROUNDS, WARM_UP = 5, 10
+PROBLEMS: Mapping[str, tuple[int, ...]] = {
+    "digits/mlp[batch=20,features=none]": (20, 100, 500),
+    "mnist/mlp[batch=20,dev=1000,features=none]": (20, 100, 500),
+    "mnist/lenet[batch=20,dev=1000,features=none]": (20, 100),
+    "mnist/lenet[batch=500,dev=1000,features=none]": (20,),
+}
 
 
 class PhaseClock:
@@ -35,30 +56,47 @@ class PhaseClock:
         }[self._phase]
 
 
-def cases() -> list[object]:
-    """Backends by phase, each with a clock of its own, grouped by phase in the printed tables."""
-    clocks = [(backend, phase, PhaseClock(phase)) for phase in PHASES for backend in BACKENDS]
-    return [
-        pytest.param(
-            backend,
-            clock,
-            marks=pytest.mark.benchmark(group=f"{phase}, T={HORIZON}", timer=clock),
-            id=f"{phase}-{backend}",
-        )
-        for backend, phase, clock in clocks
-    ]
-
-
-@pytest.mark.parametrize(("name", "clock"), cases())
-def test_digits_mlp(benchmark: BenchmarkFixture, name: str, clock: PhaseClock) -> None:
-    backend = l2t.load_backend(name)
-    problem = l2t.build_problem("digits/mlp")
+@cache
+def turns(problem_name: str, horizon: int) -> Mapping[str, list[Cost]]:
+    """The costs of every backend, ``ROUNDS`` of each, taken in turn after a short run of each."""
+    problem = l2t.build_problem(problem_name)
     theta = problem.init_teacher(0)
+    backends = {name: l2t.load_backend(name) for name in BACKENDS}
+    for backend in backends.values():
+        backend.teacher_gradient(problem, theta, horizon=WARM_UP)
+    found: dict[str, list[Cost]] = {name: [] for name in backends}
+    for _ in range(ROUNDS):
+        for name, backend in backends.items():
+            found[name].append(backend.teacher_gradient(problem, theta, horizon=horizon).cost)
+    return found
 
-    def outer_step() -> float:
-        result = backend.teacher_gradient(problem, theta, horizon=HORIZON)
-        clock.advance(result.cost)
-        return result.value
 
-    value = benchmark.pedantic(outer_step, rounds=10, warmup_rounds=2)
-    assert 0 < value < 1
+def cases() -> Iterator[object]:
+    """Problem by horizon by phase by backend, each with a clock of its own, grouped in the printed tables."""
+    for problem, horizons in PROBLEMS.items():
+        for horizon in horizons:
+            for phase in PHASES:
+                for backend in BACKENDS:
+                    clock = PhaseClock(phase)
+                    mark = pytest.mark.benchmark(group=f"{problem}, T={horizon}, {phase}", timer=clock)
+                    yield pytest.param(
+                        problem, horizon, backend, clock, marks=mark, id=f"{problem}-{horizon}-{phase}-{backend}"
+                    )
+
+
+def data_is_there(problem: str) -> bool:
+    try:
+        return not problem.startswith("mnist") or (data_root() / "mnist").is_dir()
+    except UserError:
+        return False
+
+
+@pytest.mark.parametrize(("problem", "horizon", "backend", "clock"), cases())
+def test_outer_step(benchmark: BenchmarkFixture, problem: str, horizon: int, backend: str, clock: PhaseClock) -> None:
+    if not data_is_there(problem):
+        pytest.skip("MNIST is not in the data root")
+    if not benchmark.enabled or benchmark.disabled:
+        pytest.skip("only timed on demand")
+    costs = iter(turns(problem, horizon)[backend])
+    benchmark.pedantic(lambda: clock.advance(next(costs)), rounds=ROUNDS, iterations=1)
+    benchmark.extra_info.update({"problem": problem, "horizon": horizon, "backend": backend})
