@@ -96,12 +96,14 @@ class StoredRMD(Backend):
 
     def variants(self) -> tuple[Backend, ...]:
         own = replace(self, budget=None, snapshots=None, directory=None)
-        stores = (name for name, store in STORES.items() if self.hvp in store.modes)
+        stores = (name for name, store in STORES.items() if self.hvp in store.modes and self.engine in store.engines)
         return tuple(replace(own, store=cast("Any", name)) for name in stores)
 
     def scaling(self, problem: TeachingProblem, horizon: int) -> Scaling:
         law = self.law(problem, horizon)
-        return Scaling(self.steps_back(horizon), law.bytes, law.recomputed)
+        # What compiled steps keep beside the states is known when they are compiled: it is measured.
+        between = self.engine != "eager" and STORES[self.store].keeps_between
+        return Scaling(self.steps_back(horizon), None if between else law.bytes, law.recomputed)
 
     @contextmanager
     def trained(self, run: Run) -> Iterator[tuple[Store, StudentState]]:

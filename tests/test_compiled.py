@@ -14,6 +14,7 @@ from torch.fx.experimental.proxy_tensor import make_fx
 
 import l2t_bench as l2t
 from l2t_bench.adam import Adam
+from l2t_bench.backend import Backend
 from l2t_bench.gradient import TeacherGradient
 from l2t_bench.measure import Meter
 from l2t_bench.optimizers import SGD, linear_decay
@@ -238,6 +239,18 @@ def test_a_batch_source_that_cannot_be_replayed_is_caught_under_compiled_steps_t
 def test_a_store_that_keeps_graphs_says_which_engine_it_goes_with() -> None:
     with pytest.raises(l2t.UserError, match="store=graph goes with engine=eager only"):
         l2t.load_backend("rmd[store=graph,engine=compiled]")
+
+
+def test_a_compiled_method_has_variants_that_go_with_it_and_a_memory_that_is_measured(
+    momentum: TeachingProblem,
+) -> None:
+    backend = l2t.load_backend("rmd[engine=compiled]")
+    assert isinstance(backend, Backend)
+    names = [str(variant) for variant in backend.variants()]
+    assert "rmd[store=sqrt,engine=compiled]" in names and not any("graph" in name for name in names)
+    assert backend.scaling(momentum, 100).bytes is None, "what its steps keep hangs on the student"
+    plain = l2t.load_backend("rmd")
+    assert isinstance(plain, Backend) and plain.scaling(momentum, 100).bytes is not None
 
 
 def test_auto_compiles_once_a_problem_has_come_to_enough_steps(monkeypatch: pytest.MonkeyPatch) -> None:

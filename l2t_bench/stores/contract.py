@@ -87,6 +87,8 @@ class Store(ABC):
     """The ways to take second derivatives that go with it."""
     engines: ClassVar[tuple[str, ...]] = ("eager", "compiled", "auto")
     """The ways to take steps that go with it."""
+    keeps_between: ClassVar[bool] = False
+    """Whether compiled steps keep results for the way back beside the states: where each step is taken once."""
     exact_rollout: ClassVar[bool] = True
     """Whether the run is plain training; else the store trains a neighbour of it, and says so."""
 

@@ -16,6 +16,7 @@ class KeepAll(Store):
     """``all``: every omega_t. Memory T*P, no step is taken twice."""
 
     name = "all"
+    keeps_between = True
 
     def __init__(
         self, rollout: Rollout, meter: Meter, wanted: Wanted, room: Room, stepper: EagerStepper | None = None
