@@ -91,7 +91,7 @@ def data_is_there(problem: str) -> bool:
         return False
 
 
-@pytest.mark.parametrize(("problem", "horizon", "backend", "clock"), cases())
+@pytest.mark.parametrize(("problem", "horizon", "backend", "clock"), list(cases()))
 def test_outer_step(benchmark: BenchmarkFixture, problem: str, horizon: int, backend: str, clock: PhaseClock) -> None:
     if not data_is_there(problem):
         pytest.skip("MNIST is not in the data root")
