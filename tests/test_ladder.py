@@ -1,7 +1,7 @@
 """The ladder over every kind of student: what a method takes it proves, what it does not take it refuses and says why.
 
-A method or a store that joins is a name in ``METHODS``, and its refusals lines in ``REFUSED``. What has the bits of
-``rmd`` in d_theta is proved by the ladder that ``rmd`` climbs, and climbs none of its own.
+A method that joins is a name in ``METHODS``, a store one in ``STORES``; refusals are lines in ``REFUSED``. What has the
+bits of ``rmd`` in d_theta is proved by the ladder that ``rmd`` climbs, and climbs none of its own.
 """
 
 from functools import cache
@@ -21,14 +21,12 @@ from l2t_bench.verification.ladder import section
 from l2t_bench.verification.samples import general_theta
 from l2t_bench.verification.students import STUDENTS, student_problem
 
+STORES = tuple(f"rmd[store={store}]" for store in ("sqrt", "binomial", "disk", "host", "graph"))
+"""What keeps the very states of the plain run, or takes them again."""
+OF_ANOTHER_KIND = ("rmd[store=reversible]", "implicit", "one-step", "evolution[population=4]", "forward")
+"""What is not the derivative of the plain run: the ladder's dear rungs over the main students only."""
 METHODS = (
     "rmd",
-    "rmd[store=sqrt]",
-    "rmd[store=binomial]",
-    "rmd[store=disk]",
-    "rmd[store=host]",
-    "rmd[store=graph]",
-    "rmd[store=reversible]",
     "rmd[hvp=for]",
     "truncated[window=3]",
     "functorch",
@@ -36,10 +34,7 @@ METHODS = (
     "torchopt",
     "torchopt[api=meta]",
     "torchopt-implicit",
-    "implicit",
-    "one-step",
-    "evolution[population=4]",
-    "forward",
+    *OF_ANOTHER_KIND,
 )
 MAIN_STUDENTS = ("mlp", "lenet", "resnet", "lstm", "transformer")
 _MASKS = "it draws other random numbers and would differentiate another run"
@@ -53,15 +48,6 @@ REFUSED = {
 }
 HORIZONS = (3, 6)
 PAIRS = [(method, student) for student in STUDENTS for method in METHODS]
-
-
-def is_approximate(method: str) -> bool:
-    return l2t.load_backend(method).capabilities.exactness is not Exactness.EXACT
-
-
-def has_the_bits_of_rmd(method: str) -> bool:
-    """Of a store that keeps, or takes again, the very states of the plain run."""
-    return method.startswith("rmd[store=") and not is_approximate(method)
 
 
 @cache
@@ -98,7 +84,7 @@ def test_a_method_differentiates_a_student_as_rmd_does_or_refuses_as_the_table_s
 
 
 @pytest.mark.parametrize("student", STUDENTS)
-@pytest.mark.parametrize("method", [method for method in METHODS if has_the_bits_of_rmd(method)])
+@pytest.mark.parametrize("method", STORES)
 def test_a_store_gives_the_bits_of_rmd_again_and_leaves_nothing_behind(method: str, student: str) -> None:
     problem, theta, exact = recorded(student)
     backend = l2t.load_backend(method)
@@ -106,6 +92,7 @@ def test_a_store_gives_the_bits_of_rmd_again_and_leaves_nothing_behind(method: s
     assert same_tensors(found.result.d_theta, exact.d_theta) and found.result.value == exact.value
     assert found.result.d_omega0 is not None and exact.d_omega0 is not None
     assert same_tensors(found.result.d_omega0, exact.d_omega0)
+    assert checks.check_forward_parity(found).outcome is Outcome.PASSED
     if student in MAIN_STUDENTS:
         assert checks.check_repeatable(found).outcome is Outcome.PASSED
 
@@ -118,7 +105,7 @@ def test_the_whole_ladder_is_climbed_by_rmd(student: str) -> None:
 CLIMBING = [
     (method, student)
     for method, student in PAIRS
-    if method != "rmd" and not has_the_bits_of_rmd(method) and (student in MAIN_STUDENTS or not is_approximate(method))
+    if method != "rmd" and (student in MAIN_STUDENTS or method not in OF_ANOTHER_KIND)
 ]
 
 
