@@ -15,13 +15,13 @@ from l2t_bench.backends.rmd import ManualRMD
 from l2t_bench.cli.main import app
 from l2t_bench.errors import UserError
 from l2t_bench.registry import missing_library
-from l2t_bench.verification.capabilities import Cell, Verdict, as_markdown, capabilities, notes, tried
+from l2t_bench.verification.capabilities import Cell, Verdict, as_markdown, capabilities, notes, tried, with_variants
 from l2t_bench.verification.probes import PROBES, make_probe
 
 
 @cache
 def cells() -> tuple[Cell, ...]:
-    return tuple(capabilities(l2t.list_backends()))
+    return tuple(capabilities(with_variants()))
 
 
 def test_nothing_that_a_user_may_bring_is_differentiated_wrongly() -> None:
@@ -30,7 +30,7 @@ def test_nothing_that_a_user_may_bring_is_differentiated_wrongly() -> None:
 
 
 def test_every_refusal_has_a_reason_and_every_exact_cell_a_figure() -> None:
-    assert len(cells()) == len(PROBES) * len(l2t.list_backends())
+    assert len(cells()) == len(PROBES) * len(with_variants())
     for cell in cells():
         assert cell.reason or cell.verdict is Verdict.EXACT, cell
         assert (cell.error is not None) == (cell.verdict is Verdict.EXACT), cell
@@ -97,12 +97,11 @@ def test_a_backend_whose_library_is_missing_is_absent_and_the_others_are_tried(m
 
 @pytest.fixture
 def two_probes(monkeypatch: pytest.MonkeyPatch) -> None:
-    from l2t_bench import registry
     from l2t_bench.verification import capabilities as module
 
     whole = module.capabilities
     monkeypatch.setattr(module, "capabilities", lambda names: whole(names, ["SGD", "Adam"]))
-    monkeypatch.setattr(registry, "list_backends", lambda: ["rmd", "higher"])
+    monkeypatch.setattr(module, "with_variants", lambda: ["rmd", "higher"])
 
 
 @pytest.mark.usefixtures("two_probes")
@@ -127,6 +126,27 @@ def test_the_command_prints_markdown_and_records() -> None:
     }
 
 
+@pytest.mark.usefixtures("two_probes")
+def test_the_backends_asked_for_are_probed_with_their_options_each_once() -> None:
+    asked = ("rmd[store=reversible]", "-b", "higher", "-b", "rmd[store=reversible]")
+    done = CliRunner().invoke(app, ["list", "backends", "--capabilities", "--json", "-b", *asked])
+    assert done.exit_code == 0
+    records = {(each["backend"], each["brought"]): each for each in json.loads(done.output)}
+    assert len(records) == 4 and {backend for backend, _ in records} == {"rmd[store=reversible]", "higher"}
+    assert "cannot be undone" in records["rmd[store=reversible]", "Adam"]["reason"]
+
+
+def test_the_table_has_the_variants_whose_refusals_differ() -> None:
+    names = with_variants()
+    assert [name for name in names if "[" not in name] == l2t.list_backends()
+    refused = {
+        name: {cell.brought for cell in cells() if (cell.backend, cell.verdict) == (name, Verdict.REFUSED)}
+        for name in names
+    }
+    for variant in ("rmd[hvp=for]", "rmd[store=reversible]", "torchopt[api=meta]"):
+        assert refused[variant] > refused[variant.partition("[")[0]], variant
+
+
 def test_a_wrong_cell_ends_the_command_with_exit_code_1(monkeypatch: pytest.MonkeyPatch) -> None:
     from l2t_bench.verification import capabilities as module
 
@@ -140,6 +160,9 @@ def test_a_wrong_cell_ends_the_command_with_exit_code_1(monkeypatch: pytest.Monk
         (("problems", "--capabilities"), "are of backends"),
         (("backends", "--markdown"), "go with --capabilities"),
         (("--json",), "go with --capabilities"),
+        (("backends", "-b", "rmd"), "-b goes with --capabilities"),
+        (("backends", "--capabilities", "-b", "rdm"), "did you mean 'rmd'"),
+        (("backends", "--capabilities", "-b", "rmd[hvp=rof]"), "hvp must be one of ror, for"),
     ],
 )
 def test_options_that_do_not_go_together_are_answered(arguments: tuple[str, ...], answer: str) -> None:

@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from l2t_bench.cli import completion
 from l2t_bench.cli.options import Plugins
 
 if TYPE_CHECKING:
@@ -21,6 +22,15 @@ def list_names(
     ] = False,
     markdown: Annotated[bool, typer.Option("--markdown", help="With --capabilities: as a Markdown page.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="With --capabilities: each cell as a record.")] = False,
+    backend: Annotated[
+        list[str] | None,
+        typer.Option(
+            "-b",
+            "--backend",
+            help='With --capabilities: this backend, with options such as "rmd[hvp=for]"; repeatable.',
+            autocompletion=completion.backends,
+        ),
+    ] = None,
     plugin: Plugins = None,
 ) -> None:
     """List backends, problems and suites, and the runs in the folder runs/."""
@@ -37,8 +47,10 @@ def list_names(
         raise UserError("--capabilities are of backends: l2t-bench list backends --capabilities")
     if (markdown or as_json) and not capabilities:
         raise UserError("--markdown and --json go with --capabilities")
+    if backend and not capabilities:
+        raise UserError("-b goes with --capabilities")
     if capabilities:
-        _print_capabilities(registry.list_backends(), markdown, as_json)
+        _print_capabilities(_probed(backend), markdown, as_json)
         return
     names = {
         "backends": registry.list_backends,
@@ -54,6 +66,20 @@ def list_names(
             out.print(f"  {escape(name + told)}", soft_wrap=True)
         for line in [] if kind == "runs" else registry.left_out(kind):
             error_line(f"warning: {line}")
+
+
+def _probed(asked: list[str] | None) -> list[str]:
+    """The backends asked for, each once; by itself those of the table. Raises ``UserError`` for one that cannot be."""
+    from l2t_bench.names import absolute, with_file
+    from l2t_bench.registry import load_backend
+    from l2t_bench.verification.capabilities import with_variants
+
+    if not asked:
+        return with_variants()
+    names = list(dict.fromkeys(with_file(name, absolute) for name in asked))
+    for name in names:
+        load_backend(name)  # a mistake is said before anything runs
+    return names
 
 
 def _print_capabilities(backends: list[str], markdown: bool, as_json: bool) -> None:

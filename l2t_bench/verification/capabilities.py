@@ -9,7 +9,7 @@ import torch
 
 from l2t_bench.errors import L2TError, Refused, UserError
 from l2t_bench.gradient import Exactness, TeacherGradient, TeacherGradientBackend
-from l2t_bench.registry import load_backend
+from l2t_bench.registry import list_backends, load_backend
 from l2t_bench.verification import approximations, checks
 from l2t_bench.verification.checks import Check, Outcome, Subject, by, flat, inner
 from l2t_bench.verification.peers import reach, through_last, with_options
@@ -18,6 +18,11 @@ from l2t_bench.verification.stationary import check_stationary
 
 BOUND = 1e-6
 """Of a slope's error, relative to |d_theta|."""
+
+VARIANTS: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {"rmd": ("rmd[hvp=for]", "rmd[store=reversible]"), "torchopt": ("torchopt[api=meta]",)}
+)
+"""By backend: those of its options that change what it refuses."""
 
 
 class Verdict(StrEnum):
@@ -37,6 +42,11 @@ class Cell:
     verdict: Verdict
     reason: str = ""
     error: float | None = None
+
+
+def with_variants() -> list[str]:
+    """The registered backends, and after each the variants of it that refuse otherwise: columns of the table."""
+    return [name for backend in list_backends() for name in (backend, *VARIANTS.get(backend, ()))]
 
 
 def capabilities(backends: Sequence[str], brought: Sequence[str] = tuple(PROBES)) -> Iterator[Cell]:
@@ -153,8 +163,8 @@ def as_markdown(cells: Sequence[Cell]) -> str:
         "",
         "Made by `l2t-bench list backends --capabilities --markdown > docs/capabilities.md`: each cell is a run of",
         "a few steps in float64 that was tried. **exact**: agrees with central differences. **runs**: gives what",
-        "it promises, which is not the derivative of the run. **no**: refuses before it gives a number, for the",
-        "reason below.",
+        "it promises, which is not the derivative of the run, and was held to it. **no**: refuses before it gives a",
+        "number, for the reason below. `-b BACKEND`, with options, probes others.",
         "",
         "| " + " | ".join(header) + " |",
         "|" + " --- |" * len(header),
