@@ -119,14 +119,14 @@ def test_verify_says_which_backends_are_right_on_a_users_own_problem(tmp_path: P
     assert "cosine to the exact gradient" in done.stdout
 
 
-def test_verify_says_which_backends_refuse_and_why(tmp_path: Path) -> None:
+def test_verify_says_that_a_backend_refuses_and_why(tmp_path: Path) -> None:
     own = (
         "type('Lion', (), {'lr_at': lambda s, i, h: 0.1, 'step': lambda s, p, g, slots, index, lr: "
         "({k: w - lr * g[k] / (1 + g[k] * g[k]) for k, w in p.items()}, {}), "
         "'slot_names': (), 'reads_slots': False, 'reads_gradients': False, "
         "'pull_back': lambda s, a, taken: (a.params, a), 'hyper_gradients': lambda s, a, taken: {}})()"
     )
-    done = l2t("verify", "--problem-file", own_problem(tmp_path, optimizer=own))
+    done = l2t("verify", "rmd", "--problem-file", own_problem(tmp_path, optimizer=own))
     assert done.returncode == 0
     assert "does not differentiate Lion" in done.stdout
 
@@ -184,11 +184,11 @@ def test_a_wrong_plug_in_fails_the_ladder_with_exit_code_1(tmp_path: Path) -> No
             """
         )
     )
-    problem = "digits/mlp[hidden=4,nonlinearity=tanh,lr=0.1,keys=1,features=none,dev=50]"
-    wrong = l2t("verify", f"{tmp_path}/plug.py:Halved", problem)
+    problem = ("--problem-file", own_problem(tmp_path))
+    wrong = l2t("verify", f"{tmp_path}/plug.py:Halved", *problem)
     assert wrong.returncode == 1, wrong.stderr
     assert "FAIL" in wrong.stdout
-    right = l2t("verify", f"{tmp_path}/plug.py:Halved[factor=1]", problem)
+    right = l2t("verify", f"{tmp_path}/plug.py:Halved[factor=1]", *problem)
     assert right.returncode == 0, right.stdout
 
 
