@@ -59,7 +59,7 @@ def test_predicted_bytes_are_near_the_measured_ones(backend: str) -> None:
     "backend",
     [
         *(f"rmd[store={store}]" for store in ("all", "sqrt", "binomial", "disk", "graph", "reversible")),
-        *("implicit", "one-step", "evolution[population=2]", "forward", "torchopt", "torchopt-implicit"),
+        *("implicit", "one-step", "evolution[population=4]", "forward", "torchopt", "torchopt-implicit"),
     ],
 )
 def test_predicted_bytes_of_every_method_are_near_the_measured_ones(backend: str, horizon: int) -> None:
