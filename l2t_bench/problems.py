@@ -51,7 +51,7 @@ class ImageProblem:
     gain: float = 1.0
     smoothing: float = 0.0
     noise: float = 0.0
-    dev_chunk: int = 1000
+    dev_chunk: int = 250
     nonlinearity: Literal["relu", "tanh"] = "relu"
 
     size: ClassVar[int]

@@ -10,10 +10,11 @@ _STATUS = Path("/proc/self/status")
 _MEMINFO = Path("/proc/meminfo")
 _CGROUP, _CGROUPS = Path("/proc/self/cgroup"), Path("/sys/fs/cgroup")
 _CLEAR_REFS = Path("/proc/self/clear_refs")
-_M_MMAP_THRESHOLD, _M_MMAP_MAX = -3, -4  # glibc's malloc.h
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_MMAP_MAX = -1, -3, -4  # glibc's malloc.h
 _PAGE, _HUGE_PAGE = 4096, 2 << 20
 _MADV_HUGEPAGE = 14  # Linux's mman.h
 _MAPPINGS = 30_000  # the kernel allows a process 65,530; beyond these the heap serves as before
+_LARGEST_INT = 2**31 - 1
 _LARGEST_THRESHOLD = 32 << 20  # where glibc's own rule ends up in a process that frees large blocks
 
 
@@ -94,6 +95,20 @@ def advise_huge_pages(address: int, size: int) -> None:
         CDLL("libc.so.6").madvise(c_void_p(start), c_size_t(length), _MADV_HUGEPAGE)
     except (OSError, AttributeError):
         return
+
+
+def keep_free_memory() -> None:
+    """Have the C library keep what is freed, for this process's next allocations: no page is faulted in twice.
+
+    Where fresh memory is dear, as on virtual machines, half of an eager pass over large batches goes into page faults.
+    For processes that measure no memory: the resident size then never falls. Without glibc nothing changes.
+    """
+    try:
+        mallopt = CDLL("libc.so.6").mallopt
+    except (OSError, AttributeError):
+        return
+    mallopt(_M_MMAP_MAX, 0)
+    mallopt(_M_TRIM_THRESHOLD, _LARGEST_INT)
 
 
 @contextmanager

@@ -47,7 +47,9 @@ def verify(
     from l2t_bench.names import absolute, with_file
     from l2t_bench.plugins import add_plugins
     from l2t_bench.registry import list_backends
+    from l2t_bench.resident import keep_free_memory
 
+    keep_free_memory()
     add_plugins(plugin or ())
     own = _problem(problem, problem_file)
     failed = False

@@ -20,7 +20,7 @@ from l2t_bench.groups import rates
 from l2t_bench.modules import float_leaves, module_at, trained_parameters, twice_differentiable
 from l2t_bench.optimizers import SGD, Optimizer
 from l2t_bench.problem import Step, StudentState, TeachingProblem, example_count
-from l2t_bench.rollout import student_step
+from l2t_bench.rollout import loss_gradients, student_step
 from l2t_bench.second_order import MODES, SecondOrder, quiet_forward_mode
 from l2t_bench.tangent import Carried, no_tangent, tangent_step
 from l2t_bench.tensors import TensorDict, Tensors, zeros_like
@@ -64,6 +64,17 @@ class RecordedRun:
         batches = self.problem.final_dev_batches(self.states[-1], len(self.steps), self.seed)
         total = sum(example_count(batch) for batch in batches)
         return tuple((batch, example_count(batch) / total) for batch in batches)
+
+    @cached_property
+    def w_bar(self) -> TensorDict:
+        """dM~/domega_T by plain backpropagation through the dev batches, to be held to ``objective_difference``."""
+        found = zeros_like(self.states[-1].params)
+        for batch, share in self.dev:
+            params = {name: param.detach().requires_grad_() for name, param in self.states[-1].params.items()}
+            value = self.problem.dev_objective(params, self.buffers[-1], batch)
+            for name, part in loss_gradients(value, params).items():
+                found[name] += share * part
+        return found
 
 
 def replay(run: RecordedRun, theta_at: ThetaAt) -> StudentState:
@@ -161,6 +172,26 @@ def directional_difference(run: RecordedRun, direction: Tensors, step_size: floa
     for offset, weight in _OFFSETS:
         moved = {name: run.theta[name] + (offset * step_size) * direction[name] for name in run.theta}
         total += weight * objective(run, replay(run, _from_step(start, run.theta, moved)))
+    return total / step_size
+
+
+def tangent_difference(run: RecordedRun, direction: Tensors, step_size: float, start: int = 0) -> TensorDict:
+    """domega_T along ``direction`` of theta, by the same differences: no dev pass, and no rounding of its mean."""
+    found = zeros_like(run.states[-1].params)
+    for offset, weight in _OFFSETS:
+        moved = {name: run.theta[name] + (offset * step_size) * direction[name] for name in run.theta}
+        state = replay(run, _from_step(start, run.theta, moved))
+        for name, param in state.params.items():
+            found[name] += (weight / step_size) * param
+    return found
+
+
+def objective_difference(run: RecordedRun, direction: Tensors, step_size: float) -> float:
+    """dM~ at omega_T along ``direction`` of the student's parameters, by the same differences."""
+    total, final = 0.0, run.states[-1]
+    for offset, weight in _OFFSETS:
+        params = {name: param + (offset * step_size) * direction[name] for name, param in final.params.items()}
+        total += weight * objective(run, replace(final, params=params))
     return total / step_size
 
 
