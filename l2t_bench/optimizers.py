@@ -17,7 +17,7 @@ from torch import Tensor
 from l2t_bench.clipping import clip, pull_back_clip
 from l2t_bench.errors import UserError
 from l2t_bench.groups import Group, Rates, rates
-from l2t_bench.tensors import TensorDict, Tensors, inner
+from l2t_bench.tensors import TensorDict, Tensors, axpy, inner
 
 Slots = Mapping[str, Tensors]
 """What an optimiser carries, by slot name; empty before the first step."""
@@ -142,13 +142,13 @@ class SGD:
     ) -> tuple[TensorDict, dict[str, TensorDict]]:
         del index
         directions, after = self._directions(params, gradients, slots)
-        return {name: param - (lr * self._rates(name).lr) * directions[name] for name, param in params.items()}, after
+        return {name: axpy(-lr * self._rates(name).lr, directions[name], w) for name, w in params.items()}, after
 
     def pull_back(self, adjoint: Adjoint, taken: Taken) -> tuple[TensorDict, Adjoint]:
         """MATHS: heavy ball, Nesterov and plain SGD; with no momentum this is the paper's Eq. 4 and 5."""
         decayed_bar, after = self._bars(adjoint, taken)
         params = {
-            name: w + decay * decayed_bar[name] if (decay := self._rates(name).weight_decay) else w
+            name: axpy(decay, decayed_bar[name], w) if (decay := self._rates(name).weight_decay) else w
             for name, w in adjoint.params.items()
         }
         slots = {"momentum": {name: self.momentum * b for name, b in after.items()}} if self.momentum else {}
@@ -157,7 +157,7 @@ class SGD:
     def decayed(self, params: Tensors, gradients: Tensors) -> TensorDict:
         """The loss gradients clipped, plus the weight decay: what the momentum takes in."""
         return {
-            name: gradient + decay * params[name] if (decay := self._rates(name).weight_decay) else gradient
+            name: axpy(decay, params[name], gradient) if (decay := self._rates(name).weight_decay) else gradient
             for name, gradient in clip(gradients, self.clip).items()
         }
 
@@ -186,23 +186,23 @@ class SGD:
             buffers = dict(decayed)
         else:
             gain, held = 1 - self.dampening, slots["momentum"]
-            buffers = {name: held[name] * self.momentum + gain * g for name, g in decayed.items()}
+            buffers = {name: axpy(gain, g, held[name] * self.momentum) for name, g in decayed.items()}
         if not self.nesterov:
             return buffers, {"momentum": buffers}
-        return {name: g + self.momentum * buffers[name] for name, g in decayed.items()}, {"momentum": buffers}
+        return {name: axpy(self.momentum, buffers[name], g) for name, g in decayed.items()}, {"momentum": buffers}
 
     def _bars(self, adjoint: Adjoint, taken: Taken) -> tuple[TensorDict, TensorDict]:
         """The adjoint of the decayed gradient, and b', that of b_{t+1} with what the parameters add to it."""
-        stepped = {name: (taken.lr * self._rates(name).lr) * w for name, w in adjoint.params.items()}
+        etas = {name: taken.lr * self._rates(name).lr for name in adjoint.params}
         if not self.momentum:
-            return {name: -w for name, w in stepped.items()}, {}
+            return {name: -etas[name] * w for name, w in adjoint.params.items()}, {}
         b_bar = adjoint.slots["momentum"]
         if self.nesterov:
-            after = {name: b_bar[name] - self.momentum * w for name, w in stepped.items()}
-            return {name: b - stepped[name] for name, b in after.items()}, after
-        after = {name: b_bar[name] - w for name, w in stepped.items()}
+            after = {name: axpy(-self.momentum * etas[name], w, b_bar[name]) for name, w in adjoint.params.items()}
+            return {name: axpy(-etas[name], w, after[name]) for name, w in adjoint.params.items()}, after
+        after = {name: axpy(-etas[name], w, b_bar[name]) for name, w in adjoint.params.items()}
         gain = 1.0 if taken.first else 1 - self.dampening
-        return {name: gain * b for name, b in after.items()}, after
+        return after if gain == 1 else {name: gain * b for name, b in after.items()}, after
 
     def _rates(self, name: str) -> Rates:
         return rates(name, self.groups, self.weight_decay)

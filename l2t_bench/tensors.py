@@ -29,6 +29,13 @@ def scaled(factor: float | Tensor, tensors: Tensors) -> TensorDict:
     return {name: factor * tensor for name, tensor in tensors.items()}
 
 
+def axpy(factor: float | Tensor, x: Tensor, y: Tensor) -> Tensor:
+    """y + factor*x, in one pass over memory where ``factor`` is a number, and rounded as ``torch.optim`` does it."""
+    if isinstance(factor, Tensor):
+        return y + factor * x
+    return y + x if factor == 1 else torch.add(y, x, alpha=factor)
+
+
 def detached(tensors: Tensors) -> TensorDict:
     return {name: tensor.detach() for name, tensor in tensors.items()}
 
