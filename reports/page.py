@@ -21,6 +21,7 @@ from plotly.offline import get_plotlyjs
 from l2t_bench.engine.store import write_text
 from l2t_bench.errors import UserError
 from l2t_bench.reports import marks, text
+from l2t_bench.reports.break_even_tables import break_even_tables
 from l2t_bench.reports.derive import Results, analyse
 from l2t_bench.reports.figures import draw
 from l2t_bench.reports.load import Run, load_run
@@ -52,7 +53,7 @@ def write_report(run_dir: Path | str, out: Path | str | None = None) -> Path:
 
 
 def write_csv(run: Run) -> list[Path]:
-    """Write ``gradients.csv``, ``students.csv`` and ``curves.csv`` into the run's folder, and return where they are."""
+    """Write the tables of ``csv_frames`` into the run's folder, and return where they are."""
     written = []
     for name, frame in csv_frames(analyse(run)).items():
         _write(run.path / name, frame.to_csv(index=False, lineterminator="\n"))
@@ -63,7 +64,8 @@ def write_csv(run: Run) -> list[Path]:
 def csv_frames(results: Results) -> dict[str, pd.DataFrame]:
     """The tidy tables that are handed on, by file name."""
     own = {"gradients.csv": results.gradients, "students.csv": results.students, "curves.csv": results.curves}
-    return {**own, **({"others.csv": results.others} if len(results.others) else {})}
+    others = {"break-even.csv": results.break_even, "others.csv": results.others}
+    return own | {name: frame for name, frame in others.items() if len(frame)}
 
 
 def _write(path: Path, content: str) -> None:
@@ -96,6 +98,7 @@ def render(results: Results) -> str:
         gradient_tables=[
             *text.gradient_tables(results, detail=True),
             *text.aggregate_tables(results),
+            *break_even_tables(results.break_even, units="seeds"),
             *text.warning_tables(results),
         ],
         other_tables=text.other_tables(results),
