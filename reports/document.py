@@ -18,7 +18,7 @@ from l2t_bench.reports.panels import Panel
 _TEMPLATES = Path(__file__).parent / "templates"
 
 
-def render_template(name: str, **context: Any) -> str:
+def render_template(template: str, **context: Any) -> str:
     """A page's HTML from one of our templates, which has style, scripts and policy beside ``context``."""
     plotly, own = _script(get_plotlyjs()), _script((_TEMPLATES / "report.js").read_text(encoding="utf-8"))
     environment = Environment(
@@ -28,7 +28,7 @@ def render_template(name: str, **context: Any) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    return environment.get_template(name).render(
+    return environment.get_template(template).render(
         markers=marks.MARKER_PATHS,
         figure_data=_figure_data,
         style=Markup((_TEMPLATES / "report.css").read_text(encoding="utf-8")),
