@@ -157,7 +157,8 @@ def _content(file: Path) -> dict[str, Any]:
 
 def _sorted_out(entries: Iterable[Mapping[str, Any]]) -> tuple[list[Mapping[str, Any]], int, list[str]]:
     """Sound entries of ours, the count of those of other benchmarks, and what is wrong with the rest."""
-    ours, others, warnings, seen = [], 0, [], set()
+    ours, others, seen = [], 0, set()
+    wrong: dict[str, list[str]] = {}
     for entry in entries:
         extra = entry.get("extra_info")
         if not isinstance(extra, dict) or not {"problem", "horizon", "backend"} <= set(extra):
@@ -171,8 +172,14 @@ def _sorted_out(entries: Iterable[Mapping[str, Any]]) -> tuple[list[Mapping[str,
             seen.add(key)
             ours.append(entry)
         else:
-            warnings.append(f"{str(entry.get('name', 'an entry without a name'))[:_LONGEST_TEXT]}: {what}")
-    return ours, others, warnings
+            wrong.setdefault(what, []).append(str(entry.get("name", "an entry without a name"))[:_LONGEST_TEXT])
+    return ours, others, [f"{_some(names)}: {what}" for what, names in wrong.items()]
+
+
+def _some(names: Sequence[str]) -> str:
+    """The first of them, and how many more: a record of another version has hundreds of one kind."""
+    more = len(names) - 1
+    return f"{names[0]}{f' and {more} more' if more else ''}"
 
 
 def _misfit(entry: Mapping[str, Any], extra: Mapping[str, Any]) -> str | None:

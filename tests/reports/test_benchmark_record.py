@@ -138,6 +138,15 @@ def test_an_entry_that_stands_twice_counts_once(tmp_path: Path) -> None:
     assert "twice" in record.warnings[0]
 
 
+def test_many_entries_with_one_fault_make_one_warning(tmp_path: Path) -> None:
+    file = edited(
+        tmp_path, lambda content: [entry["extra_info"].update(schema=0) for entry in content["benchmarks"][:4]]
+    )
+    record = read_record(file)
+    assert record.damaged == 4 and len(record.warnings) == 2
+    assert "and 3 more: its extra_info has schema 0" in record.warnings[0]
+
+
 # -- folders
 
 
