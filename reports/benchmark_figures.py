@@ -20,13 +20,17 @@ def draw_benchmarks(results: BenchmarkResults) -> list[FigureGroup]:
 
 
 def time_per_step(results: BenchmarkResults) -> FigureGroup:
-    """Milliseconds of an outer step per student step against T, a line per method, one panel per record and problem."""
+    """Milliseconds of an outer step per student step against T, a line per method, one panel per record and problem.
+
+    Where there is one T only, its table says all that there is.
+    """
     shown = results.timings[(results.timings["phase"] == OUTER_STEP) & (results.timings["min_seconds"] > 0)]
     several = len(results.benchmarks.records) > 1
     palette = colours(results.methods)
     panels = [
         _panel(case_name(problem, record if several else ""), rows, palette)
         for (record, problem), rows in shown.groupby(["record", "problem"], sort=False)
+        if rows["horizon"].nunique() > 1
     ]
     return FigureGroup(
         "benchmark-time",
