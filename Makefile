@@ -7,11 +7,11 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 INSTALLED_COPY := build/typing
 
-.PHONY: help bench test test-all check lint types wheel benchmark clean
+.PHONY: help bench test test-all check lint types wheel benchmark benchmark-all clean
 .DEFAULT_GOAL := help
 
 help:  ## what there is to make
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
 
 bench: $(STAMP)  ## compare the backends on handwritten digits: a table, and the page runs/quick/report.html
 	$(BIN)/l2t-bench run quick
@@ -39,9 +39,14 @@ types: $(STAMP)
 wheel: $(STAMP)
 	$(BIN)/python -m pytest -q tests/test_packaging.py
 
-benchmark: $(STAMP)  ## micro-benchmarks of rollout, reverse pass and outer step; JSON goes to .benchmarks/
-	$(BIN)/python -m pytest tests/benchmarks -o addopts="--import-mode=importlib --strict-markers -ra" \
-		--benchmark-only --benchmark-autosave --benchmark-storage=.benchmarks
+BENCHMARK = $(BIN)/python -m pytest tests/benchmarks -o addopts="--import-mode=importlib --strict-markers -ra" \
+	--benchmark-only --benchmark-autosave --benchmark-save-data --benchmark-storage=.benchmarks
+
+benchmark: $(STAMP)  ## micro-benchmarks, half an hour: JSON goes to .benchmarks/, `l2t-bench report .benchmarks` shows it
+	$(BENCHMARK) -m "not slow"
+
+benchmark-all: $(STAMP)  ## the same, and those that take an hour more: large batches over long horizons
+	$(BENCHMARK)
 
 $(STAMP): pyproject.toml constraints.txt
 	test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from l2t_bench.reports import load, statistics
+from l2t_bench.reports.break_even import break_even
 from l2t_bench.reports.load import Run
 from l2t_bench.reports.reading import Arrays
 from l2t_bench.reports.statistics import NOTHING, TOO_SMALL, Estimate, bootstrap_mean
@@ -39,6 +40,7 @@ class Results:
     selections: pd.DataFrame
     teaching: pd.DataFrame
     aggregates: pd.DataFrame  # ratios over problems
+    break_even: pd.DataFrame  # of compilation
     equivalences: pd.DataFrame  # of the learned losses
     others: pd.DataFrame  # figures of cells of a plug-in's own kind
     failures: pd.DataFrame
@@ -65,6 +67,7 @@ def analyse(run: Run) -> Results:
         selections=load.selections(run),
         teaching=teaching_summary(students, load.teachings(run)),
         aggregates=aggregates(summary),
+        break_even=break_even(outer_steps(quality)),
         equivalences=equivalences(students),
         others=load.other_figures(run),
         failures=load.failures(run),
@@ -311,6 +314,12 @@ def aggregates(summary: pd.DataFrame) -> pd.DataFrame:
     for name in ("time_ratio", "memory_ratio"):
         columns += [name, f"{name}_common", f"{name}_total"]
     return pd.DataFrame(rows, columns=columns)
+
+
+def outer_steps(gradients: pd.DataFrame) -> pd.DataFrame:
+    """What ``break_even`` asks of a run: its gradient cells, paired by seed and round."""
+    unit = gradients["seed"].astype(str) + "/" + gradients["round"].astype(str)
+    return gradients[[*VARIANT, "horizon", "method", "seconds", "seconds_compile"]].assign(unit=unit)
 
 
 # -- teaching

@@ -83,6 +83,7 @@ _MEASUREMENTS: Mapping[str, Form] = {
         "exactness": is_text,
         "parameters?": is_count,
         "memory_law?": is_text,
+        "seconds_compile?": is_duration,
         "runs": some_of(_GRADIENT_RUN),
     },
     "teaching": {

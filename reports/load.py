@@ -182,6 +182,7 @@ _GRADIENT_COLUMNS = [
     "seconds_forward",
     "seconds_reverse",
     "seconds_dev",
+    "seconds_compile",
     "peak_above_start_mib",
     "host_peak_above_start_mib",
     "device_peak_above_start_mib",
@@ -210,6 +211,7 @@ def _gradient_row(cell: Mapping[str, Any], measured: Mapping[str, Any]) -> dict[
             phase: float(np.median(measured[phase])) if phase in measured else math.nan
             for phase in ("seconds", "seconds_forward", "seconds_reverse", "seconds_dev")
         },
+        "seconds_compile": whole.get("seconds_compile", math.nan),
         "peak_above_start_mib": host if math.isnan(on_device) else on_device,
         "host_peak_above_start_mib": host,
         "device_peak_above_start_mib": on_device,

@@ -4,8 +4,6 @@ The page asks no host for anything, and its content security policy forbids it t
 here run, by their hashes, so that no text out of a run's files can become one.
 """
 
-import base64
-import hashlib
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,21 +12,15 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
-from plotly.offline import get_plotlyjs
 
-from l2t_bench.engine.store import write_text
-from l2t_bench.errors import UserError
 from l2t_bench.reports import marks, text
+from l2t_bench.reports.break_even_tables import break_even_tables
 from l2t_bench.reports.derive import Results, analyse
+from l2t_bench.reports.document import as_csv, download, render_template, write
 from l2t_bench.reports.figures import draw
 from l2t_bench.reports.load import Run, load_run
-from l2t_bench.reports.panels import Panel
 from l2t_bench.reports.variants import said
 from l2t_bench.reports.verdict import findings, headlines
-
-_TEMPLATES = Path(__file__).parent / "templates"
 
 
 @dataclass(frozen=True)
@@ -47,15 +39,15 @@ def write_report(run_dir: Path | str, out: Path | str | None = None) -> Path:
     """
     results = analyse(load_run(run_dir))
     page = results.run.path / "report.html" if out is None else Path(out)
-    _write(page, render(results))
+    write(page, render(results))
     return page
 
 
 def write_csv(run: Run) -> list[Path]:
-    """Write ``gradients.csv``, ``students.csv`` and ``curves.csv`` into the run's folder, and return where they are."""
+    """Write the tables of ``csv_frames`` into the run's folder, and return where they are."""
     written = []
     for name, frame in csv_frames(analyse(run)).items():
-        _write(run.path / name, frame.to_csv(index=False, lineterminator="\n"))
+        write(run.path / name, as_csv(frame))
         written.append(run.path / name)
     return written
 
@@ -63,28 +55,15 @@ def write_csv(run: Run) -> list[Path]:
 def csv_frames(results: Results) -> dict[str, pd.DataFrame]:
     """The tidy tables that are handed on, by file name."""
     own = {"gradients.csv": results.gradients, "students.csv": results.students, "curves.csv": results.curves}
-    return {**own, **({"others.csv": results.others} if len(results.others) else {})}
-
-
-def _write(path: Path, content: str) -> None:
-    try:
-        write_text(path, content.encode("utf-8", errors="replace").decode())
-    except OSError as error:
-        raise UserError(f"{path} cannot be written: {error.strerror}") from error
+    others = {"break-even.csv": results.break_even, "others.csv": results.others}
+    return own | {name: frame for name, frame in others.items() if len(frame)}
 
 
 def render(results: Results) -> str:
     """The page's HTML."""
-    plotly, own = _script(get_plotlyjs()), _script((_TEMPLATES / "report.js").read_text(encoding="utf-8"))
     run, found = results.run, findings(results)
-    environment = Environment(
-        loader=FileSystemLoader(_TEMPLATES),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return environment.get_template("report.html.j2").render(
+    return render_template(
+        "report.html.j2",
         run=run,
         meta=run.meta,
         machines=machines(run),
@@ -96,20 +75,16 @@ def render(results: Results) -> str:
         gradient_tables=[
             *text.gradient_tables(results, detail=True),
             *text.aggregate_tables(results),
+            *break_even_tables(results.break_even, units="seeds"),
             *text.warning_tables(results),
         ],
         other_tables=text.other_tables(results),
         teaching_tables=[*text.teaching_tables(results, detail=True), *text.equivalence_tables(results)],
         failure_tables=text.failure_tables(results),
         figures=draw(results),
-        markers=marks.MARKER_PATHS,
         marker_names=exactness_markers(results),
-        figure_data=_figure_data,
         provenance=provenance(run),
-        downloads={name: _download(frame) for name, frame in csv_frames(results).items() if len(frame)},
-        style=Markup((_TEMPLATES / "report.css").read_text(encoding="utf-8")),
-        scripts=(plotly, own),
-        policy=_policy(plotly, own),
+        downloads={name: download(frame) for name, frame in csv_frames(results).items() if len(frame)},
     )
 
 
@@ -195,27 +170,3 @@ def exactness_markers(results: Results) -> list[tuple[str, str]]:
     present = set(results.gradients["exactness"])
     known = [name for name in marks.SYMBOLS if name in present]
     return [(name, marks.symbol(name)) for name in known + sorted(present - set(known))]
-
-
-def _figure_data(panel: Panel) -> Markup:
-    """A plot as JSON that cannot end the element it stands in."""
-    data = panel.figure.to_json()
-    for character in "<>&\u2028\u2029":
-        data = data.replace(character, f"\\u{ord(character):04x}")
-    return Markup(data)
-
-
-def _download(frame: pd.DataFrame) -> str:
-    content = frame.to_csv(index=False, lineterminator="\n").encode("utf-8", errors="replace")
-    return f"data:text/csv;charset=utf-8;base64,{base64.b64encode(content).decode()}"
-
-
-def _script(source: str) -> Markup:
-    """A script's text as a browser will hash it."""
-    return Markup(source.replace("\r\n", "\n").replace("\r", "\n"))
-
-
-def _policy(*scripts: str) -> str:
-    digests = [base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() for script in scripts]
-    hashes = " ".join(f"'sha256-{digest}'" for digest in digests)
-    return f"default-src 'none'; script-src {hashes}; style-src 'unsafe-inline'; img-src data: blob:; base-uri 'none'"

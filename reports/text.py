@@ -5,6 +5,7 @@ from typing import Any
 
 import pandas as pd
 
+from l2t_bench.reports.break_even_tables import break_even_tables
 from l2t_bench.reports.derive import CROSS_ENTROPY, UNTRAINED, VARIANT, Results, analyse, estimate_in, in_order, of_case
 from l2t_bench.reports.formats import DASH, accuracy, equivalent, fixed, number, points, ratio
 from l2t_bench.reports.load import Run
@@ -20,6 +21,7 @@ def summary_tables(run: Run) -> list[Table]:
     return [
         *gradient_tables(results),
         *aggregate_tables(results),
+        *break_even_tables(results.break_even, units="seeds"),
         *warning_tables(results),
         *teaching_tables(results),
         *equivalence_tables(results),

@@ -22,6 +22,7 @@ from l2t_bench.engine.planning import Plan
 from l2t_bench.engine.runner import run
 from l2t_bench.engine.study import Study
 from l2t_bench.losses.dynamic import bilinear_sigmoid
+from l2t_bench.reports.benchmark_record import read_record
 from l2t_bench.verification.samples import general_theta, random_problem
 
 
@@ -257,6 +258,8 @@ def test_pytest_benchmark_times_the_phases_of_an_outer_step(
     alone = {key: value for key, value in os.environ.items() if not key.startswith("PYTEST_XDIST")}
     done = subprocess.run([*command, *options], cwd=repository, env=alone, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout[-2000:]
+    taken_in = read_record(record)
+    assert len(taken_in.timings) == 3 and not taken_in.warnings and not taken_in.damaged
     timed = {entry["param"]: entry["stats"] for entry in json.loads(record.read_text())["benchmarks"]}
     phases = ("rollout", "reverse", "outer step")
     assert set(timed) == {f"digits/mlp[batch=20,features=none]-20-{phase}-rmd" for phase in phases}

@@ -91,9 +91,17 @@ class RunWriter:
         return folder / "cell.json"
 
     def gradient(
-        self, problem: str, method: str, seed: int, runs: dict[int, dict[str, Any]], exactness: str, **settings: Any
+        self,
+        problem: str,
+        method: str,
+        seed: int,
+        runs: dict[int, dict[str, Any]],
+        exactness: str,
+        *,
+        measured: dict[str, Any] | None = None,
+        **settings: Any,
     ) -> Path:
-        """A gradient cell; each of ``runs`` has seconds, start, peak and d_theta."""
+        """A gradient cell; each of ``runs`` has seconds, start, peak and d_theta. ``measured`` of the whole cell."""
         folder = self.plan("gradient", problem, method, seed, **settings)
         written = []
         for horizon, run in runs.items():
@@ -122,7 +130,13 @@ class RunWriter:
                     **({"warnings": run["warnings"]} if "warnings" in run else {}),
                 }
             )
-        measurements = {"exactness": exactness, "parameters": 7510, "memory_law": "T*P + G", "runs": written}
+        measurements = {
+            "exactness": exactness,
+            "parameters": 7510,
+            "memory_law": "T*P + G",
+            "runs": written,
+            **(measured or {}),
+        }
         return self.write(folder, "ok", measurements)
 
     def teaching(self, problem: str, method: str, accuracies: list[float], **more: Any) -> Path:
