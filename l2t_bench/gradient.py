@@ -106,7 +106,7 @@ class TeacherGradient:
     warnings: tuple[str, ...] = ()  # what must be known to trust the result
 
     def __post_init__(self) -> None:
-        if self.health is not None and self.health.warning:
+        if self.health is not None and self.health.warning and self.health.warning not in self.warnings:
             object.__setattr__(self, "warnings", (*self.warnings, self.health.warning))
 
 

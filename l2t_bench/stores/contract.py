@@ -89,6 +89,8 @@ class Store(ABC):
     """The ways to take steps that go with it."""
     keeps_between: ClassVar[bool] = False
     """Whether compiled steps keep results for the way back beside the states: where each step is taken once."""
+    stacks: ClassVar[bool] = True
+    """Whether it keeps the stacked states of several students as it keeps one student's."""
     exact_rollout: ClassVar[bool] = True
     """Whether the run is plain training; else the store trains a neighbour of it, and says so."""
 
