@@ -234,6 +234,16 @@ class Backend(ABC):
         """Those of several students, in the order of ``seeds``; see ``l2t_bench.metabatch``. Here: one by one."""
         return one_by_one(self, problem, theta, horizon=horizon, seeds=seeds)
 
+    @property
+    def students_at_once(self) -> int:
+        """How many students ``teacher_gradients`` takes at once, each at the memory of one."""
+        return 1
+
+    def for_students(self, count: int) -> "Backend":
+        """The method with ``students_at_once`` as many as it takes of ``count``."""
+        del count
+        return self
+
     def predict(self, problem: TeachingProblem, horizon: int) -> Prediction:
         return predict(self, problem, horizon, partial(self.scaling, problem))
 

@@ -9,7 +9,7 @@ from typing import Any, Literal, cast
 from l2t_bench.backend import Backend, Derivative, Run
 from l2t_bench.errors import Diverged, Refused, UserError
 from l2t_bench.gradient import Exactness, TeacherGradient
-from l2t_bench.metabatch.falling_back import even_parts, together_or_apart
+from l2t_bench.metabatch.falling_back import even_parts, known_apart, together_or_apart
 from l2t_bench.prediction import Scaling
 from l2t_bench.problem import Step, StudentState, TeachingProblem
 from l2t_bench.second_order import MODES, Maker
@@ -99,7 +99,8 @@ class StoredRMD(Backend):
 
     def law(self, problem: TeachingProblem, horizon: int) -> Law:
         optimizer = problem.optimizer
-        sizes = sizes_of(problem.init_student(0), optimizer.slot_names, getattr(optimizer, "momentum", 0.0))
+        one = sizes_of(problem.init_student(0), optimizer.slot_names, getattr(optimizer, "momentum", 0.0))
+        sizes = one.times(1 if known_apart(self, problem, self.students) else self.students)
         return STORES[self.store].law(self.wanted(problem, horizon), sizes, self.room)
 
     def variants(self) -> tuple[Backend, ...]:
@@ -142,6 +143,13 @@ class StoredRMD(Backend):
     @abstractmethod
     def derivative(self, horizon: int, there: There, swept: Swept) -> Derivative:
         """What the sweep of one student's run is worth."""
+
+    @property
+    def students_at_once(self) -> int:
+        return self.students
+
+    def for_students(self, count: int) -> "StoredRMD":
+        return replace(self, students=max(map(len, even_parts(range(count), self.students))))
 
     def teacher_gradients(
         self, problem: TeachingProblem, theta: Tensors, *, horizon: int, seeds: Sequence[int]

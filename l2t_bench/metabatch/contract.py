@@ -18,6 +18,13 @@ class TakesMetaBatch(Protocol):
     ) -> list[TeacherGradient | Diverged]:
         """As the function of this module."""
 
+    def for_students(self, count: int) -> TeacherGradientBackend:
+        """As the function of this module."""
+
+    @property
+    def students_at_once(self) -> int:
+        """As the function of this module."""
+
 
 def teacher_gradients(
     backend: TeacherGradientBackend, problem: TeachingProblem, theta: Tensors, *, horizon: int, seeds: Sequence[int]
@@ -31,6 +38,16 @@ def teacher_gradients(
     if isinstance(backend, TakesMetaBatch):
         return backend.teacher_gradients(problem, theta, horizon=horizon, seeds=seeds)
     return one_by_one(backend, problem, theta, horizon=horizon, seeds=seeds)
+
+
+def for_students(backend: TeacherGradientBackend, count: int) -> TeacherGradientBackend:
+    """The backend as it takes ``count`` students, no more of them at once than there are: for predictions."""
+    return backend.for_students(count) if isinstance(backend, TakesMetaBatch) else backend
+
+
+def students_at_once(backend: TeacherGradientBackend) -> int:
+    """How many students it takes at once, and holds in memory."""
+    return backend.students_at_once if isinstance(backend, TakesMetaBatch) else 1
 
 
 def one_by_one(

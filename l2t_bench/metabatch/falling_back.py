@@ -39,8 +39,7 @@ def together_or_apart(
     """
     if len(seeds) == 1:
         return one_by_one(method, problem, theta, horizon=horizon, seeds=seeds)
-    key: Hashable = ("students apart", len(seeds), method)
-    reason: str | None = problem.derived.get(key)
+    reason = known_apart(method, problem, len(seeds))
     if reason is None:
         try:
             with warnings.catch_warnings():
@@ -50,12 +49,22 @@ def together_or_apart(
         except Exception as error:  # vmap, and a user's code inside it, have their own ways to fail
             reason = _told(error)
     results = one_by_one(method, problem, theta, horizon=horizon, seeds=seeds)  # raises what is no matter of stacking
-    problem.derived[key] = reason
+    problem.derived[_key(method, len(seeds))] = reason
     warning = f"students={method.students}: {reason}; they were taken one by one"
     return [
         replace(found, warnings=(*found.warnings, warning)) if isinstance(found, TeacherGradient) else found
         for found in results
     ]
+
+
+def known_apart(method: "StoredRMD", problem: TeachingProblem, count: int) -> str | None:
+    """Why so many students of a problem were taken one by one when they were tried together; else ``None``."""
+    reason: str | None = problem.derived.get(_key(method, count))
+    return reason
+
+
+def _key(method: "StoredRMD", count: int) -> Hashable:
+    return "students apart", count, replace(method, students=1)
 
 
 def _told(error: Exception) -> str:

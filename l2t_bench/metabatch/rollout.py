@@ -7,11 +7,13 @@ from torch import Tensor
 
 from l2t_bench.errors import Diverged, Refused
 from l2t_bench.health import AdjointWatch, check_finite
+from l2t_bench.metabatch.checking import check_stacked
 from l2t_bench.metabatch.contract import of_student
 from l2t_bench.metabatch.problem import StackedProblem
 from l2t_bench.metabatch.stacking import Apart, StackedBatch, norms, stacked_states, states_apart
 from l2t_bench.problem import Step, StudentState
 from l2t_bench.rollout import Rollout
+from l2t_bench.second_order import Maker
 from l2t_bench.tensors import Tensors
 
 
@@ -42,13 +44,16 @@ class StackedRollout(Rollout):
     """The rollouts of N students as that of a stacked problem: what steppers, stores and sweeps are given.
 
     A student that diverges is noted in ``students`` and goes on with the batch that it had, unheeded: its numbers touch
-    nobody else's. Raises ``AllDiverged`` when none is left, and ``Apart`` where the students cannot be stacked.
+    nobody else's. The first step is held to each student's own, with products of second derivatives by
+    ``maker``. Raises
+    ``AllDiverged`` when none is left, and ``Apart`` where the students cannot be stacked.
     """
 
-    def __init__(self, problem: StackedProblem, rollouts: Sequence[Rollout]) -> None:
+    def __init__(self, problem: StackedProblem, rollouts: Sequence[Rollout], maker: Maker) -> None:
         first = rollouts[0]
         self.problem: StackedProblem = problem
         self.rollouts = tuple(rollouts)
+        self._maker = maker
         self.students = Students([rollout.seed for rollout in rollouts])
         self.seed, self.horizon = first.seed, first.horizon
         self.theta = {
@@ -78,6 +83,8 @@ class StackedRollout(Rollout):
         batch, lr = StackedBatch([step.batch for step in self._now]), self._now[self.students.alive[0]].lr
         step = Step(index, batch, self._stacked_features(before), lr, seed=0)  # one that draws numbers is not stacked
         self._taken.append(step)
+        if index == 0:
+            check_stacked(self.problem, self.theta, self._maker, state, step, self._now)
         return step
 
     def _stacked_features(self, before: Sequence[Step]) -> Tensor:

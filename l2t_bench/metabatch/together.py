@@ -39,7 +39,7 @@ def taken_together(
     verdict = method.supports(problem, horizon)
     if isinstance(verdict, Refused):
         raise verdict
-    rollout = StackedRollout(stacked_problem(problem, len(seeds)), rollouts)
+    rollout = StackedRollout(stacked_problem(problem, len(seeds)), rollouts, method.second_order())
     watch = StackedWatch(rollout.students)
     try:
         with torch.enable_grad():
