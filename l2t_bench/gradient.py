@@ -147,7 +147,8 @@ class TeacherGradientBackend(Protocol):
 
     A backend never prints, seeds, reads a clock, moves a module to another device, or changes what it was handed. A
     method that cannot do a problem refuses before it starts; it never returns a wrong number.
-    ``l2t_bench.backend.Backend`` offers all but the differentiation itself.
+    ``l2t_bench.backend.Backend`` offers all but the differentiation itself. A backend may also take several students of
+    one outer step: see ``l2t_bench.metabatch.contract``.
     """
 
     @property

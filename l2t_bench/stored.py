@@ -105,7 +105,11 @@ class StoredRMD(Backend):
 
     def variants(self) -> tuple[Backend, ...]:
         own = replace(self, budget=None, snapshots=None, directory=None)
-        stores = (name for name, store in STORES.items() if self.hvp in store.modes and self.engine in store.engines)
+        stores = (
+            name
+            for name, store in STORES.items()
+            if self.hvp in store.modes and self.engine in store.engines and (self.students == 1 or store.stacks)
+        )
         return tuple(replace(own, store=cast("Any", name)) for name in stores)
 
     def scaling(self, problem: TeachingProblem, horizon: int) -> Scaling:

@@ -241,7 +241,8 @@ def _gradients(
     for result in results:
         _add_cost(watch, result.cost)
     if len(results) < len(taken):  # the others left no cost, and most are lost going forward
-        watch.add_phase("rollout", max(0.0, seconds - sum(result.cost.seconds for result in results)))
+        told = sum(result.cost.seconds + result.cost.seconds_compile for result in results)
+        watch.add_phase("rollout", max(0.0, seconds - told))
     return results
 
 

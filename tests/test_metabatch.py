@@ -394,7 +394,14 @@ class Foreign:
         return l2t.load_backend("rmd").teacher_gradient(problem, theta, **options)
 
 
-@pytest.mark.parametrize("backend", [Foreign(), l2t.load_backend("higher")])
+class ForeignOfMany(Foreign):
+    """One that takes several students itself, and says nothing of memory."""
+
+    def teacher_gradients(self, problem: TeachingProblem, theta: Any, **options: Any) -> list[Answer]:
+        return l2t.load_backend("rmd[students=3]").teacher_gradients(problem, theta, **options)  # type: ignore
+
+
+@pytest.mark.parametrize("backend", [Foreign(), ForeignOfMany(), l2t.load_backend("higher")])
 def test_a_backend_that_takes_one_student_is_asked_for_each(momentum: TeachingProblem, backend: Any) -> None:
     theta = general_theta(momentum)
     assert students_at_once(backend) == 1
@@ -452,6 +459,11 @@ def test_a_law_counts_every_student_that_is_taken_at_once_and_one_where_they_can
     teacher_gradients(four, apart, general_theta(apart), horizon=2, seeds=range(4))
     held = [backend.scaling(apart, 100).bytes for backend in (one, four)]  # type: ignore[attr-defined]
     assert held[1] == held[0]
+
+
+def test_variants_of_a_method_that_takes_students_at_once_do_so_too() -> None:
+    names = [str(variant) for variant in l2t.load_backend("rmd[students=4]").variants()]  # type: ignore[attr-defined]
+    assert "rmd[store=sqrt,students=4]" in names and not any("reversible" in name for name in names)
 
 
 def test_a_prediction_is_for_no_more_students_than_there_are() -> None:

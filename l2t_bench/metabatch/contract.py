@@ -11,18 +11,15 @@ from l2t_bench.tensors import Tensors
 
 @runtime_checkable
 class TakesMetaBatch(Protocol):
-    """A backend that takes several students itself; every ``l2t_bench.backend.Backend`` does."""
+    """A backend that takes several students itself; every ``l2t_bench.backend.Backend`` does.
+
+    One that takes them at once, each at the memory of one, says so to predictions by ``students_at_once`` (an int) and
+    ``for_students(count)``, itself as it takes ``count`` students.
+    """
 
     def teacher_gradients(
         self, problem: TeachingProblem, theta: Tensors, *, horizon: int, seeds: Sequence[int]
     ) -> list[TeacherGradient | Diverged]:
-        """As the function of this module."""
-
-    def for_students(self, count: int) -> TeacherGradientBackend:
-        """As the function of this module."""
-
-    @property
-    def students_at_once(self) -> int:
         """As the function of this module."""
 
 
@@ -42,12 +39,13 @@ def teacher_gradients(
 
 def for_students(backend: TeacherGradientBackend, count: int) -> TeacherGradientBackend:
     """The backend as it takes ``count`` students, no more of them at once than there are: for predictions."""
-    return backend.for_students(count) if isinstance(backend, TakesMetaBatch) else backend
+    fitted: TeacherGradientBackend = backend.for_students(count) if hasattr(backend, "for_students") else backend
+    return fitted
 
 
 def students_at_once(backend: TeacherGradientBackend) -> int:
     """How many students it takes at once, and holds in memory."""
-    return backend.students_at_once if isinstance(backend, TakesMetaBatch) else 1
+    return int(getattr(backend, "students_at_once", 1))
 
 
 def one_by_one(
