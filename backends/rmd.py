@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from l2t_bench.backend import Derivative, Run
 from l2t_bench.gradient import Capabilities, Exactness
 from l2t_bench.stored import StoredRMD
+from l2t_bench.sweep import Swept, There
 
 
 @dataclass(frozen=True)
@@ -21,8 +22,8 @@ class ManualRMD(StoredRMD):
     capabilities = Capabilities(Exactness.EXACT, optimizers=("SGD", "Adam"), memory_law="T*P + G")
 
     def differentiate(self, run: Run) -> Derivative:
-        with self.trained(run) as (store, final):
-            value, w_bar = run.dev_gradient(final)
-            swept = self.swept(run, store, w_bar)
-            warnings = store.stepper.warnings
-        return Derivative(swept.d_theta, value, final, swept.adjoint.params, hyper=swept.hyper, warnings=warnings)
+        return self.there_and_back(run)
+
+    def derivative(self, horizon: int, there: There, swept: Swept) -> Derivative:
+        del horizon
+        return Derivative(swept.d_theta, there.value, there.final, swept.adjoint.params, hyper=swept.hyper)

@@ -9,7 +9,7 @@ from l2t_bench.errors import UserError
 from l2t_bench.gradient import Capabilities, Exactness
 from l2t_bench.problem import StudentState
 from l2t_bench.stored import StoredRMD
-from l2t_bench.sweep import reverse_sweep
+from l2t_bench.sweep import Swept, There, reverse_sweep
 from l2t_bench.tensors import Tensors, added, global_norm, scaled, zeros_like
 
 
@@ -39,6 +39,8 @@ class TruncatedRMD(StoredRMD):
             raise UserError(f"truncated: window must be at least 1 step, not {self.window}")
         if self.every < 0:
             raise UserError(f"truncated: every must be a number of steps, or 0 for the end alone, not {self.every}")
+        if self.every and self.students > 1:
+            raise UserError("truncated: every goes with students=1: the windows of a run are gone back through alone")
         if self.every and (self.store != "all" or self.hyper):
             raise UserError("truncated: every keeps the last window of states in memory: store=all, hyper=false")
 
@@ -46,23 +48,19 @@ class TruncatedRMD(StoredRMD):
         return min(self.window, horizon)
 
     def differentiate(self, run: Run) -> Derivative:
-        return self._online(run) if self.every else self._at_the_end(run)
+        return self._online(run) if self.every else self.there_and_back(run)
 
-    def _at_the_end(self, run: Run) -> Derivative:
-        with self.trained(run) as (store, final):
-            value, w_bar = run.dev_gradient(final)
-            swept = self.swept(run, store, w_bar)
-        whole = self.window >= run.horizon
-        at_cut, share = global_norm(swept.adjoint.params), _share(swept.adjoint.params, w_bar)
+    def derivative(self, horizon: int, there: There, swept: Swept) -> Derivative:
+        whole = self.window >= horizon
+        at_cut, share = global_norm(swept.adjoint.params), _share(swept.adjoint.params, there.w_bar)
         return Derivative(
             swept.d_theta,
-            value,
-            final,
+            there.value,
+            there.final,
             swept.adjoint.params if whole else None,
             self.of_whole_run if whole else None,
             {} if whole else {"w_bar_at_cut": at_cut, "cut_share": share},
             swept.hyper,
-            store.stepper.warnings,
         )
 
     def _online(self, run: Run) -> Derivative:

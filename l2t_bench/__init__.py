@@ -20,6 +20,7 @@ if TYPE_CHECKING:
         TeacherGradientBackend,
     )
     from l2t_bench.groups import Group
+    from l2t_bench.metabatch.contract import teacher_gradients
     from l2t_bench.objectives import ExpectedAccuracy
     from l2t_bench.optimizers import SGD, linear_decay, multistep
     from l2t_bench.problem import Step, StudentState, StudentView, TeachingProblem
@@ -45,6 +46,7 @@ _HOMES = {
         "TeacherGradientBackend",
     ),
     "groups": ("Group",),
+    "metabatch.contract": ("teacher_gradients",),
     "objectives": ("ExpectedAccuracy",),
     "optimizers": ("SGD", "linear_decay", "multistep"),
     "problem": ("Step", "StudentState", "StudentView", "TeachingProblem"),
@@ -94,6 +96,7 @@ __all__ = [
     "optimizers",
     "record",
     "teach",
+    "teacher_gradients",
     "teachers",
     "train_teacher",
     "would_fit",

@@ -3,12 +3,14 @@
 Bars are derivatives of M~.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from l2t_bench.batches import Batch
 from l2t_bench.errors import UserError
 from l2t_bench.modules import float_leaves, with_float_leaves
 from l2t_bench.optimizers import Taken
@@ -32,12 +34,19 @@ def dev_gradient(rollout: Rollout, state: StudentState, index: int) -> tuple[flo
 
     Raises ``UserError`` for an objective that is no function of the parameters, such as the 0-1 accuracy.
     """
-    problem = rollout.problem
-    batches = problem.final_dev_batches(state, index, rollout.seed)
+    batches = rollout.problem.final_dev_batches(state, index, rollout.seed)
+    value, w_bar = objective_gradient(rollout.problem, state, batches)
+    return float(value), w_bar
+
+
+def objective_gradient(
+    problem: TeachingProblem, state: StudentState, batches: Sequence[Batch]
+) -> tuple[Tensor, TensorDict]:
+    """``dev_gradient`` on given batches, the value in float64; of several students, each one's own."""
     total = sum(example_count(batch) for batch in batches)
     params = {name: param.detach().requires_grad_() for name, param in state.params.items()}
     w_bar = {name: torch.zeros_like(param) for name, param in params.items()}
-    value = 0.0
+    value = torch.zeros((), dtype=torch.float64, device=problem.device)
     for batch in batches:
         share = problem.dev_objective(params, state.buffers, batch) * (example_count(batch) / total)
         if not share.requires_grad:
@@ -47,7 +56,7 @@ def dev_gradient(rollout: Rollout, state: StudentState, index: int) -> tuple[flo
             )
         for name, part in loss_gradients(share, params).items():
             w_bar[name] += part
-        value += share.item()
+        value = value + share.detach().double()
     return value, w_bar
 
 

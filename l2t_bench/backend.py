@@ -14,8 +14,9 @@ from l2t_bench.adam import Adam
 from l2t_bench.adjoint import dev_gradient
 from l2t_bench.errors import Diverged
 from l2t_bench.gradient import ANY, Capabilities, Cost, Exactness, Prediction, Refused, Supported, TeacherGradient
-from l2t_bench.health import AdjointWatch, first_not_finite, history
+from l2t_bench.health import AdjointWatch, first_not_finite, health_of, history
 from l2t_bench.measure import Meter
+from l2t_bench.metabatch.contract import one_by_one
 from l2t_bench.optimizers import SGD
 from l2t_bench.prediction import Scaling, predict
 from l2t_bench.problem import Step, StudentState, TeachingProblem
@@ -42,13 +43,13 @@ class Derivative:
 class Run:
     """What a method is given: the rollout to walk along, and phases and counts to tell the core where it is."""
 
-    def __init__(self, rollout: Rollout, meter: Meter) -> None:
+    def __init__(self, rollout: Rollout, meter: Meter, watch: AdjointWatch | None = None) -> None:
         self.rollout = rollout
         self.meter = meter
         self.problem = rollout.problem
         self.theta = rollout.theta
         self.horizon = rollout.horizon
-        self.watch = AdjointWatch()
+        self.watch = watch or AdjointWatch()
 
     @contextmanager
     def forward(self, steps: int | None = None) -> Iterator[None]:
@@ -72,11 +73,7 @@ class Run:
         at = self.horizon if index is None else index
         with self.meter.phase("dev"):
             value, w_bar = dev_gradient(self.rollout, state, at)
-        if not _finite({"value": torch.tensor(value), **w_bar}):
-            place = "omega_T" if at == self.horizon else f"omega_{at}"
-            raise Diverged(
-                f"the dev objective or its gradient is not finite at {place}", at, (value, global_norm(w_bar))
-            )
+        check_objective(value, w_bar, at, self.horizon)
         return value, w_bar
 
 
@@ -145,7 +142,7 @@ class Backend(ABC):
             )
         return None
 
-    def _try_out(self, problem: TeachingProblem) -> Callable[[Step, StudentState, Any], None] | None:
+    def try_out(self, problem: TeachingProblem) -> Callable[[Step, StudentState, Any], None] | None:
         """One product of second derivatives, once for a problem: the student may have none, and a run would be lost."""
         maker, done = self.second_order(), problem.derived
 
@@ -192,7 +189,7 @@ class Backend(ABC):
         finite.
         """
         meter = Meter(problem.device)
-        rollout = Rollout(problem, theta, horizon=horizon, steps=steps, seed=seed, try_out=self._try_out(problem))
+        rollout = Rollout(problem, theta, horizon=horizon, steps=steps, seed=seed, try_out=self.try_out(problem))
         verdict = self.supports(problem, rollout.horizon)
         if isinstance(verdict, Refused):
             raise verdict
@@ -204,7 +201,12 @@ class Backend(ABC):
             if (missing := missing_derivative(error)) is None:
                 raise
             raise self._lacking(missing, rollout) from error
-        norms = run.watch.norms()
+        return self.result(rollout, derivative, run.watch.norms(), cost_of(meter))
+
+    def result(
+        self, rollout: Rollout, derivative: Derivative, norms: Mapping[int, float], cost: Cost
+    ) -> TeacherGradient:
+        """What was found of a run, with |w_bar_t| by step. Raises ``Diverged`` for a derivative that is not finite."""
         if not _finite(derivative.d_theta):
             raise Diverged(
                 f"{self}: the student trained, but its adjoint is not finite: let the student's lr decay to zero "
@@ -219,12 +221,28 @@ class Backend(ABC):
             final=derivative.final,
             steps=rollout.steps,
             exactness=derivative.exactness or self.capabilities.exactness,
-            cost=_cost(meter),
+            cost=cost,
             diagnostics=derivative.diagnostics,
             hyper=detached(derivative.hyper),
-            health=run.watch.health(),
-            warnings=(*derivative.warnings, *_of_precision(problem)),
+            health=health_of(norms),
+            warnings=(*derivative.warnings, *_of_precision(rollout.problem)),
         )
+
+    def teacher_gradients(
+        self, problem: TeachingProblem, theta: Tensors, *, horizon: int, seeds: Sequence[int]
+    ) -> list[TeacherGradient | Diverged]:
+        """Those of several students, in the order of ``seeds``; see ``l2t_bench.metabatch``. Here: one by one."""
+        return one_by_one(self, problem, theta, horizon=horizon, seeds=seeds)
+
+    @property
+    def students_at_once(self) -> int:
+        """How many students ``teacher_gradients`` takes at once, each at the memory of one."""
+        return 1
+
+    def for_students(self, count: int) -> "Backend":
+        """The method with ``students_at_once`` as many as it takes of ``count``."""
+        del count
+        return self
 
     def predict(self, problem: TeachingProblem, horizon: int) -> Prediction:
         return predict(self, problem, horizon, partial(self.scaling, problem))
@@ -255,11 +273,21 @@ def _of_precision(problem: TeachingProblem) -> tuple[str, ...]:
     )
 
 
+def check_objective(value: float, w_bar: TensorDict, index: int, horizon: int) -> None:
+    """Raises ``Diverged`` where M~ at omega_``index``, or its gradient there, is not finite."""
+    if not _finite({"value": torch.tensor(value), **w_bar}):
+        place = "omega_T" if index == horizon else f"omega_{index}"
+        raise Diverged(
+            f"the dev objective or its gradient is not finite at {place}", index, (value, global_norm(w_bar))
+        )
+
+
 def _finite(tensors: Mapping[str, Tensor]) -> bool:
     return all(bool(torch.isfinite(tensor).all()) for tensor in tensors.values())
 
 
-def _cost(meter: Meter) -> Cost:
+def cost_of(meter: Meter) -> Cost:
+    """What the meter has seen, as a record."""
     host, device = meter.host(), meter.device()
     return Cost(
         seconds_forward=meter.seconds.get("forward", 0.0),

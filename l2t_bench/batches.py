@@ -1,6 +1,6 @@
 """Replayable batches: the same (index, seed) gives the same batch, bit for bit."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property, lru_cache
 from typing import Any, NamedTuple
 
@@ -9,6 +9,8 @@ from torch import Tensor
 
 from l2t_bench.errors import UserError
 from l2t_bench.modules import mix_seeds
+
+_ORDERS = 32  # of the epochs drawn last: 400 kB each for 50,000 examples
 
 Batch = Any
 """Anything that unpacks into (inputs, targets): a tuple, or an ``IndexedBatch``."""
@@ -38,6 +40,20 @@ class IndexedBatch:
     def __len__(self) -> int:
         return 2
 
+    @staticmethod
+    def stacked(batches: Sequence[Any]) -> tuple[Tensor, Tensor] | None:
+        """Inputs and targets of several batches, (N, B, ...), in one look-up; ``None`` where they are no such batches.
+
+        They must be as many rows of one data set.
+        """
+        first = batches[0]
+        if not all(type(batch) is IndexedBatch for batch in batches):
+            return None
+        if any(b._examples is not first._examples or b.rows.shape != first.rows.shape for b in batches):
+            return None
+        rows = torch.stack([batch.rows for batch in batches])
+        return first._examples.inputs[rows], first._examples.targets[rows]
+
 
 class IndexedBatches:
     """A batch source over a data set in memory: epochs of batches in an order shuffled by (seed, epoch).
@@ -51,7 +67,8 @@ class IndexedBatches:
             raise UserError(f"the batch size must be at least 1, not {batch_size}")
         self._source = examples
         self.batch_size = batch_size
-        self._order = lru_cache(maxsize=2)(self._draw_order)  # a pure function of (seed, epoch): kept for speed alone
+        # A pure function of (seed, epoch), kept for speed alone: students of a meta-batch draw in turn.
+        self._order = lru_cache(maxsize=_ORDERS)(self._draw_order)
 
     @cached_property
     def examples(self) -> Examples:

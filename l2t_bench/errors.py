@@ -22,8 +22,11 @@ class Diverged(L2TError, ArithmeticError):
     """The student, the teacher, the dev objective or the adjoint left the finite numbers.
 
     ``step`` is the training step where it began, or ``None`` where no single step can be named. ``history`` is what led
-    there, the last value the newest: the student's losses, or on the way back the norms of the adjoint.
+    there, the last value the newest: the student's losses, or on the way back the norms of the adjoint. ``seed`` is the
+    student's where several were taken.
     """
+
+    seed: int | None = None
 
     def __init__(self, message: str, step: int | None = None, history: Sequence[float] = ()) -> None:
         super().__init__(message)

@@ -106,7 +106,7 @@ class TeacherGradient:
     warnings: tuple[str, ...] = ()  # what must be known to trust the result
 
     def __post_init__(self) -> None:
-        if self.health is not None and self.health.warning:
+        if self.health is not None and self.health.warning and self.health.warning not in self.warnings:
             object.__setattr__(self, "warnings", (*self.warnings, self.health.warning))
 
 
@@ -147,7 +147,8 @@ class TeacherGradientBackend(Protocol):
 
     A backend never prints, seeds, reads a clock, moves a module to another device, or changes what it was handed. A
     method that cannot do a problem refuses before it starts; it never returns a wrong number.
-    ``l2t_bench.backend.Backend`` offers all but the differentiation itself.
+    ``l2t_bench.backend.Backend`` offers all but the differentiation itself. A backend may also take several students of
+    one outer step: see ``l2t_bench.metabatch.contract``.
     """
 
     @property

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from l2t_bench.errors import Diverged
 from l2t_bench.tensors import Tensors, norm
 
 _SPAN = 10  # steps over which growth is judged: a single step may kick without harm
@@ -109,6 +110,10 @@ class AdjointWatch:
             if param.requires_grad:
                 param.register_hook(note)  # type: ignore[no-untyped-call]
 
+    def check(self) -> None:
+        """Raises ``Diverged`` with the step from which the adjoint is not finite; waits for the device."""
+        check_finite(self.norms())
+
     def norms(self) -> Mapping[int, float]:
         """Step -> norm of what has been seen so far, in the order of the steps; waits for the device."""
         found = {index: torch.stack(parts).sum().sqrt() for index, parts in self._squares.items() if parts}
@@ -120,8 +125,23 @@ class AdjointWatch:
 
     def health(self) -> AdjointHealth | None:
         """``None`` where nothing was seen."""
-        norms = self.norms()
-        return AdjointHealth(min(norms), tuple(norms.values())) if norms else None
+        return health_of(self.norms())
+
+
+def health_of(norms: Mapping[int, float]) -> AdjointHealth | None:
+    """Of the norms by step, in the order of the steps; ``None`` where there are none."""
+    return AdjointHealth(min(norms), tuple(norms.values())) if norms else None
+
+
+def check_finite(norms: Mapping[int, float]) -> None:
+    """Raises ``Diverged`` with the latest step whose adjoint is not finite, by the norms of the adjoint by step."""
+    if (index := first_not_finite(norms)) is not None:
+        raise Diverged(
+            f"the student trained, but its adjoint is not finite from step {index} back: let the student's lr "
+            "decay to zero (l2t.linear_decay), lower it, or shorten the horizon",
+            index,
+            history({step: norm for step, norm in norms.items() if step >= index}),
+        )
 
 
 def first_not_finite(norms: Mapping[int, float]) -> int | None:

@@ -3,7 +3,9 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from l2t_bench.errors import Diverged
 from l2t_bench.gradient import Cost, Prediction, Refused, TeacherGradientBackend
+from l2t_bench.metabatch.contract import students_at_once, teacher_gradients
 from l2t_bench.problem import TeachingProblem
 from l2t_bench.resident import release_free_memory, whole_pages
 from l2t_bench.tensors import TensorDict, size_in_bytes
@@ -27,7 +29,7 @@ Growth = Callable[[int], Scaling]
 
 
 def predict(backend: TeacherGradientBackend, problem: TeachingProblem, horizon: int, growth: Growth) -> Prediction:
-    """Peak bytes above the start, and seconds.
+    """Peak bytes above the start, and seconds; of a method that takes students at once, all of them and each one's.
 
     The forward pass grows with the horizon, the reverse pass with the steps gone back through and those taken again;
     the memory by the method's law where it has one, else with the steps gone back through. Raises ``Refused`` for a
@@ -50,9 +52,10 @@ def bytes_at(backend: TeacherGradientBackend, problem: TeachingProblem, horizon:
 
     Without a law, and at the short horizons themselves, the line through the short runs.
     """
-    law = growth(horizon).bytes
-    if law is not None and horizon > _LONG:
-        return law + beside_law(backend, problem, growth) + horizon * _record_bytes(problem)
+    if growth(horizon).bytes is not None and horizon > _LONG:
+        beside = beside_law(backend, problem, growth)  # a run first: it shows whether students can be taken at once
+        records = horizon * _record_bytes(problem) * students_at_once(backend)
+        return (growth(horizon).bytes or 0) + beside + records
     horizons = _short(horizon)
     kept = [growth(steps).steps_back for steps in (*horizons, horizon)]
     return round(_line(kept, *short_sizes(backend, problem, horizons)))
@@ -69,7 +72,7 @@ def short_sizes(backend: TeacherGradientBackend, problem: TeachingProblem, horiz
     """The peaks above the start of short runs, of the device where there is one, else of the host."""
     theta = problem.init_teacher(0)
     with whole_pages():
-        backend.teacher_gradient(problem, theta, horizon=horizons[0])
+        _cost(backend, problem, theta, horizons[0])
         return [_bytes(backend, problem, theta, steps) for steps in horizons]
 
 
@@ -93,14 +96,24 @@ def _record_bytes(problem: TeachingProblem) -> int:
 
 
 def _quickest(backend: TeacherGradientBackend, problem: TeachingProblem, theta: TensorDict, horizon: int) -> Cost:
-    costs = [backend.teacher_gradient(problem, theta, horizon=horizon).cost for _ in range(_REPEATS)]
+    costs = [_cost(backend, problem, theta, horizon) for _ in range(_REPEATS)]
     return min(costs, key=lambda cost: cost.seconds)
 
 
 def _bytes(backend: TeacherGradientBackend, problem: TeachingProblem, theta: TensorDict, horizon: int) -> int:
     release_free_memory()
-    cost = backend.teacher_gradient(problem, theta, horizon=horizon).cost
+    cost = _cost(backend, problem, theta, horizon)
     return cost.device_bytes if cost.device_bytes is not None else cost.host_bytes or 0
+
+
+def _cost(backend: TeacherGradientBackend, problem: TeachingProblem, theta: TensorDict, horizon: int) -> Cost:
+    """Of a student, among as many as the backend takes at once. Raises ``Diverged`` where all of them do."""
+    seeds = range(students_at_once(backend))
+    found = teacher_gradients(backend, problem, theta, horizon=horizon, seeds=seeds)
+    first = min(found, key=lambda one: isinstance(one, Diverged))
+    if isinstance(first, Diverged):
+        raise first
+    return first.cost
 
 
 def _line(at: Sequence[int], first: float, second: float) -> float:

@@ -30,7 +30,7 @@ from l2t_bench.modules import (
     twice_differentiable,
 )
 from l2t_bench.optimizers import Optimizer
-from l2t_bench.tensors import TensorDict, Tensors
+from l2t_bench.tensors import TensorDict, Tensors, norm
 
 Dev = Any
 """One (inputs, targets) tuple, a list of such batches, or a function without arguments that returns either."""
@@ -163,11 +163,11 @@ class TeachingProblem:
 
     # -- where it lives ------------------------------------------------------------------------------------------
 
-    @property
+    @cached_property
     def device(self) -> torch.device:
         return next(iter(trained_parameters(self.student).values())).device
 
-    @property
+    @cached_property
     def dtype(self) -> torch.dtype:
         """The dtype of the student's trained parameters; s_t has it too."""
         return next(iter(trained_parameters(self.student).values())).dtype
@@ -267,6 +267,10 @@ class TeachingProblem:
         inputs, targets = step.batch
         with seeded(step.seed, self.device), twice_differentiable(self.student, self.device):
             return scalar(self.loss(module(inputs), targets, phi), "loss(output, target, phi)")
+
+    def norm(self, params: Tensors) -> Tensor:
+        """The Euclidean norm of a student's parameters, or of their adjoint: a 0-dimensional tensor."""
+        return norm(params)
 
     def dev_objective(self, params: Tensors, buffers: Tensors, batch: Batch) -> Tensor:
         """M~ on one dev batch, the student in eval mode."""

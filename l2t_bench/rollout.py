@@ -297,9 +297,14 @@ def student_gradient(problem: TeachingProblem, state: StudentState, step: Step, 
 
 
 def loss_gradients(loss: Tensor, params: Tensors, *, create_graph: bool = False) -> TensorDict:
-    """dL/domega by name; zeros for a parameter that the loss does not reach."""
+    """dL/domega by name; zeros for a parameter that the loss does not reach. Of several losses, of their sum."""
     gradients = torch.autograd.grad(
-        loss, list(params.values()), create_graph=create_graph, allow_unused=True, materialize_grads=True
+        loss,
+        list(params.values()),
+        torch.ones_like(loss),
+        create_graph=create_graph,
+        allow_unused=True,
+        materialize_grads=True,
     )
     return dict(zip(params, gradients, strict=True))
 

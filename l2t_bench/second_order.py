@@ -103,7 +103,7 @@ class ForwardOverReverse:
         def loss_of(params: TensorDict, leaves: list[Tensor]) -> tuple[Tensor, Any]:
             phi = with_float_leaves(self._phi, leaves)
             loss, buffers = self._problem.train_loss(params, self._state.buffers, phi, self._step)
-            return loss, (loss.detach(), buffers)
+            return loss.sum(), (loss.detach(), buffers)  # of several students, each with a loss of its own
 
         return torch.func.grad(loss_of, argnums=(0, 1), has_aux=True)(params, leaves)  # type: ignore[no-any-return]
 

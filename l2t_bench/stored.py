@@ -1,13 +1,15 @@
 """Reverse-mode differentiation by hand over a store: what the exact method and its truncated relatives share."""
 
-from collections.abc import Iterator
+from abc import abstractmethod
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, Literal, cast
 
-from l2t_bench.backend import Backend, Run
-from l2t_bench.errors import Refused, UserError
-from l2t_bench.gradient import Exactness
+from l2t_bench.backend import Backend, Derivative, Run
+from l2t_bench.errors import Diverged, Refused, UserError
+from l2t_bench.gradient import Exactness, TeacherGradient
+from l2t_bench.metabatch.falling_back import even_parts, known_apart, together_or_apart
 from l2t_bench.prediction import Scaling
 from l2t_bench.problem import Step, StudentState, TeachingProblem
 from l2t_bench.second_order import MODES, Maker
@@ -15,8 +17,8 @@ from l2t_bench.steppers.catalogue import ENGINES, stepper_for
 from l2t_bench.steppers.eager import EagerStepper
 from l2t_bench.stores.catalogue import STORES
 from l2t_bench.stores.contract import Law, Room, Store, Wanted, sizes_of
-from l2t_bench.sweep import Swept, reverse_sweep
-from l2t_bench.tensors import TensorDict
+from l2t_bench.sweep import Swept, There, reverse_sweep
+from l2t_bench.tensors import TensorDict, Tensors
 from l2t_bench.units import size
 
 
@@ -28,7 +30,8 @@ class StoredRMD(Backend):
     ``ror`` reverse-over-reverse or ``for`` forward-over-reverse. ``engine``: how steps are taken (see
     ``l2t_bench.steppers``), ``eager``, ``compiled``, or ``auto``: compiled where it pays. ``hyper``: also the
     derivatives by the optimiser's numbers. What the store may take: ``budget``, of memory (``2GB``), or a number of
-    ``snapshots``, and a ``directory`` for its files; each store says which of these it reads.
+    ``snapshots``, and a ``directory`` for its files; each store says which of these it reads. ``students``: how many of
+    an outer step's students are taken at once (see ``l2t_bench.metabatch``), each at the memory of one.
     """
 
     store: Literal["all", "sqrt", "binomial", "disk", "host", "graph", "reversible"] = "all"
@@ -38,8 +41,13 @@ class StoredRMD(Backend):
     budget: str | None = None
     snapshots: int | None = None
     directory: str | None = None
+    students: int = 1
 
     def __post_init__(self) -> None:
+        if self.students < 1:
+            raise UserError(f"{self.name}: students must be at least 1, not {self.students}")
+        if self.students > 1 and not STORES[self.store].stacks:
+            raise UserError(f"{self.name}: store={self.store} goes with students=1 only")
         for option, given in (("store", STORES), ("hvp", MODES), ("engine", ENGINES)):
             if (value := getattr(self, option)) not in given:
                 raise UserError(f"{self.name}: {option} must be one of {', '.join(given)}, not {value!r}")
@@ -91,12 +99,17 @@ class StoredRMD(Backend):
 
     def law(self, problem: TeachingProblem, horizon: int) -> Law:
         optimizer = problem.optimizer
-        sizes = sizes_of(problem.init_student(0), optimizer.slot_names, getattr(optimizer, "momentum", 0.0))
+        one = sizes_of(problem.init_student(0), optimizer.slot_names, getattr(optimizer, "momentum", 0.0))
+        sizes = one.times(1 if known_apart(self, problem, self.students) else self.students)
         return STORES[self.store].law(self.wanted(problem, horizon), sizes, self.room)
 
     def variants(self) -> tuple[Backend, ...]:
         own = replace(self, budget=None, snapshots=None, directory=None)
-        stores = (name for name, store in STORES.items() if self.hvp in store.modes and self.engine in store.engines)
+        stores = (
+            name
+            for name, store in STORES.items()
+            if self.hvp in store.modes and self.engine in store.engines and (self.students == 1 or store.stacks)
+        )
         return tuple(replace(own, store=cast("Any", name)) for name in stores)
 
     def scaling(self, problem: TeachingProblem, horizon: int) -> Scaling:
@@ -122,6 +135,34 @@ class StoredRMD(Backend):
         """Raises ``Refused`` at the first step of a student that the mode of second derivatives would not replay."""
         if step.index == 0 and self.hvp == "for":
             run.rollout.check_torch_func(step, state)
+
+    def there_and_back(self, run: Run) -> Derivative:
+        """The student's training, M~ and w_bar at omega_T, and the way back along the store."""
+        with self.trained(run) as (store, final):
+            value, w_bar = run.dev_gradient(final)
+            swept = self.swept(run, store, w_bar)
+            warnings = store.stepper.warnings
+        return replace(self.derivative(run.horizon, There(value, final, w_bar), swept), warnings=warnings)
+
+    @abstractmethod
+    def derivative(self, horizon: int, there: There, swept: Swept) -> Derivative:
+        """What the sweep of one student's run is worth."""
+
+    @property
+    def students_at_once(self) -> int:
+        return self.students
+
+    def for_students(self, count: int) -> "StoredRMD":
+        return replace(self, students=max(map(len, even_parts(range(count), self.students))))
+
+    def teacher_gradients(
+        self, problem: TeachingProblem, theta: Tensors, *, horizon: int, seeds: Sequence[int]
+    ) -> list[TeacherGradient | Diverged]:
+        return [
+            found
+            for group in even_parts(seeds, self.students)
+            for found in together_or_apart(self, problem, theta, horizon=horizon, seeds=group)
+        ]
 
     def stepper(self, run: Run) -> EagerStepper:
         """What takes the run's steps and goes back through them."""

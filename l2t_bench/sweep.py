@@ -10,13 +10,22 @@ import torch
 from torch import Tensor
 
 from l2t_bench.adjoint import Visit
-from l2t_bench.errors import Diverged
-from l2t_bench.health import AdjointWatch, first_not_finite, history
+from l2t_bench.health import AdjointWatch
 from l2t_bench.measure import Meter
 from l2t_bench.optimizers import Adjoint
+from l2t_bench.problem import StudentState
 from l2t_bench.rollout import ReplayCheck, Rollout
 from l2t_bench.steppers.eager import EagerStepper
 from l2t_bench.tensors import TensorDict
+
+
+@dataclass(frozen=True)
+class There:
+    """Where a sweep begins: omega_T, M~ there, and w_bar, its derivative by the parameters."""
+
+    value: float
+    final: StudentState
+    w_bar: TensorDict
 
 
 @dataclass(frozen=True)
@@ -39,22 +48,12 @@ class _Guard:
 
     def see(self, index: int, loss: Tensor) -> None:
         if self._replay.see(index, loss):
-            self._look_at_adjoint()
+            self._watch.check()
 
     def look(self) -> None:
         """Raises ``UserError`` for a step that was not the one replayed, ``Diverged`` for an adjoint not finite."""
         self._replay.look()
-        self._look_at_adjoint()
-
-    def _look_at_adjoint(self) -> None:
-        norms = self._watch.norms()
-        if (index := first_not_finite(norms)) is not None:
-            raise Diverged(
-                f"the student trained, but its adjoint is not finite from step {index} back: let the student's lr "
-                "decay to zero (l2t.linear_decay), lower it, or shorten the horizon",
-                index,
-                history({step: norm for step, norm in norms.items() if step >= index}),
-            )
+        self._watch.check()
 
 
 def reverse_sweep(
@@ -95,4 +94,4 @@ def _hyper(found: list[Mapping[str, Tensor]]) -> dict[str, Tensor]:
     if not found:
         return {}
     stacked = {name: torch.stack([each[name] for each in reversed(found)]) for name in found[-1]}
-    return {name: parts if name == "lr" else parts.sum() for name, parts in stacked.items()}
+    return {name: parts if name == "lr" else parts.sum(0) for name, parts in stacked.items()}

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from l2t_bench.errors import Diverged, UserError
 from l2t_bench.gradient import Cost, TeacherGradient, TeacherGradientBackend
+from l2t_bench.metabatch.contract import teacher_gradients
 from l2t_bench.objectives import accuracy
 from l2t_bench.optimizers import SGD
 from l2t_bench.peaks import PhasePeak
@@ -233,16 +234,15 @@ def _gradients(
     watch: Phases,
 ) -> list[TeacherGradient]:
     """The teacher gradients of the students that do not diverge."""
-    results = []
-    for seed in seeds:
-        begun = time.perf_counter()
-        try:
-            result = backend.teacher_gradient(problem, theta, horizon=horizon, seed=seed)
-        except Diverged:  # it left no cost, and most are lost going forward
-            watch.add_phase("rollout", time.perf_counter() - begun)
-            continue
+    begun = time.perf_counter()
+    taken = teacher_gradients(backend, problem, theta, horizon=horizon, seeds=seeds)
+    seconds = time.perf_counter() - begun
+    results = [found for found in taken if isinstance(found, TeacherGradient)]
+    for result in results:
         _add_cost(watch, result.cost)
-        results.append(result)
+    if len(results) < len(taken):  # the others left no cost, and most are lost going forward
+        told = sum(result.cost.seconds + result.cost.seconds_compile for result in results)
+        watch.add_phase("rollout", max(0.0, seconds - told))
     return results
 
 

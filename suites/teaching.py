@@ -19,6 +19,7 @@ from l2t_bench.engine.recorder import Recorder
 from l2t_bench.errors import Diverged
 from l2t_bench.fitting import check_room
 from l2t_bench.losses.image import cross_entropy
+from l2t_bench.metabatch.contract import for_students
 from l2t_bench.optimizers import Schedule, linear_decay
 from l2t_bench.problem import TeachingProblem
 from l2t_bench.registry import build_problem, load_backend
@@ -105,7 +106,7 @@ def _learn(
 ) -> TeacherTraining:
     backend = load_backend(method)
     with recorder.phase("warm-up"):
-        check_room(backend, problem, settings.horizon, recorder.memory_limit)
+        check_room(for_students(backend, settings.students), problem, settings.horizon, recorder.memory_limit)
     return train_teacher(
         problem,
         backend,

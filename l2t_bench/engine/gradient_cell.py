@@ -13,6 +13,7 @@ from l2t_bench.engine.recorder import Recorder
 from l2t_bench.fitting import check_room
 from l2t_bench.gradient import Cost, Refused, TeacherGradient, TeacherGradientBackend
 from l2t_bench.health import AdjointHealth
+from l2t_bench.metabatch.contract import for_students
 from l2t_bench.modules import trained_parameters
 from l2t_bench.peaks import PhasePeak
 from l2t_bench.problem import TeachingProblem
@@ -41,7 +42,7 @@ def measure(cell: Cell, recorder: Recorder) -> dict[str, Any]:
         problem.train(0, cell.seed)
         theta = general_theta(problem, cell.seed)
     with recorder.phase("warm-up"):
-        check_room(backend, problem, max(horizons), recorder.memory_limit)
+        check_room(for_students(backend, 1), problem, max(horizons), recorder.memory_limit)
     with whole_pages():  # memory first, times after it
         with recorder.phase("warm-up") as phase:
             warm = backend.teacher_gradient(problem, theta, horizon=_WARM_UP, seed=cell.seed).cost

@@ -12,7 +12,7 @@ from l2t_bench.optimizers import Adjoint
 from l2t_bench.problem import Step, StudentState, TeachingProblem
 from l2t_bench.rollout import Rollout, plain_step, student_step
 from l2t_bench.second_order import Maker, StepGraph
-from l2t_bench.tensors import TensorDict, added, norm, zeros_like
+from l2t_bench.tensors import TensorDict, added, zeros_like
 
 
 @dataclass(frozen=True)
@@ -97,4 +97,4 @@ def passed_back(
     hessian_product, d_phi = second.products(g_bar)
     phi_adjoint.add(d_phi)
     params = added(carried.params, hessian_product)
-    return Passed(Adjoint(params, carried.slots), norm(params), second.loss, found)
+    return Passed(Adjoint(params, carried.slots), problem.norm(params), second.loss, found)

@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar, Self
 
 from l2t_bench.adjoint import Visit
@@ -39,6 +39,11 @@ class Sizes:
     on_host: bool = True  # whether the device's memory is the host's
     entries: int = 0
     momentum: float = 0.0
+
+    def times(self, students: int) -> "Sizes":
+        """Of the stacked state of so many students."""
+        params, buffers, slots = (students * size for size in (self.params, self.buffers, self.slots))
+        return replace(self, params=params, buffers=buffers, slots=slots, entries=students * self.entries)
 
     @property
     def snapshot(self) -> int:
@@ -89,6 +94,8 @@ class Store(ABC):
     """The ways to take steps that go with it."""
     keeps_between: ClassVar[bool] = False
     """Whether compiled steps keep results for the way back beside the states: where each step is taken once."""
+    stacks: ClassVar[bool] = True
+    """Whether it keeps the stacked states of several students as it keeps one student's."""
     exact_rollout: ClassVar[bool] = True
     """Whether the run is plain training; else the store trains a neighbour of it, and says so."""
 

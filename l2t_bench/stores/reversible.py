@@ -40,6 +40,7 @@ class Reversible(Store):
 
     name = "reversible"
     engines = ("eager",)
+    stacks = False  # its integers are of one student's parameters in a row
     exact_rollout = False
 
     def __init__(
