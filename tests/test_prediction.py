@@ -24,13 +24,16 @@ print(l2t.load_backend(sys.argv[1]).predict(l2t.build_problem(sys.argv[2]), int(
 _MEASURE = """
 import sys, torch
 import l2t_bench as l2t
+from l2t_bench.metabatch.contract import students_at_once, teacher_gradients
 from l2t_bench.resident import release_free_memory, whole_pages
 torch.set_num_threads(1)
 backend, problem = l2t.load_backend(sys.argv[1]), l2t.build_problem(sys.argv[2])
+theta, seeds = problem.init_teacher(0), range(students_at_once(backend))
 with whole_pages():
-    backend.teacher_gradient(problem, problem.init_teacher(0), horizon=5)
+    teacher_gradients(backend, problem, theta, horizon=5, seeds=seeds)
     release_free_memory()
-    print(backend.teacher_gradient(problem, problem.init_teacher(0), horizon=int(sys.argv[3])).cost.host_bytes)
+    found = teacher_gradients(backend, problem, theta, horizon=int(sys.argv[3]), seeds=seeds)
+    print(found[0].cost.host_bytes)
 """
 
 
@@ -47,7 +50,7 @@ def predicted_and_measured(backend: str, horizon: int) -> tuple[int, int]:
     return int(predicted), int(measured)
 
 
-@pytest.mark.parametrize("backend", ["rmd[store=sqrt]", "higher", "truncated[window=20]"])
+@pytest.mark.parametrize("backend", ["rmd[store=sqrt]", "rmd[students=4]", "higher", "truncated[window=20]"])
 def test_predicted_bytes_are_near_the_measured_ones(backend: str) -> None:
     predicted, measured = predicted_and_measured(backend, 150)
     assert predicted == pytest.approx(measured, rel=0.15, abs=16e6)

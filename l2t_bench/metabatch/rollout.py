@@ -44,9 +44,8 @@ class StackedRollout(Rollout):
     """The rollouts of N students as that of a stacked problem: what steppers, stores and sweeps are given.
 
     A student that diverges is noted in ``students`` and goes on with the batch that it had, unheeded: its numbers touch
-    nobody else's. The first step is held to each student's own, with products of second derivatives by
-    ``maker``. Raises
-    ``AllDiverged`` when none is left, and ``Apart`` where the students cannot be stacked.
+    nobody else's. The first step is held to each student's own, with products of second derivatives by ``maker``.
+    Raises ``AllDiverged`` when none is left, and ``Apart`` where the students cannot be stacked.
     """
 
     def __init__(self, problem: StackedProblem, rollouts: Sequence[Rollout], maker: Maker) -> None:
