@@ -23,6 +23,7 @@ from l2t_bench.errors import UserError
 from l2t_bench.reports import marks, text
 from l2t_bench.reports.derive import Results, analyse
 from l2t_bench.reports.figures import draw
+from l2t_bench.reports.hyper_gradients import hyper_gradient_tables
 from l2t_bench.reports.load import Run, load_run
 from l2t_bench.reports.panels import Panel
 from l2t_bench.reports.variants import said
@@ -96,6 +97,7 @@ def render(results: Results) -> str:
         gradient_tables=[
             *text.gradient_tables(results, detail=True),
             *text.aggregate_tables(results),
+            *hyper_gradient_tables(results),
             *text.warning_tables(results),
         ],
         other_tables=text.other_tables(results),
