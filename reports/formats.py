@@ -34,6 +34,12 @@ def ratio(estimate: Estimate, *, interval: bool = True) -> str:
     return f"{value} {_bounds(estimate, decimals)}" if estimate.enough else f"{value}, {TOO_SMALL}"
 
 
+def figure(estimate: Estimate) -> str:
+    """``−0.0123 [−0.0150, −0.0098]``, three significant digits each; without the interval where n is too small."""
+    value = number(estimate.value)
+    return f"{value} [{number(estimate.low)},\u00a0{number(estimate.high)}]" if estimate.enough else value
+
+
 def accuracy(estimate: Estimate) -> str:
     """``0.957 [0.953, 0.960]``."""
     value = fixed(estimate.value, 3)

@@ -74,9 +74,11 @@ _GRADIENT_RUN: Form = {
     "vector_products?": is_count,
     "recomputed_steps?": is_count,
     "diagnostics?": _are_numbers_by_name,
+    "hyper_gradients?": _are_numbers_by_name,
     "warnings?": _are_texts,
     "adjoint?": or_null(_is_adjoint),
     "gradient_file": is_plain_name,
+    "hyper_gradient_file?": is_plain_name,
 }
 _MEASUREMENTS: Mapping[str, Form] = {
     "gradient": {

@@ -15,6 +15,7 @@ from l2t_bench.reports.rows import rows_of
 
 MIB = 2**20
 OWN_KINDS = ("gradient", "teaching")  # of cells, with tables of their own
+HYPER = "hyper_"  # how the columns of hyper-gradients begin
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,7 +64,10 @@ def load_run(path: Path | str) -> Run:
 
 
 def gradients(run: Run) -> pd.DataFrame:
-    """One row per gradient cell and horizon; times are medians of the cell's repeats, peaks are above the start."""
+    """One row per gradient cell and horizon; times are medians of the cell's repeats, peaks are above the start.
+
+    ``hyper_d_lr_sum`` and the like: the derivatives of M~ by the optimiser's numbers, per unit of each.
+    """
     rows = [
         _gradient_row(cell, measured) for cell in _results(run, "gradient") for measured in cell["measurements"]["runs"]
     ]
@@ -164,7 +168,7 @@ def _results(run: Run, kind: str) -> Iterator[dict[str, Any]]:
 
 
 def _columns(rows: list[dict[str, Any]], known: list[str]) -> list[str]:
-    """The known columns, then whatever diagnostics the methods gave."""
+    """The known columns, then whatever diagnostics and hyper-gradients the methods gave."""
     return known + sorted({key for row in rows for key in row} - set(known))
 
 
@@ -219,6 +223,7 @@ def _gradient_row(cell: Mapping[str, Any], measured: Mapping[str, Any]) -> dict[
         **{f"adjoint_{key}": (measured.get("adjoint") or {}).get(key) for key in ("growth", "exploded_at", "died_at")},
         "warnings": "; ".join(measured.get("warnings", [])),
         **{f"diagnostic_{name}": value for name, value in measured.get("diagnostics", {}).items()},
+        **{f"{HYPER}{name}": value for name, value in measured.get("hyper_gradients", {}).items()},
     }
 
 

@@ -18,6 +18,7 @@ from l2t_bench.reports.break_even_tables import break_even_tables
 from l2t_bench.reports.derive import Results, analyse
 from l2t_bench.reports.document import as_csv, download, render_template, write
 from l2t_bench.reports.figures import draw
+from l2t_bench.reports.hyper_gradients import hyper_gradient_tables
 from l2t_bench.reports.load import Run, load_run
 from l2t_bench.reports.variants import said
 from l2t_bench.reports.verdict import findings, headlines
@@ -76,6 +77,7 @@ def render(results: Results) -> str:
             *text.gradient_tables(results, detail=True),
             *text.aggregate_tables(results),
             *break_even_tables(results.break_even, units="seeds"),
+            *hyper_gradient_tables(results),
             *text.warning_tables(results),
         ],
         other_tables=text.other_tables(results),

@@ -9,6 +9,7 @@ from safetensors.torch import save_file
 
 from l2t_bench.data.checksums import data_checksums
 from l2t_bench.engine.cell import Cell
+from l2t_bench.engine.hyper_gradients import hyper_figures, hyper_tensors
 from l2t_bench.engine.recorder import Recorder
 from l2t_bench.fitting import check_room
 from l2t_bench.gradient import Cost, Refused, TeacherGradient, TeacherGradientBackend
@@ -28,7 +29,9 @@ _WARM_UP = 5  # steps: enough to load every kernel that the run needs
 def measure(cell: Cell, recorder: Recorder) -> dict[str, Any]:
     """Settings ``horizons`` and ``repeats`` (how often each horizon is timed); the gradients are kept beside the cell.
 
-    theta is in general position, so that no part of the gradient is zero by symmetry.
+    For each horizon T ``gradient-T.safetensors`` holds d_theta. What a method finds with it (hyper-gradients, d_omega0)
+    is among the measurements as figures, and as tensors in ``hyper-gradient-T.safetensors``. theta is in general
+    position, so that no part of the gradient is zero by symmetry.
     """
     with recorder.phase("build"):
         problem = build_problem(cell.problem, dtype=cell.dtype, device=cell.device)
@@ -57,12 +60,10 @@ def measure(cell: Cell, recorder: Recorder) -> dict[str, Any]:
         recorder.add_phase("compile", warm.seconds_compile, warm.peaks.get("compile"))
     runs = []
     for horizon, results, cost in zip(horizons, timed, sized, strict=True):
-        name = f"gradient-{horizon}.safetensors"
         with recorder.phase("io"):
-            kept = {key: tensor.cpu().contiguous() for key, tensor in results[0].d_theta.items()}
-            save_file(kept, recorder.artifact(name))
+            files = _kept_files(recorder, horizon, results[0])
         recorder.samples(f"horizon {horizon}", _blocks(results))
-        runs.append({"horizon": horizon, "gradient_file": name, **_times(results), **_bytes(cost)})
+        runs.append({"horizon": horizon, **files, **_times(results), **_bytes(cost)})
     return {
         "exactness": str(backend.capabilities.exactness),
         "memory_law": backend.capabilities.memory_law,
@@ -76,6 +77,19 @@ def _sized(backend: TeacherGradientBackend, problem: TeachingProblem, theta: Ten
     """The cost of a run whose memory is looked at, and no clock."""
     release_free_memory()
     return backend.teacher_gradient(problem, theta, horizon=horizon, seed=seed).cost
+
+
+def _kept_files(recorder: Recorder, horizon: int, result: TeacherGradient) -> dict[str, str]:
+    """Write d_theta, and what came with it where anything did, each into a file of its own; their names.
+
+    The names of theta are the user's: nothing else can stand in its file without the risk of a clash.
+    """
+    kept = {"gradient_file": (f"gradient-{horizon}.safetensors", result.d_theta)}
+    if beside := hyper_tensors(result):
+        kept["hyper_gradient_file"] = (f"hyper-gradient-{horizon}.safetensors", beside)
+    for name, tensors in kept.values():
+        save_file({key: tensor.cpu().contiguous() for key, tensor in tensors.items()}, recorder.artifact(name))
+    return {key: name for key, (name, _) in kept.items()}
 
 
 def _add_phases(recorder: Recorder, sized: Sequence[Cost], timed: Sequence[Cost]) -> None:
@@ -105,6 +119,7 @@ def _times(results: Sequence[TeacherGradient]) -> dict[str, Any]:
         "diagnostics": {
             name: figure if math.isfinite(figure) else None for name, figure in results[0].diagnostics.items()
         },
+        "hyper_gradients": hyper_figures(results[0]),
         "warnings": list(results[0].warnings),
         "adjoint": _adjoint(results[0].health),
         "gradients": costs[0].gradients,

@@ -124,6 +124,7 @@ class RunWriter:
                     "vector_products": horizon,
                     "recomputed_steps": horizon,
                     "diagnostics": {"residual": 0.1} if exactness == "stationary" else {},
+                    "hyper_gradients": run.get("hyper_gradients", {}),
                     "warnings": run.get("warnings", []),
                     "adjoint": None if exactness == "stationary" else adjoint(horizon, run.get("growth", 2.0)),
                     "gradient_file": name,

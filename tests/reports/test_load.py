@@ -213,6 +213,12 @@ def test_reports_import_no_torch() -> None:
     subprocess.run([sys.executable, "-P", "-c", code], check=True)
 
 
+def test_hyper_gradients_have_columns_of_their_own(writer: Any) -> None:
+    one_cell(writer, hyper_gradients={"d_momentum": 0.5, "d_lr_norm": None})
+    (row,) = load.gradients(load_run(writer.path)).to_dict("records")
+    assert row["hyper_d_momentum"] == 0.5 and row["hyper_d_lr_norm"] is None
+
+
 def test_the_adjoints_norms_are_laid_out_step_by_step(writer: Any) -> None:
     one_cell(writer)
     norms = load.adjoints(load_run(writer.path))
@@ -227,10 +233,13 @@ def test_the_adjoints_norms_are_laid_out_step_by_step(writer: Any) -> None:
         {"adjoint": [1.0]},
         {"warnings": "the adjoint explodes"},
         {"warnings": [3]},
+        {"hyper_gradients": {"d_momentum": "<b>"}},
     ],
-    ids=["lengths", "no number", "a list", "text", "no text"],
+    ids=["lengths", "no number", "a list", "text", "no text", "hyper-gradient"],
 )
-def test_an_adjoint_or_a_warning_of_another_form_is_damage(writer: Any, damage: dict[str, Any]) -> None:
+def test_an_adjoint_a_warning_or_a_hyper_gradient_of_another_form_is_damage(
+    writer: Any, damage: dict[str, Any]
+) -> None:
     one_cell(writer, **damage)
     run = load_run(writer.path)
     assert run.damaged == 1 and load.gradients(run).empty

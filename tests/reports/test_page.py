@@ -10,6 +10,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -242,6 +243,15 @@ def test_warnings_stand_in_the_banner(run_folder: Path) -> None:
     page = Page(write_report(run_folder).read_text(encoding="utf-8"))
     assert f"cell {file.parent.name}: cell.json is cut short or not JSON" in page.text
     assert "1 damaged" in page.text
+
+
+def test_hyper_gradients_stand_on_the_page(writer: Any) -> None:
+    run = {"d_theta": {"a": np.ones(3, "f4")}, "seconds": [1.0], "start": 0, "peak": 2**20}
+    asked = {**run, "hyper_gradients": {"d_momentum": 0.25, "d_omega0_norm": 3.0}}
+    writer.gradient("digits/mlp", "rmd[hyper=true]", 0, {20: asked}, "exact")
+    shown = Page(write_report(writer.finish()).read_text(encoding="utf-8"))
+    (row,) = shown.rows("method", "d_momentum")
+    assert (row["method"], row["d_momentum"], row["d_omega0_norm"]) == ("rmd[hyper=true]", "0.250", "3.00")
 
 
 def test_the_downloads_are_the_csv_files(page: Page, kept_run: Path) -> None:

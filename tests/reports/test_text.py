@@ -9,6 +9,7 @@ import pytest
 
 from l2t_bench.reports import formats, text
 from l2t_bench.reports.derive import analyse
+from l2t_bench.reports.hyper_gradients import hyper_gradient_tables
 from l2t_bench.reports.load import load_run
 from l2t_bench.reports.statistics import Estimate
 from l2t_bench.reports.table import Table, markdown
@@ -89,6 +90,24 @@ def test_what_a_method_warned_of_has_a_table(writer: Any) -> None:
 
 def test_a_run_of_methods_that_warned_of_nothing_has_no_table_of_warnings(kept_run: Path) -> None:
     assert "Warnings" not in {table.title for table in text.summary_tables(load_run(kept_run))}
+
+
+def test_hyper_gradients_have_a_table_with_their_mean_over_seeds(writer: Any) -> None:
+    run = {"d_theta": {"a": np.ones(3, "f4")}, "seconds": [1.0], "start": 0, "peak": 2**20}
+    for seed in range(5):
+        asked = {"d_lr_sum": -0.25, "d_momentum": seed / 10, "d_omega0_norm": 3.0}
+        writer.gradient("digits/mlp", "rmd[hyper=true]", seed, {20: {**run, "hyper_gradients": asked}}, "exact")
+        unasked = {"d_omega0_norm": 3.0}
+        writer.gradient("digits/mlp", "higher", seed, {20: {**run, "hyper_gradients": unasked}}, "exact")
+    (table,) = hyper_gradient_tables(analyse(load_run(writer.finish())))
+    assert table.columns == ("problem", "T", "method", "seeds", "d_lr_sum", "d_momentum", "d_omega0_norm")
+    ((*names, shift, momentum, first),) = table.rows
+    assert names == ["digits/mlp", "20", "rmd[hyper=true]", "5"], "omega_0's norm alone is no reason for a row"
+    assert shift.startswith("−0.250 [") and momentum.startswith("0.200 [") and first.startswith("3.00 [")
+
+
+def test_a_run_without_hyper_gradients_has_no_table_of_them(kept_run: Path) -> None:
+    assert hyper_gradient_tables(analyse(load_run(kept_run))) == []
 
 
 def test_a_teaching_cell_that_failed_keeps_its_row(writer: Any) -> None:
