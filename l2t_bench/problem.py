@@ -152,6 +152,11 @@ class TeachingProblem:
                     f"the student's {name or type(layer).__name__} is sparse=True, and sparse gradients have no second "
                     "derivative: make it with sparse=False, which trains the same student"
                 )
+            if isinstance(layer, nn.Embedding | nn.EmbeddingBag) and layer.scale_grad_by_freq:
+                raise UserError(
+                    f"the student's {name or type(layer).__name__} is scale_grad_by_freq=True: its step follows no "
+                    "gradient of the loss, and its second derivatives are not those of the step; make it without"
+                )
 
     def _check_groups(self) -> None:
         names = list(dict(self.student.named_parameters()))

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from l2t_bench.asked import check_pair, checked_horizon, learning_rates
 from l2t_bench.errors import Diverged, Refused, UserError
-from l2t_bench.modules import map_tensors, same_tensors, tensor_leaves
+from l2t_bench.modules import float_leaves, map_tensors, same_tensors, tensor_leaves
 from l2t_bench.problem import Step, StudentState, TeachingProblem, forward_seed
 from l2t_bench.tensors import TensorDict, Tensors
 
@@ -179,6 +179,11 @@ class Rollout:
             return self.problem.train_loss(params, state.buffers, phi, step)[0]
 
     def _check_teacher(self, step: Step) -> None:
+        if not float_leaves(self.phi(step)):
+            raise UserError(
+                f"the teacher gives a {type(self.phi(step)).__name__}, in which no tensor of floats is found: phi must "
+                "be a tensor, or a tuple, list or dict of tensors"
+            )
         with torch.no_grad():
             again = tensor_leaves(self.problem.phi(self.theta, step.features))
         if not all(_same(ours, theirs) for ours, theirs in zip(again, tensor_leaves(self.phi(step)), strict=True)):

@@ -72,6 +72,25 @@ def test_a_loss_that_cannot_teach_is_refused_at_the_first_step(
 
 
 @every_backend
+def test_a_phi_that_holds_no_tensor_where_one_is_looked_for_is_an_error(backend: str) -> None:
+    @dataclasses.dataclass
+    class Coefficients:
+        value: Tensor
+
+    class Wrapped(nn.Linear):
+        def forward(self, features: Tensor) -> Coefficients:  # type: ignore[override]
+            return Coefficients(super().forward(features))
+
+    problem = dataclasses.replace(
+        random_problem(),
+        teacher=Wrapped(1, 4).double(),
+        loss=lambda logits, target, phi: (phi.value[target] * nn.functional.cross_entropy(logits, target)).mean(),
+    )
+    with pytest.raises(UserError, match="gives a Coefficients, in which no tensor of floats is found"):
+        differentiate(backend, problem, horizon=3)
+
+
+@every_backend
 def test_a_loss_of_one_entry_counts_as_a_scalar(backend: str) -> None:
     plain = random_problem()
     boxed = dataclasses.replace(plain, loss=lambda logits, target, phi: plain.loss(logits, target, phi)[None])

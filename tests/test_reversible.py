@@ -16,7 +16,7 @@ import l2t_bench as l2t
 from l2t_bench.adjoint import Visit
 from l2t_bench.errors import Diverged, Refused, UserError
 from l2t_bench.gradient import Exactness, TeacherGradient
-from l2t_bench.groups import Group
+from l2t_bench.groups import Group, rates
 from l2t_bench.measure import Meter
 from l2t_bench.modules import cast, same_tensors
 from l2t_bench.optimizers import SGD, Optimizer, linear_decay, multistep
@@ -40,6 +40,7 @@ MODES = {
     "milestones": SGD(lr=multistep(0.3, (5, 9)), momentum=0.5),
     "clipping": SGD(lr=0.3, momentum=0.95, clip=0.2),
     "groups": SGD(lr=0.3, momentum=0.9, weight_decay=0.01, groups=(Group("*.bias", lr=2.0, weight_decay=0.0),)),
+    "a factor that float32 does not hold": SGD(lr=0.3, momentum=0.9, groups=(Group("*.weight", lr=0.3),)),
     "another ratio": SGD(lr=0.1, momentum=0.937),
 }
 
@@ -260,8 +261,8 @@ def unrolled(problem: TeachingProblem, theta: TensorDict, run: TeacherGradient) 
                 length = torch.stack([gradient.norm() for gradient in gradients.values()]).norm()
                 gradients = {n: g * (sgd.clip / (length + 1e-6)).clamp(max=1.0) for n, g in gradients.items()}
             for name, own in entries.items():
-                bias = bool(sgd.groups) and name.endswith("bias")
-                lr, decay = (2 * step.lr, 0.0) if bias else (step.lr, sgd.weight_decay)
+                rate = rates(name, sgd.groups, sgd.weight_decay)
+                lr, decay = step.lr * rate.lr, rate.weight_decay
                 gradient = gradients[name] + decay * params[name] if decay else gradients[name]
                 gain = 1 - sgd.dampening if step.index else 1.0
                 into = sgd.momentum * buffer[name] + gain * gradient if step.index else gradient

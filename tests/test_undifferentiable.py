@@ -195,6 +195,20 @@ def test_the_second_derivatives_are_tried_once_for_a_problem() -> None:
     assert counts[0] == counts[1] + 1 and counts[1] == counts[2]
 
 
+def test_gradients_scaled_by_frequency_are_a_mistake_of_the_problem() -> None:
+    class Words(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.words, self.out = nn.Embedding(11, 5, scale_grad_by_freq=True), nn.Linear(5, 3)
+
+        def forward(self, words: Tensor) -> Tensor:
+            out: Tensor = self.out(torch.tanh(self.words(words).mean(1)))
+            return out
+
+    with pytest.raises(l2t.UserError, match="the student's words is scale_grad_by_freq=True"):
+        dataclasses.replace(student_problem("embedding"), student=Words().double(), init=None)
+
+
 def test_sparse_gradients_are_a_mistake_of_the_problem_with_the_way_out() -> None:
     class Words(nn.Module):
         def __init__(self) -> None:

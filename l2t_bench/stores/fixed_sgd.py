@@ -101,8 +101,12 @@ class FixedPointSGD:
         groups, device = self._optimizer.groups, self._params.device
         if not groups:
             return 1.0
-        factors = [torch.full((param.numel(),), rates(n, groups, 0.0).lr) for n, param in self._like.items()]
-        return torch.cat(factors).to(device, torch.float64)
+        return torch.cat(
+            [
+                torch.full((param.numel(),), rates(name, groups, 0.0).lr, dtype=torch.float64, device=device)
+                for name, param in self._like.items()
+            ]
+        )
 
     def _floats(self, kind: FixedPoint, integers: Tensor) -> TensorDict:
         parts = torch.split(kind.values(integers), [param.numel() for param in self._like.values()])
