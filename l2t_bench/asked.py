@@ -21,7 +21,7 @@ def checked_horizon(horizon: int | None, steps: Sequence[Step] | None, seed: int
         _check_steps(steps, seed)
         return len(steps)
     try:
-        found = -1 if isinstance(horizon, bool) else operator.index(horizon)  # type: ignore[arg-type]
+        found = -1 if horizon is None or isinstance(horizon, bool) else operator.index(horizon)
     except TypeError:
         found = -1
     if found < 1:

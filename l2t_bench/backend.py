@@ -14,7 +14,7 @@ from l2t_bench.adam import Adam
 from l2t_bench.adjoint import dev_gradient
 from l2t_bench.errors import Diverged
 from l2t_bench.gradient import ANY, Capabilities, Cost, Exactness, Prediction, Refused, Supported, TeacherGradient
-from l2t_bench.health import AdjointWatch, first_not_finite, health_of, history
+from l2t_bench.health import REMEDY, AdjointWatch, first_not_finite, health_of, history
 from l2t_bench.measure import Meter
 from l2t_bench.metabatch.contract import one_by_one
 from l2t_bench.optimizers import SGD
@@ -166,7 +166,9 @@ class Backend(ABC):
         try:
             step = rollout.steps[0]
             try_products(StepGraph, rollout.problem, rollout.initial(), step, rollout.phi(step))
-        except (NotImplementedError, RuntimeError):
+        except (NotImplementedError, RuntimeError) as error:
+            if missing_derivative(error) is None:
+                raise
             return False
         return True
 
@@ -209,8 +211,7 @@ class Backend(ABC):
         """What was found of a run, with |w_bar_t| by step. Raises ``Diverged`` for a derivative that is not finite."""
         if not _finite(derivative.d_theta):
             raise Diverged(
-                f"{self}: the student trained, but its adjoint is not finite: let the student's lr decay to zero "
-                "(l2t.linear_decay), lower it, or shorten the horizon",
+                f"{self}: the student trained, but its adjoint is not finite: {REMEDY}",
                 first_not_finite(norms),
                 history(norms),
             )

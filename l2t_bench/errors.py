@@ -47,3 +47,10 @@ class Refused(L2TError):
 
     def __bool__(self) -> bool:
         return False
+
+
+def said_first(error: BaseException) -> str:
+    """What a library's error says first, with its type: its first sentence, or line, that says something."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    kind = type(error).__name__
+    return f"{kind}: {lines[0].split('. ', maxsplit=1)[0][:160]}" if lines else kind

@@ -1,6 +1,8 @@
 """The student's status s_t that the teacher sees (paper, section 4.1). Constants of the differentiation."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -51,9 +53,9 @@ paper = PaperFeatures()
 """The paper's features by the default rule."""
 
 
-def _predictions(view: StudentView, batches: object, limit: int) -> tuple[Tensor, Tensor]:
+def _predictions(view: StudentView, batches: Iterable[Any], limit: int) -> tuple[Tensor, Tensor]:
     """Logits and targets of ``batches``, in one pass, of the first ``limit`` examples (0: all)."""
-    pairs = [tuple(batch) for batch in batches]  # type: ignore[attr-defined]
+    pairs = [tuple(batch) for batch in batches]
     if not all(isinstance(part, Tensor) for pair in pairs for part in pair):
         raise UserError("l2t.features.paper needs batches of two tensors; write your own features(view) for others")
     inputs, targets = (torch.cat(parts) for parts in zip(*pairs, strict=True))

@@ -14,6 +14,8 @@ from torch import Tensor
 from l2t_bench.errors import Diverged
 from l2t_bench.tensors import Tensors, norm
 
+REMEDY = "let the student's lr decay to zero (l2t.linear_decay), lower it, or shorten the horizon"
+"""What helps against an adjoint that explodes."""
 _SPAN = 10  # steps over which growth is judged: a single step may kick without harm
 EXPLOSION = 2.0
 """Growth per step, over ten steps in a row, that counts as an explosion: a thousandfold."""
@@ -123,10 +125,6 @@ class AdjointWatch:
             self._norms, self._squares = {}, {}
         return dict(sorted(self._known.items()))
 
-    def health(self) -> AdjointHealth | None:
-        """``None`` where nothing was seen."""
-        return health_of(self.norms())
-
 
 def health_of(norms: Mapping[int, float]) -> AdjointHealth | None:
     """Of the norms by step, in the order of the steps; ``None`` where there are none."""
@@ -137,8 +135,7 @@ def check_finite(norms: Mapping[int, float]) -> None:
     """Raises ``Diverged`` with the latest step whose adjoint is not finite, by the norms of the adjoint by step."""
     if (index := first_not_finite(norms)) is not None:
         raise Diverged(
-            f"the student trained, but its adjoint is not finite from step {index} back: let the student's lr "
-            "decay to zero (l2t.linear_decay), lower it, or shorten the horizon",
+            f"the student trained, but its adjoint is not finite from step {index} back: {REMEDY}",
             index,
             history({step: norm for step, norm in norms.items() if step >= index}),
         )

@@ -63,6 +63,17 @@ def twice_differentiable(module: nn.Module, device: torch.device) -> Iterator[No
         yield
 
 
+@contextmanager
+def without_fast_attention() -> Iterator[None]:
+    """No fused Transformer layers, which torch takes in eval mode and where no gradient is wanted: they have none."""
+    before = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(before)
+
+
 def call(module: nn.Module, tensors: Mapping[str, Tensor], argument: Any) -> tuple[Any, dict[str, Tensor]]:
     """``module(argument)`` with these parameters and buffers; also the tensors as the call leaves them.
 

@@ -195,31 +195,26 @@ def test_the_second_derivatives_are_tried_once_for_a_problem() -> None:
     assert counts[0] == counts[1] + 1 and counts[1] == counts[2]
 
 
+class Words(nn.Module):
+    """A mean of embedded words; ``options`` are the embedding's."""
+
+    def __init__(self, **options: bool) -> None:
+        super().__init__()
+        self.words, self.out = nn.Embedding(11, 5, **options), nn.Linear(5, 3)
+
+    def forward(self, words: Tensor) -> Tensor:
+        out: Tensor = self.out(torch.tanh(self.words(words).mean(1)))
+        return out
+
+
 def test_gradients_scaled_by_frequency_are_a_mistake_of_the_problem() -> None:
-    class Words(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.words, self.out = nn.Embedding(11, 5, scale_grad_by_freq=True), nn.Linear(5, 3)
-
-        def forward(self, words: Tensor) -> Tensor:
-            out: Tensor = self.out(torch.tanh(self.words(words).mean(1)))
-            return out
-
+    student = Words(scale_grad_by_freq=True).double()
     with pytest.raises(l2t.UserError, match="the student's words is scale_grad_by_freq=True"):
-        dataclasses.replace(student_problem("embedding"), student=Words().double(), init=None)
+        dataclasses.replace(student_problem("embedding"), student=student, init=None)
 
 
 def test_sparse_gradients_are_a_mistake_of_the_problem_with_the_way_out() -> None:
-    class Words(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.words, self.out = nn.Embedding(11, 5, sparse=True), nn.Linear(5, 3)
-
-        def forward(self, words: Tensor) -> Tensor:
-            out: Tensor = self.out(torch.tanh(self.words(words).mean(1)))
-            return out
-
-    student = Words().double()
+    student = Words(sparse=True).double()
     with pytest.raises(l2t.UserError, match=r"the student's words is sparse=True, .* make it with sparse=False"):
         dataclasses.replace(student_problem("embedding"), student=student, init=None)
     student.words.requires_grad_(False)  # a frozen one has no gradient

@@ -98,8 +98,11 @@ def _print_section(out: "Console", section: "Section") -> None:
         out.print(f"[bold]{escape(title)}[/bold]: [yellow]refused[/yellow]: {escape(section.refused)}\n")
         return
     table = Table(title=escape(title), title_justify="left", title_style="bold", header_style="dim")
-    for column, justify in (("", "left"), ("check", "left"), ("figure", "right"), ("bound", "right"), ("", "left")):
-        table.add_column(column, justify=justify)  # type: ignore[arg-type]
+    for column in ("", "check"):
+        table.add_column(column)
+    for column in ("figure", "bound"):
+        table.add_column(column, justify="right")
+    table.add_column("")
     styles = {"pass": "green", "FAIL": "bold red", "info": "cyan", "skip": "yellow"}
     for check in section.checks:
         style = styles[check.outcome]

@@ -6,7 +6,7 @@ from dataclasses import replace
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from l2t_bench.errors import Diverged
+from l2t_bench.errors import Diverged, said_first
 from l2t_bench.gradient import TeacherGradient
 from l2t_bench.metabatch.contract import one_by_one
 from l2t_bench.metabatch.stacking import Apart
@@ -47,7 +47,7 @@ def together_or_apart(
                 warnings.filterwarnings("error", ".*we have not yet implemented the batching rule")
                 return taken_together(method, problem, theta, horizon=horizon, seeds=seeds)
         except Exception as error:  # vmap, and a user's code inside it, have their own ways to fail
-            reason = _told(error)
+            reason = str(error) if isinstance(error, Apart) else said_first(error)
     results = one_by_one(method, problem, theta, horizon=horizon, seeds=seeds)  # raises what is no matter of stacking
     problem.derived[_key(method, len(seeds))] = reason
     warning = f"students={method.students}: {reason}; they were taken one by one"
@@ -65,12 +65,3 @@ def known_apart(method: "StoredRMD", problem: TeachingProblem, count: int) -> st
 
 def _key(method: "StoredRMD", count: int) -> Hashable:
     return "students apart", count, replace(method, students=1)
-
-
-def _told(error: Exception) -> str:
-    """What went wrong, in the first of its lines that says something."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    first = lines[0].split(". ", maxsplit=1)[0][:200] if lines else ""
-    if isinstance(error, Apart):
-        return lines[0]
-    return f"{type(error).__name__}: {first}" if first else type(error).__name__

@@ -5,9 +5,10 @@ from contextlib import ExitStack, contextmanager
 from types import MappingProxyType
 from typing import Any
 
-import torch
 from torch import nn
 from torch.overrides import TorchFunctionMode
+
+from l2t_bench.modules import without_fast_attention
 
 _RECURRENT: Mapping[str, str] = MappingProxyType(
     {"lstm": "lstm_impl", "gru": "gru_impl", "rnn_tanh": "rnn_tanh_input", "rnn_relu": "rnn_relu_input"}
@@ -42,7 +43,5 @@ def plain_layers(module: nn.Module) -> Iterator[None]:
         if any(isinstance(layer, nn.RNNBase) for layer in layers):
             stack.enter_context(_Decomposed())
         if any(isinstance(layer, nn.TransformerEncoderLayer | nn.MultiheadAttention) for layer in layers):
-            fast = torch.backends.mha.get_fastpath_enabled()
-            torch.backends.mha.set_fastpath_enabled(False)
-            stack.callback(torch.backends.mha.set_fastpath_enabled, fast)
+            stack.enter_context(without_fast_attention())
         yield

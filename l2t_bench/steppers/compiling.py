@@ -9,17 +9,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from l2t_bench.adjoint import PhiAdjoint, Visit
-from l2t_bench.modules import mix_seeds, seeded
+from l2t_bench.adjoint import Visit
+from l2t_bench.errors import said_first
+from l2t_bench.modules import seeded
 from l2t_bench.optimizers import Adjoint
 from l2t_bench.problem import Step, StudentState, TeachingProblem
-from l2t_bench.rollout import student_step
 from l2t_bench.second_order import Maker
-from l2t_bench.steppers.eager import passed_back
+from l2t_bench.steppers.comparing import BothWays, plain_both_ways, random_adjoint, relative_difference
 from l2t_bench.steppers.sharing import shared
 from l2t_bench.steppers.traced import Traced
 from l2t_bench.steppers.tracing import Given, Tracer
-from l2t_bench.tensors import TensorDict, Tensors, global_norm
+from l2t_bench.tensors import TensorDict, Tensors
 
 
 @dataclass(frozen=True)
@@ -105,7 +105,7 @@ def compiled_steps(wish: Wish) -> Functions | str:
         failed = "compared with plain ones"
         difference = max(_differences(wish, functions))
     except Exception as error:  # a tracer and two compilers, each of which has its own ways to fail
-        return f"its steps cannot be {failed}: {_told(error)}"
+        return f"its steps cannot be {failed}: {said_first(error)}"
     bound = torch.finfo(wish.problem.dtype).eps ** 0.5
     if not difference <= bound:
         return f"its compiled steps differ from the plain ones by {difference:.1g}"
@@ -133,40 +133,21 @@ def _compiled(traced: Traced, *, random: bool) -> Callable[..., list[Tensor]]:
 def _differences(wish: Wish, functions: Functions) -> Iterator[float]:
     """How far a compiled step, and a compiled step back from an adjoint at random, are from the plain ones."""
     problem, step, state, theta = wish.problem, wish.step, wish.state, wish.theta
-    with torch.no_grad():
-        phi = problem.phi(theta, step.features)
-    plain, loss = student_step(problem, state, step, phi)
+    visited = state if wish.slots else state.without_slots()
+    bars = random_adjoint(state.params, problem.optimizer.slot_names)
+    plain = plain_both_ways(problem, theta, Visit(step, visited), state, bars, wish.second_order, hyper=wish.hyper)
+
     after = Adjoint(*_zeros(state.params, state.slots))
     found = functions.take(step, state, theta, wish.given.leaves, after)
-    yield _away({"loss": found[0]}, {"loss": loss})
-    yield _away(after.params, plain.params)
-    yield from (_away(after.slots[slot], plain.slots[slot]) for slot in plain.slots)
-    yield _away(dict(zip(plain.buffers, found[1:], strict=False)), plain.buffers)
-    kept = found[1 + len(plain.buffers) :]
-
-    visited = state if wish.slots else state.without_slots()
-    bars = _random_adjoint(problem, state.params)
-    with torch.enable_grad():
-        own = {name: tensor.detach().requires_grad_() for name, tensor in theta.items()}
-        phi_adjoint = PhiAdjoint(problem, own)
-        passed = passed_back(problem, phi_adjoint, Visit(step, visited), bars, wish.second_order, hyper=wish.hyper)
-        phi_adjoint.flush()
+    buffers, kept = found[1 : 1 + len(state.buffers)], found[1 + len(state.buffers) :]
     ours, d_theta = Adjoint(dict(bars.params), dict(bars.slots)), {n: torch.zeros_like(t) for n, t in theta.items()}
     told = functions.go_back(step, visited, theta, wish.given.leaves, ours, d_theta, kept)
-    yield _away({"loss": told[0]}, {"loss": loss})
-    yield _away(ours.params, passed.adjoint.params)
-    yield from (_away(ours.slots[slot], passed.adjoint.slots[slot]) for slot in ours.slots)
-    yield _away(d_theta, phi_adjoint.d_theta)
-    yield _away(dict(zip(passed.hyper, told[2:], strict=True)), passed.hyper)
 
-
-def _away(ours: Tensors, theirs: Tensors) -> float:
-    """|ours - theirs| / |theirs| over all entries together; 0 where there are none."""
-    if not theirs:
-        return 0.0
-    apart = {name: (ours[name] - tensor).double() for name, tensor in theirs.items()}
-    length = global_norm({name: tensor.double() for name, tensor in theirs.items()})
-    return global_norm(apart) / max(length, 1e-30)
+    taken = StudentState(after.params, dict(zip(state.buffers, buffers, strict=True)), after.slots)
+    own = BothWays(found[0], taken, ours, d_theta, dict(zip(plain.hyper, told[2:], strict=True)))
+    yield from map(relative_difference, own.parts, plain.parts)
+    yield relative_difference(own.hyper, plain.hyper)
+    yield relative_difference({"loss": told[0]}, {"loss": plain.loss})
 
 
 def _zeros(params: Tensors, slots: Mapping[str, Tensors]) -> tuple[TensorDict, dict[str, TensorDict]]:
@@ -176,24 +157,9 @@ def _zeros(params: Tensors, slots: Mapping[str, Tensors]) -> tuple[TensorDict, d
     return like(params), {slot: like(held) for slot, held in slots.items()}
 
 
-def _random_adjoint(problem: TeachingProblem, params: Tensors) -> Adjoint:
-    with seeded(mix_seeds(7), problem.device):
-        drawn = [
-            {name: torch.randn(param.shape, dtype=param.dtype, device=param.device) for name, param in params.items()}
-            for _ in range(1 + len(problem.optimizer.slot_names))
-        ]
-    return Adjoint(drawn[0], dict(zip(problem.optimizer.slot_names, drawn[1:], strict=True)))
-
-
 def _flat(places: Adjoint) -> list[Tensor]:
     return [*places.params.values(), *(t for held in places.slots.values() for t in held.values())]
 
 
 def _slots(state: StudentState) -> Iterator[Tensor]:
     return (tensor for held in state.slots.values() for tensor in held.values())
-
-
-def _told(error: Exception) -> str:
-    """The first line of an error that says something."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return f"{type(error).__name__}: {lines[0][:160]}" if lines else type(error).__name__

@@ -3,8 +3,7 @@
 None of them shares code with a backend's reverse pass.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -17,7 +16,7 @@ from l2t_bench.adjoint import phi_leaves
 from l2t_bench.batches import Batch
 from l2t_bench.errors import UserError
 from l2t_bench.groups import rates
-from l2t_bench.modules import float_leaves, module_at, trained_parameters, twice_differentiable
+from l2t_bench.modules import float_leaves, module_at, trained_parameters, twice_differentiable, without_fast_attention
 from l2t_bench.optimizers import SGD, Optimizer
 from l2t_bench.problem import Step, StudentState, TeachingProblem, example_count
 from l2t_bench.rollout import loss_gradients, student_step
@@ -168,31 +167,44 @@ def directional_difference(run: RecordedRun, direction: Tensors, step_size: floa
 
     s_t stays as recorded: it is a constant of the differentiation.
     """
-    total = 0.0
-    for offset, weight in _OFFSETS:
-        moved = {name: run.theta[name] + (offset * step_size) * direction[name] for name in run.theta}
-        total += weight * objective(run, replay(run, _from_step(start, run.theta, moved)))
-    return total / step_size
+    return _slope(lambda amount: objective(run, _moved(run, direction, amount, start)), step_size)
 
 
 def tangent_difference(run: RecordedRun, direction: Tensors, step_size: float, start: int = 0) -> TensorDict:
     """domega_T along ``direction`` of theta, by the same differences: no dev pass, and no rounding of its mean."""
-    found = zeros_like(run.states[-1].params)
-    for offset, weight in _OFFSETS:
-        moved = {name: run.theta[name] + (offset * step_size) * direction[name] for name in run.theta}
-        state = replay(run, _from_step(start, run.theta, moved))
-        for name, param in state.params.items():
-            found[name] += (weight / step_size) * param
-    return found
+    return _slopes(lambda amount: _moved(run, direction, amount, start).params, step_size)
 
 
 def objective_difference(run: RecordedRun, direction: Tensors, step_size: float) -> float:
     """dM~ at omega_T along ``direction`` of the student's parameters, by the same differences."""
-    total, final = 0.0, run.states[-1]
+    final = run.states[-1]
+    return _slope(
+        lambda amount: objective(run, replace(final, params=_along(final.params, direction, amount))), step_size
+    )
+
+
+def _slope(function: Callable[[float], float], step_size: float) -> float:
+    """The derivative of ``function`` at zero, by the five-point rule."""
+    return sum(weight * function(offset * step_size) for offset, weight in _OFFSETS) / step_size
+
+
+def _slopes(function: Callable[[float], Tensors], step_size: float) -> TensorDict:
+    """The same of tensors by name."""
+    found: TensorDict = {}
     for offset, weight in _OFFSETS:
-        params = {name: param + (offset * step_size) * direction[name] for name, param in final.params.items()}
-        total += weight * objective(run, replace(final, params=params))
-    return total / step_size
+        for name, end in function(offset * step_size).items():
+            part = (weight / step_size) * end
+            found[name] = found[name] + part if name in found else part
+    return found
+
+
+def _moved(run: RecordedRun, direction: Tensors, amount: float, start: int) -> StudentState:
+    """The replay's end with theta moved by ``amount`` along ``direction`` in the steps from ``start`` on."""
+    return replay(run, _from_step(start, run.theta, _along(run.theta, direction, amount)))
+
+
+def _along(at: Tensors, direction: Tensors, amount: float) -> TensorDict:
+    return {name: tensor + amount * direction[name] for name, tensor in at.items()}
 
 
 def _from_step(start: int, before: Tensors, after: Tensors) -> ThetaAt:
@@ -220,7 +232,7 @@ def forward_probe(run: RecordedRun, direction: Tensors) -> float:
         raise NotImplementedError("torch.func draws other dropout masks than plain training")
     primal = Carried(problem.init_student(run.seed).params, {})
     tangent = no_tangent(primal.params)
-    with quiet_forward_mode(), _without_fast_attention(problem):
+    with quiet_forward_mode(), without_fast_attention(), twice_differentiable(problem.student, problem.device):
         for step, buffers in zip(run.steps, run.buffers, strict=False):
             primal, tangent, _, _ = tangent_step(problem, step, (run.theta, direction), primal, tangent, buffers)
         slope = 0.0
@@ -232,18 +244,6 @@ def forward_probe(run: RecordedRun, direction: Tensors) -> float:
             )
             slope += float(derivative) * share
     return slope
-
-
-@contextmanager
-def _without_fast_attention(problem: TeachingProblem) -> Iterator[None]:
-    """In eval mode, and where nothing requires a gradient, torch takes fused Transformer layers without derivatives."""
-    before = torch.backends.mha.get_fastpath_enabled()
-    torch.backends.mha.set_fastpath_enabled(False)
-    try:
-        with twice_differentiable(problem.student, problem.device):
-            yield
-    finally:
-        torch.backends.mha.set_fastpath_enabled(before)
 
 
 def same_student(run: RecordedRun, at: int, mode: str) -> bool:
@@ -271,16 +271,12 @@ def second_derivative_differences(run: RecordedRun, at: int, vector: Tensors) ->
     phi = phi_leaves(run.problem.phi(run.theta, step.features))
     leaves = float_leaves(phi)
 
-    def gradient(size: float) -> list[Tensor]:
-        params = {name: (param + size * vector[name]).requires_grad_() for name, param in state.params.items()}
+    def gradient(amount: float) -> TensorDict:
+        params = {name: param.requires_grad_() for name, param in _along(state.params, vector, amount).items()}
         loss, _ = run.problem.train_loss(params, state.buffers, phi, step)
         wanted = [*params.values(), *leaves]
-        return list(torch.autograd.grad(loss, wanted, allow_unused=True, materialize_grads=True))
+        found = torch.autograd.grad(loss, wanted, allow_unused=True, materialize_grads=True)
+        return dict(zip(names, found, strict=True))
 
     names = [*state.params, *(f"phi[{index}]" for index in range(len(leaves)))]
-    found = []
-    for size in (1e-3, 1e-4, 1e-5):
-        ends = [[weight / size * part for part in gradient(offset * size)] for offset, weight in _OFFSETS]
-        parts = [torch.stack(each).sum(0) for each in zip(*ends, strict=True)]
-        found.append(dict(zip(names, parts, strict=True)))
-    return found
+    return [_slopes(gradient, size) for size in (1e-3, 1e-4, 1e-5)]
