@@ -5,8 +5,9 @@ from collections.abc import Mapping
 import pandas as pd
 import plotly.graph_objects as go
 
-from l2t_bench.reports.derive import VARIANT, Results, in_order
+from l2t_bench.reports.derive import Results
 from l2t_bench.reports.marks import colours
+from l2t_bench.reports.methods import VARIANT, in_order
 from l2t_bench.reports.panels import FigureGroup, LegendEntry, Panel, escaped, log_axis, log_range, set_style
 from l2t_bench.reports.variants import case_name
 

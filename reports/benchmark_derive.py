@@ -14,7 +14,7 @@ import pandas as pd
 from l2t_bench.reports.benchmark_load import Benchmarks
 from l2t_bench.reports.benchmark_record import MEMORY, OUTER_STEP, PEERS, TRAINING
 from l2t_bench.reports.break_even import CASE, break_even
-from l2t_bench.reports.derive import in_order
+from l2t_bench.reports.methods import in_order
 from l2t_bench.reports.rows import Row, rows_of
 
 GROUP = ["record", "problem", "horizon", "phase", "alone"]

@@ -7,8 +7,8 @@ import plotly.graph_objects as go
 
 from l2t_bench.reports.benchmark_derive import BenchmarkResults
 from l2t_bench.reports.benchmark_record import OUTER_STEP
-from l2t_bench.reports.derive import in_order
 from l2t_bench.reports.marks import colours
+from l2t_bench.reports.methods import in_order
 from l2t_bench.reports.panels import FigureGroup, LegendEntry, Panel, escaped, log_axis, log_range, set_style
 from l2t_bench.reports.variants import case_name
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from l2t_bench.reports import derive, statistics
+from l2t_bench.reports import derive, methods, statistics
 from l2t_bench.reports.rows import Row, rows_of
 
 NO_DIFFERENCE: Mapping[str, float] = {"time": 1.0, "memory": 1.0, "accuracy": 0.0}  # ratios, and percentage points
@@ -46,7 +46,7 @@ def relative_to_baseline(gradients: pd.DataFrame, column: str) -> tuple[pd.DataF
     for _, group in gradients.groupby(CASE):
         runs = group.groupby("method")["run"].nunique()
         shared = group[group["method"].isin(runs.index[runs == 2])]
-        baseline = derive.baseline_method(dict(zip(shared["method"], shared["exactness"], strict=True)))
+        baseline = methods.baseline_method(dict(zip(shared["method"], shared["exactness"], strict=True)))
         if baseline is None:
             lost.append(shared.assign(reason="machines differ, and both runs have no exact method to take ratios to"))
             continue
@@ -153,7 +153,7 @@ def _with_levels(intervals: pd.DataFrame, used: pd.DataFrame, *, geometric: bool
 
 def ordered(rows: pd.DataFrame) -> pd.DataFrame:
     """Rows as tables have them: by problem, horizon, method and quantity."""
-    ranks = {name: rank for rank, name in enumerate(derive.in_order(rows["method"]))}
+    ranks = {name: rank for rank, name in enumerate(methods.in_order(rows["method"]))}
     quantities = {name: rank for rank, name in enumerate(NO_DIFFERENCE)}
     keyed = rows.assign(
         _teaching=rows["quantity"] == "accuracy",

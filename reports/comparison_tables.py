@@ -4,8 +4,8 @@ import pandas as pd
 
 from l2t_bench.reports.compare import Comparison
 from l2t_bench.reports.comparison_words import change, seed_list
-from l2t_bench.reports.derive import VARIANT
 from l2t_bench.reports.formats import DASH, equivalent, fixed, number
+from l2t_bench.reports.methods import VARIANT
 from l2t_bench.reports.rows import Row, rows_of
 from l2t_bench.reports.table import Table
 from l2t_bench.reports.variants import case_name

@@ -12,7 +12,7 @@ from l2t_bench.names import did_you_mean, finite_number
 from l2t_bench.reports.compare import Comparison
 from l2t_bench.reports.comparison_rows import NO_DIFFERENCE
 from l2t_bench.reports.comparison_words import change, seed_list, subject
-from l2t_bench.reports.derive import VARIANT
+from l2t_bench.reports.methods import VARIANT
 from l2t_bench.reports.rows import Row, rows_of
 from l2t_bench.reports.statistics import ENOUGH, TOO_SMALL
 from l2t_bench.reports.variants import case_name

@@ -1,28 +1,22 @@
-"""What follows from a run's tables: gradient quality, summaries by method, rankings, and what teaching reached."""
+"""What follows from a run's tables of gradients: their quality, summaries by method, rankings; and all results."""
 
 import math
-import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from l2t_bench.reports import load, statistics
 from l2t_bench.reports.break_even import break_even
+from l2t_bench.reports.estimates import estimate_of, named
 from l2t_bench.reports.load import Run
+from l2t_bench.reports.methods import VARIANT, baseline_method, in_order, reference_method
 from l2t_bench.reports.reading import Arrays
-from l2t_bench.reports.statistics import NOTHING, TOO_SMALL, Estimate, bootstrap_mean
+from l2t_bench.reports.statistics import NOTHING, TOO_SMALL, Estimate
+from l2t_bench.reports.teaching_derive import equivalences, teaching_summary
 
 QUANTITIES: Mapping[str, str] = {"seconds": "time", "peak_above_start_mib": "memory"}  # what a column measures
-VARIANT = ["problem", "variant"]  # within which results are set against each other
-CROSS_ENTROPY, UNTRAINED = "cross-entropy", "untrained-teacher"
-_KNOWN_ORDER = (
-    *("rmd", "higher", "torchopt", "functorch", "truncated"),
-    *("one-step", "forward", "evolution", "implicit", "torchopt-implicit"),
-)
-_CONTROLS = (UNTRAINED, CROSS_ENTROPY)
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,26 +73,6 @@ def of_case(frame: pd.DataFrame, problem: object, variant: object) -> pd.DataFra
     return frame[(frame["problem"] == problem) & (frame["variant"] == variant)]
 
 
-# -- order and names
-
-
-def base_name(method: str) -> str:
-    """``"truncated[window=10]"`` -> ``"truncated"``."""
-    return method.partition("[")[0]
-
-
-def in_order(methods: Iterable[str]) -> list[str]:
-    """Methods in the order of every table and figure: exact ones, approximations, others by name, controls last."""
-
-    def rank(method: str) -> tuple[int, int, str]:
-        base, by_size = base_name(method), re.sub(r"\d+", lambda digits: digits[0].zfill(12), method)
-        if base in _CONTROLS:
-            return (2, _CONTROLS.index(base), by_size)
-        return (0, _KNOWN_ORDER.index(base), by_size) if base in _KNOWN_ORDER else (1, 0, by_size)
-
-    return sorted(set(methods), key=rank)
-
-
 # -- estimates
 
 
@@ -108,11 +82,7 @@ def _ratios(group: pd.DataFrame, column: str, baseline: str | None) -> dict[str,
         return {}
     pairs = statistics.paired_log_ratios(group, column, baseline)
     judged = statistics.with_verdict(statistics.ratio_intervals(pairs, ["method"]), QUANTITIES[column])
-    return {row["method"]: (_estimate(row), row["verdict"]) for row in judged.to_dict("records")}
-
-
-def _estimate(row: Mapping[Any, Any]) -> Estimate:
-    return Estimate(float(row["value"]), float(row["low"]), float(row["high"]), int(row["n"]))
+    return {row["method"]: (estimate_of(row), row["verdict"]) for row in judged.to_dict("records")}
 
 
 # -- gradient quality
@@ -134,12 +104,6 @@ def _flat(arrays: Arrays) -> np.ndarray:
     return np.concatenate(
         [np.asarray(arrays[key], dtype=np.float64).ravel() for key in sorted(arrays)] or [np.empty(0)]
     )
-
-
-def reference_method(exactness_by_method: Mapping[str, str]) -> str | None:
-    """Which method's gradient the others are compared with: ``rmd``, else another exact one, else none."""
-    exact = [method for method in in_order(exactness_by_method) if exactness_by_method[method] == "exact"]
-    return "rmd" if "rmd" in exact else next(iter(exact), None)
 
 
 def gradient_quality(gradients: pd.DataFrame, d_theta: Mapping[tuple[str, int], Arrays]) -> pd.DataFrame:
@@ -165,13 +129,6 @@ def gradient_quality(gradients: pd.DataFrame, d_theta: Mapping[tuple[str, int], 
 # -- the comparison of methods
 
 
-def baseline_method(exactness_by_method: Mapping[str, str]) -> str | None:
-    """What ratios are taken against: ``higher``, else the first exact method, else none."""
-    if "higher" in exactness_by_method:
-        return "higher"
-    return next((method for method in in_order(exactness_by_method) if exactness_by_method[method] == "exact"), None)
-
-
 def gradient_summary(quality: pd.DataFrame) -> pd.DataFrame:
     """One row per problem, variant, horizon and method: time and memory with ratios to the baseline, and quality."""
     rows = []
@@ -186,8 +143,8 @@ def gradient_summary(quality: pd.DataFrame) -> pd.DataFrame:
                 | {"method": method, "exactness": exactness[method]}
                 | {"seeds": own["seed"].nunique(), "baseline": baseline or ""}
                 | {column: median_over_seeds(own, column) for column in QUANTITIES}
-                | _named("time_ratio", ratios["seconds"].get(method, _NO_RATIO)[0])
-                | _named("memory_ratio", ratios["peak_above_start_mib"].get(method, _NO_RATIO)[0])
+                | named("time_ratio", ratios["seconds"].get(method, _NO_RATIO)[0])
+                | named("memory_ratio", ratios["peak_above_start_mib"].get(method, _NO_RATIO)[0])
                 | _quality(own)
             )
     return pd.DataFrame(rows, columns=_SUMMARY_COLUMNS)
@@ -224,21 +181,6 @@ _SUMMARY_COLUMNS = [
 def median_over_seeds(own: pd.DataFrame, column: str) -> float:
     """The median over seeds of one method's ``column``, a seed's rounds averaged first."""
     return float(own.groupby("seed")[column].mean().median())
-
-
-def _named(name: str, estimate: Estimate) -> dict[str, float]:
-    return {
-        name: estimate.value,
-        f"{name}_low": estimate.low,
-        f"{name}_high": estimate.high,
-        f"{name}_n": estimate.n,
-    }
-
-
-def estimate_in(row: Mapping[str, object], name: str) -> Estimate:
-    """The estimate that a summary's row holds under ``name``."""
-    value, low, high, n = (row[key] for key in (name, f"{name}_low", f"{name}_high", f"{name}_n"))
-    return Estimate(float(str(value)), float(str(low)), float(str(high)), int(float(str(n))))
 
 
 def _quality(own: pd.DataFrame) -> dict[str, object]:
@@ -279,9 +221,9 @@ def ranking(gradients: pd.DataFrame, column: str) -> pd.DataFrame:
             rows.append(
                 {"problem": problem, "variant": variant, "horizon": horizon}
                 | {"leader": leader, "method": method, "behind": behind}
-                | _named("ratio", estimate)
+                | named("ratio", estimate)
             )
-    columns = [*VARIANT, "horizon", "leader", "method", "behind", *_named("ratio", NOTHING)]
+    columns = [*VARIANT, "horizon", "leader", "method", "behind", *named("ratio", NOTHING)]
     return pd.DataFrame(rows, columns=columns)
 
 
@@ -320,74 +262,3 @@ def outer_steps(gradients: pd.DataFrame) -> pd.DataFrame:
     """What ``break_even`` asks of a run: its gradient cells, paired by seed and round."""
     unit = gradients["seed"].astype(str) + "/" + gradients["round"].astype(str)
     return gradients[[*VARIANT, "horizon", "method", "seconds", "seconds_compile"]].assign(unit=unit)
-
-
-# -- teaching
-
-
-def equivalences(students: pd.DataFrame) -> pd.DataFrame:
-    """Whether losses that were learned by different gradients teach alike, within the margin that their suite states.
-
-    One row per problem, variant and learned loss other than the one ``against`` which it is held: value, low, high, n
-    and unit of the difference in test accuracy, paired by student, with the verdict ``better``, ``worse``, ``~`` or ``n
-    too small``; p and equivalence of the two one-sided tests, and their margin.
-    """
-    rows = []
-    for (problem, variant, margin), group in students.groupby([*VARIANT, "equivalence_margin"]):
-        learned = group[group["loss"] == "learned"]
-        against = reference_method(dict.fromkeys(learned["method"], "exact"))
-        if against is None:
-            continue
-        differences = statistics.accuracy_differences(learned, against)
-        intervals = statistics.with_gain(statistics.difference_intervals(differences, ["method"])).set_index("method")
-        tested = statistics.equivalence(differences, float(str(margin)), ["method"]).set_index("method")
-        rows += [
-            {"problem": problem, "variant": variant, "method": method, "against": against, "margin": margin}
-            | {name: intervals.at[method, name] for name in ("value", "low", "high", "n", "unit", "verdict")}
-            | {"p": tested.loc[method, ["p_lower", "p_upper"]].max(), "equivalence": tested.at[method, "verdict"]}
-            for method in in_order(learned["method"])
-            if method != against
-        ]
-    return pd.DataFrame(rows, columns=_EQUIVALENCE_COLUMNS)
-
-
-_EQUIVALENCE_COLUMNS = [
-    *VARIANT,
-    "method",
-    "against",
-    "margin",
-    *("value", "low", "high", "n", "unit", "verdict"),
-    "p",
-    "equivalence",
-]
-
-
-def teaching_summary(students: pd.DataFrame, teachings: pd.DataFrame) -> pd.DataFrame:
-    """One row per teaching cell: test accuracy over students, and differences to the controls paired by student."""
-    rows = []
-    for _, group in statistics.with_round(students).groupby([*VARIANT, "seed", "round"]):
-        for method in in_order(group["method"]):
-            own = group[group["method"] == method]
-            rows.append(
-                {
-                    "cell_id": own["cell_id"].iloc[0],
-                    "students": len(own),
-                    **_named("test_accuracy", bootstrap_mean(own["test_accuracy"].to_numpy(float))),
-                    **_named("over_cross_entropy", difference(group, method, CROSS_ENTROPY)),
-                    **_named("over_untrained", difference(group, method, UNTRAINED)),
-                }
-            )
-    columns = ["cell_id", "students"]
-    for name in ("test_accuracy", "over_cross_entropy", "over_untrained"):
-        columns += list(_named(name, NOTHING))
-    return pd.DataFrame(rows, columns=columns).merge(teachings, on="cell_id", how="left")
-
-
-def difference(students: pd.DataFrame, method: str, control: str) -> Estimate:
-    """Test accuracy of one loss minus a control's, paired by student seed; nothing for the control itself."""
-    if method == control or control not in set(students["method"]):
-        return NOTHING
-    one_teacher = students.assign(problem="", seed=0)
-    differences = statistics.accuracy_differences(one_teacher, control)
-    intervals = statistics.difference_intervals(differences[differences["method"] == method], ["method"])
-    return _estimate(intervals.iloc[0].to_dict()) if len(intervals) else NOTHING

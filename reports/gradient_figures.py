@@ -6,8 +6,9 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from l2t_bench.reports.derive import VARIANT, Results, in_order
+from l2t_bench.reports.derive import Results
 from l2t_bench.reports.marks import colours, symbol
+from l2t_bench.reports.methods import VARIANT, in_order
 from l2t_bench.reports.panels import (
     MUTED,
     PAPER,

@@ -2,9 +2,10 @@
 
 import pandas as pd
 
-from l2t_bench.reports.derive import VARIANT, Results, in_order
+from l2t_bench.reports.derive import Results
 from l2t_bench.reports.formats import figure
 from l2t_bench.reports.load import HYPER
+from l2t_bench.reports.methods import VARIANT, in_order
 from l2t_bench.reports.statistics import bootstrap_mean
 from l2t_bench.reports.table import Table
 from l2t_bench.reports.variants import case_name

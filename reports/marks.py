@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from l2t_bench.reports.derive import CROSS_ENTROPY, UNTRAINED, base_name, in_order
+from l2t_bench.reports.methods import CROSS_ENTROPY, UNTRAINED, base_name, in_order
 
 BACKEND_COLOURS = {  # Okabe and Ito's, told apart by colour-blind readers too
     "rmd": "#0072B2",

@@ -5,8 +5,10 @@ from collections.abc import Iterator, Mapping
 import pandas as pd
 import plotly.graph_objects as go
 
-from l2t_bench.reports.derive import VARIANT, Results, estimate_in, in_order
+from l2t_bench.reports.derive import Results
+from l2t_bench.reports.estimates import estimate_in
 from l2t_bench.reports.marks import colours
+from l2t_bench.reports.methods import VARIANT, in_order
 from l2t_bench.reports.panels import INK, FigureGroup, LegendEntry, Panel, escaped, set_style
 from l2t_bench.reports.rows import rows_of
 from l2t_bench.reports.text import loss_name

@@ -6,9 +6,11 @@ from typing import Any
 import pandas as pd
 
 from l2t_bench.reports.break_even_tables import break_even_tables
-from l2t_bench.reports.derive import CROSS_ENTROPY, UNTRAINED, VARIANT, Results, analyse, estimate_in, in_order, of_case
+from l2t_bench.reports.derive import Results, analyse, of_case
+from l2t_bench.reports.estimates import estimate_in
 from l2t_bench.reports.formats import DASH, accuracy, equivalent, fixed, number, points, ratio
 from l2t_bench.reports.load import Run
+from l2t_bench.reports.methods import CROSS_ENTROPY, UNTRAINED, VARIANT, in_order
 from l2t_bench.reports.rows import Row, rows_of
 from l2t_bench.reports.statistics import Estimate
 from l2t_bench.reports.table import Table

@@ -11,8 +11,10 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from l2t_bench.reports.derive import CROSS_ENTROPY, UNTRAINED, VARIANT, Results, estimate_in, of_case
+from l2t_bench.reports.derive import Results, of_case
+from l2t_bench.reports.estimates import estimate_in
 from l2t_bench.reports.formats import accuracy, equivalent, fixed, number, points, ratio
+from l2t_bench.reports.methods import CROSS_ENTROPY, UNTRAINED, VARIANT
 from l2t_bench.reports.rows import Row, rows_of
 from l2t_bench.reports.statistics import ENOUGH, EQUIVALENT, TOO_SMALL, Estimate
 from l2t_bench.reports.text import loss_label

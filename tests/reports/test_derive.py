@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from l2t_bench.reports import derive
+from l2t_bench.reports import derive, methods, teaching_derive
 from l2t_bench.reports.derive import compare_gradients
 from l2t_bench.reports.load import load_run
 
@@ -77,9 +77,9 @@ def test_a_gradient_of_zeros_or_without_finite_numbers_has_no_direction() -> Non
 
 
 def test_the_reference_is_rmd_then_another_exact_method_then_none() -> None:
-    assert derive.reference_method({"higher": "exact", "rmd": "exact", "truncated": "truncated"}) == "rmd"
-    assert derive.reference_method({"torchopt": "exact", "higher": "exact"}) == "higher"
-    assert derive.reference_method({"truncated": "truncated"}) is None
+    assert methods.reference_method({"higher": "exact", "rmd": "exact", "truncated": "truncated"}) == "rmd"
+    assert methods.reference_method({"torchopt": "exact", "higher": "exact"}) == "higher"
+    assert methods.reference_method({"truncated": "truncated"}) is None
 
 
 def test_quality_compares_within_problem_seed_and_horizon() -> None:
@@ -131,11 +131,11 @@ def test_differences_of_students_are_paired_by_their_seed() -> None:
             "test_accuracy": [0.9, 0.8, 0.7, 0.6, 0.5, 0.1],
         }
     )
-    estimate = derive.difference(students, "rmd", "cross-entropy")
+    estimate = teaching_derive.difference(students, "rmd", "cross-entropy")
     assert estimate.n == 2
     assert estimate.value == pytest.approx((0.3 + 0.1) / 2)
-    assert derive.difference(students, "rmd", "untrained-teacher").n == 0
-    assert derive.difference(students, "cross-entropy", "cross-entropy").n == 0
+    assert teaching_derive.difference(students, "rmd", "untrained-teacher").n == 0
+    assert teaching_derive.difference(students, "cross-entropy", "cross-entropy").n == 0
 
 
 def test_teaching_summary_averages_the_students_of_each_loss(writer: Any) -> None:
@@ -159,7 +159,7 @@ def test_methods_have_one_order_whatever_order_they_ran_in() -> None:
         "rmd",
         "untrained-teacher",
     ]
-    assert derive.in_order(shuffled) == [
+    assert methods.in_order(shuffled) == [
         "rmd",
         "higher",
         "truncated[window=10]",

@@ -10,7 +10,7 @@ import pytest
 import scipy.stats
 
 from l2t_bench.errors import UserError
-from l2t_bench.reports import derive, statistics
+from l2t_bench.reports import derive, statistics, teaching_derive
 from l2t_bench.reports.statistics import TOO_SMALL, UNDECIDED
 
 INTERVAL = ["value", "low", "high", "n"]
@@ -529,6 +529,6 @@ def test_a_summary_of_teaching_has_a_row_for_each_round() -> None:
     students = pd.concat([taught({"rmd": [0.9, 0.8], "cross-entropy": [0.7, 0.7]}).assign(round=n) for n in range(2)])
     students = students.assign(cell_id=students["method"] + students["round"].astype(str), variant="")
     teachings = students[["cell_id", "problem", "method", "seed"]].drop_duplicates()
-    rows = derive.teaching_summary(students, teachings).set_index("cell_id")
+    rows = teaching_derive.teaching_summary(students, teachings).set_index("cell_id")
     assert rows["students"].to_dict() == {"rmd0": 2, "rmd1": 2, "cross-entropy0": 2, "cross-entropy1": 2}
     assert rows.at["rmd1", "over_cross_entropy_n"] == 2

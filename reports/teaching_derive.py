@@ -1,0 +1,76 @@
+"""What teaching reached: accuracies, differences to the controls, and whether learned losses teach alike."""
+
+import pandas as pd
+
+from l2t_bench.reports import statistics
+from l2t_bench.reports.estimates import estimate_of, named
+from l2t_bench.reports.methods import CROSS_ENTROPY, UNTRAINED, VARIANT, in_order, reference_method
+from l2t_bench.reports.statistics import NOTHING, Estimate, bootstrap_mean
+
+
+def equivalences(students: pd.DataFrame) -> pd.DataFrame:
+    """Whether losses that were learned by different gradients teach alike, within the margin that their suite states.
+
+    One row per problem, variant and learned loss other than the one ``against`` which it is held: value, low, high, n
+    and unit of the difference in test accuracy, paired by student, with the verdict ``better``, ``worse``, ``~`` or ``n
+    too small``; p and equivalence of the two one-sided tests, and their margin.
+    """
+    rows = []
+    for (problem, variant, margin), group in students.groupby([*VARIANT, "equivalence_margin"]):
+        learned = group[group["loss"] == "learned"]
+        against = reference_method(dict.fromkeys(learned["method"], "exact"))
+        if against is None:
+            continue
+        differences = statistics.accuracy_differences(learned, against)
+        intervals = statistics.with_gain(statistics.difference_intervals(differences, ["method"])).set_index("method")
+        tested = statistics.equivalence(differences, float(str(margin)), ["method"]).set_index("method")
+        rows += [
+            {"problem": problem, "variant": variant, "method": method, "against": against, "margin": margin}
+            | {name: intervals.at[method, name] for name in ("value", "low", "high", "n", "unit", "verdict")}
+            | {"p": tested.loc[method, ["p_lower", "p_upper"]].max(), "equivalence": tested.at[method, "verdict"]}
+            for method in in_order(learned["method"])
+            if method != against
+        ]
+    return pd.DataFrame(rows, columns=_EQUIVALENCE_COLUMNS)
+
+
+_EQUIVALENCE_COLUMNS = [
+    *VARIANT,
+    "method",
+    "against",
+    "margin",
+    *("value", "low", "high", "n", "unit", "verdict"),
+    "p",
+    "equivalence",
+]
+
+
+def teaching_summary(students: pd.DataFrame, teachings: pd.DataFrame) -> pd.DataFrame:
+    """One row per teaching cell: test accuracy over students, and differences to the controls paired by student."""
+    rows = []
+    for _, group in statistics.with_round(students).groupby([*VARIANT, "seed", "round"]):
+        for method in in_order(group["method"]):
+            own = group[group["method"] == method]
+            rows.append(
+                {
+                    "cell_id": own["cell_id"].iloc[0],
+                    "students": len(own),
+                    **named("test_accuracy", bootstrap_mean(own["test_accuracy"].to_numpy(float))),
+                    **named("over_cross_entropy", difference(group, method, CROSS_ENTROPY)),
+                    **named("over_untrained", difference(group, method, UNTRAINED)),
+                }
+            )
+    columns = ["cell_id", "students"]
+    for name in ("test_accuracy", "over_cross_entropy", "over_untrained"):
+        columns += list(named(name, NOTHING))
+    return pd.DataFrame(rows, columns=columns).merge(teachings, on="cell_id", how="left")
+
+
+def difference(students: pd.DataFrame, method: str, control: str) -> Estimate:
+    """Test accuracy of one loss minus a control's, paired by student seed; nothing for the control itself."""
+    if method == control or control not in set(students["method"]):
+        return NOTHING
+    one_teacher = students.assign(problem="", seed=0)
+    differences = statistics.accuracy_differences(one_teacher, control)
+    intervals = statistics.difference_intervals(differences[differences["method"] == method], ["method"])
+    return estimate_of(intervals.iloc[0].to_dict()) if len(intervals) else NOTHING
