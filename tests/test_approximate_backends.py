@@ -24,8 +24,8 @@ from l2t_bench.problem import TeachingProblem
 from l2t_bench.sampling import standard_normal
 from l2t_bench.tensors import TensorDict, Tensors, inner, mean_of, scaled
 from l2t_bench.verification import numeric
-from l2t_bench.verification.checks import cosine, relative_error
 from l2t_bench.verification.samples import Quadratic, general_theta, random_problem
+from l2t_bench.verification.vectors import cosine, relative_error
 
 SOLVERS = ("cg,iterations=200", "conjugate-residual,iterations=200", "nystrom", "neumann,iterations=200")
 

@@ -21,11 +21,11 @@ from l2t_bench.names import make, split_spec
 from l2t_bench.optimizers import SGD
 from l2t_bench.problem import TeachingProblem
 from l2t_bench.verification.capabilities import Verdict, tried
-from l2t_bench.verification.checks import Check, Outcome
 from l2t_bench.verification.ladder import section
 from l2t_bench.verification.probes import make_probe
 from l2t_bench.verification.samples import Quadratic, random_problem
 from l2t_bench.verification.students import student_problem
+from l2t_bench.verification.subject import Check, Outcome
 
 HORIZONS = (2, 4)
 

@@ -16,9 +16,10 @@ from l2t_bench.backends.torchopt_unroll import TorchOptUnroll
 from l2t_bench.errors import Diverged, L2TError, UnknownNameError, UserError
 from l2t_bench.objectives import accuracy
 from l2t_bench.problem import TeachingProblem
-from l2t_bench.verification import checks, numeric
+from l2t_bench.verification import numeric
 from l2t_bench.verification.numeric import RecordedRun
 from l2t_bench.verification.samples import general_theta, random_batch, random_problem
+from l2t_bench.verification.vectors import relative_error
 
 BACKENDS = (
     *("rmd", "truncated[window=3]", "higher", "torchopt", "torchopt[api=meta]", "torchopt-implicit", "functorch"),
@@ -394,9 +395,9 @@ def test_an_optimiser_of_ones_own_is_differentiated_where_its_step_is_enough() -
     found = differentiate("functorch", problem, horizon=12)
     entries = sum(tensor.numel() for tensor in problem.init_teacher(0).values())
     forwards = differentiate(f"forward[directions={entries}]", problem, steps=found.steps)
-    assert checks.relative_error(found.d_theta, forwards.d_theta) < 1e-12
+    assert relative_error(found.d_theta, forwards.d_theta) < 1e-12
     differences = numeric.central_differences(RecordedRun(problem, general_theta(problem), found.steps, 0), 1e-3)
-    assert checks.relative_error(found.d_theta, differences) < 1e-7
+    assert relative_error(found.d_theta, differences) < 1e-7
 
 
 # -- names and options -------------------------------------------------------------------------------------------------

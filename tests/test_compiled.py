@@ -24,10 +24,11 @@ from l2t_bench.steppers.rows import row_form
 from l2t_bench.steppers.sharing import shared
 from l2t_bench.steppers.traced import Traced, keep_sums_apart
 from l2t_bench.tensors import TensorDict
-from l2t_bench.verification.checks import Outcome, relative_error
 from l2t_bench.verification.ladder import OPTIMIZERS, section
 from l2t_bench.verification.samples import general_theta, random_problem
 from l2t_bench.verification.students import student_problem
+from l2t_bench.verification.subject import Outcome
+from l2t_bench.verification.vectors import relative_error
 
 HORIZON = 8
 

@@ -12,8 +12,9 @@ from l2t_bench.modules import module_at, same_tensors
 from l2t_bench.optimizers import SGD, Optimizer
 from l2t_bench.problem import TeachingProblem
 from l2t_bench.verification import checks
-from l2t_bench.verification.checks import Check, Outcome, Subject
 from l2t_bench.verification.samples import general_theta, random_problem
+from l2t_bench.verification.subject import Check, Outcome, Subject
+from l2t_bench.verification.vectors import relative_error
 
 EXACT = ("rmd", "rmd[store=sqrt]", "rmd[hvp=for]", "functorch", "higher", "torchopt")
 ALL = (*EXACT, "truncated[window=4]", "torchopt-implicit")
@@ -138,7 +139,7 @@ def test_a_student_that_trains_all_but_a_constant_buffer_is_taught_the_same(back
     start = problem.init_student(0).params
     as_buffers = dataclasses.replace(problem, student=student, init=lambda seed: start)
     ours, theirs = (subject(backend, each).result for each in (problem, as_buffers))
-    assert checks.relative_error(ours.d_theta, theirs.d_theta) < 1e-13
+    assert relative_error(ours.d_theta, theirs.d_theta) < 1e-13
 
 
 @pytest.mark.parametrize("backend", ALL)

@@ -16,10 +16,11 @@ from l2t_bench.problem import TeachingProblem
 from l2t_bench.second_order import MODES, ForwardOverReverse
 from l2t_bench.tensors import TensorDict
 from l2t_bench.verification import checks, numeric
-from l2t_bench.verification.checks import Outcome, Subject
 from l2t_bench.verification.ladder import section
 from l2t_bench.verification.samples import general_theta
 from l2t_bench.verification.students import STUDENTS, student_problem
+from l2t_bench.verification.subject import Outcome, Subject
+from l2t_bench.verification.vectors import relative_error
 
 STORES = tuple(f"rmd[store={store}]" for store in ("sqrt", "binomial", "disk", "host", "graph"))
 """What keeps the very states of the plain run, or takes them again."""
@@ -76,9 +77,9 @@ def test_a_method_differentiates_a_student_as_rmd_does_or_refuses_as_the_table_s
     neighbours = 1e-8 if kind is Exactness.QUANTISED else 0.0
     assert checks.check_forward_parity(found, max(1e-14, neighbours)).outcome is Outcome.PASSED
     if kind in (Exactness.EXACT, Exactness.QUANTISED):
-        assert checks.relative_error(result.d_theta, exact.d_theta) < max(1e-12, neighbours)
+        assert relative_error(result.d_theta, exact.d_theta) < max(1e-12, neighbours)
         assert result.d_omega0 is not None and exact.d_omega0 is not None
-        assert checks.relative_error(result.d_omega0, exact.d_omega0) < max(1e-12, neighbours)
+        assert relative_error(result.d_omega0, exact.d_omega0) < max(1e-12, neighbours)
     else:
         assert all(bool(torch.isfinite(part).all()) for part in result.d_theta.values())
 

@@ -23,9 +23,9 @@ from l2t_bench.optimizers import SGD, linear_decay
 from l2t_bench.problem import StudentView, TeachingProblem
 from l2t_bench.tensors import TensorDict
 from l2t_bench.training import train_teacher
-from l2t_bench.verification.checks import relative_error
 from l2t_bench.verification.samples import general_theta, random_problem
 from l2t_bench.verification.students import student_problem
+from l2t_bench.verification.vectors import relative_error
 
 HORIZON = 6
 SEEDS = (3, 0, 11)

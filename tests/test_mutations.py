@@ -17,9 +17,10 @@ from l2t_bench.rollout import train_student
 from l2t_bench.second_order import StepGraph
 from l2t_bench.tensors import TensorDict, added, scaled, zeros_like
 from l2t_bench.verification import checks
-from l2t_bench.verification.checks import Outcome, Subject
 from l2t_bench.verification.ladder import section
 from l2t_bench.verification.samples import general_theta, random_batch, random_problem
+from l2t_bench.verification.subject import Outcome, Subject
+from l2t_bench.verification.vectors import cosine, norm_ratio
 
 Trajectory = list[tuple[Step, StudentState]]
 
@@ -132,8 +133,8 @@ def test_a_cosine_alone_would_not_see_the_papers_recursion_on_a_momentum_run() -
         MutantRMD(mistake).teacher_gradient(problem, theta, horizon=40)
         for mistake in ("none", "the paper's recursion on a momentum run")
     )
-    assert checks.cosine(wrong.d_theta, right.d_theta) > 0.9
-    assert checks.norm_ratio(wrong.d_theta, right.d_theta) < 0.5
+    assert cosine(wrong.d_theta, right.d_theta) > 0.9
+    assert norm_ratio(wrong.d_theta, right.d_theta) < 0.5
 
 
 @pytest.mark.parametrize(

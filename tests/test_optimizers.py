@@ -17,6 +17,8 @@ from l2t_bench.verification import checks, numeric
 from l2t_bench.verification.ladder import OPTIMIZERS
 from l2t_bench.verification.numeric import RecordedRun
 from l2t_bench.verification.samples import general_theta, random_problem
+from l2t_bench.verification.subject import Outcome, Subject
+from l2t_bench.verification.vectors import inner, random_directions
 
 NAMES = ("0.weight", "0.bias", "2.weight", "2.bias")
 HORIZON = 50
@@ -98,8 +100,8 @@ def test_two_runs_with_one_object_are_two_runs_with_two(mode: str) -> None:
     theta, rmd = general_theta(problem), l2t.load_backend("rmd")
     rmd.teacher_gradient(problem, theta, horizon=5, seed=0)
     second = rmd.teacher_gradient(problem, theta, horizon=HORIZON, seed=1)
-    found = checks.Subject(rmd, problem, theta, 1, second)
-    assert checks.check_forward_parity(found).outcome is checks.Outcome.PASSED
+    found = Subject(rmd, problem, theta, 1, second)
+    assert checks.check_forward_parity(found).outcome is Outcome.PASSED
 
 
 def test_a_factor_and_a_decay_of_a_group_are_its_own_and_the_first_fit_counts() -> None:
@@ -186,11 +188,9 @@ def test_pull_back_is_the_steps_central_difference(mode: str, index: int, scale:
             for held, along in ((taken.params, along_params), (taken.gradients, along_gradients))
         )
         after, slots = own.step(params, gradients, taken.slots, index=index, lr=taken.lr)
-        return checks.inner(adjoint.params, after) + sum(
-            checks.inner(adjoint.slots[slot], slots[slot]) for slot in slots
-        )
+        return inner(adjoint.params, after) + sum(inner(adjoint.slots[slot], slots[slot]) for slot in slots)
 
-    expected = checks.inner(g_bar, along_gradients) + checks.inner(carried.params, along_params)
+    expected = inner(g_bar, along_gradients) + inner(carried.params, along_params)
     measured = [
         (8 * (value(size) - value(-size)) - (value(2 * size) - value(-2 * size))) / (12 * size)
         for size in (1e-4, 1e-5, 1e-6)
@@ -264,13 +264,13 @@ def test_d_omega0_is_its_central_difference_under_every_optimiser(mode: str) -> 
     start = problem.init_student(0).params
     result = l2t.load_backend("rmd").teacher_gradient(problem, theta, horizon=SWEPT)
     assert result.d_omega0 is not None
-    (direction,) = checks.random_directions(start, 1)
+    (direction,) = random_directions(start, 1)
 
     def value(size: float) -> float:
         moved = {name: param + size * direction[name] for name, param in start.items()}
         return value_of(dataclasses.replace(problem, init=lambda seed: moved), theta, tuple(result.steps))
 
-    expected = checks.inner(result.d_omega0, direction)
+    expected = inner(result.d_omega0, direction)
     measured = [five_points(value, size) for size in (1e-4, 1e-5)]
     assert min(abs(each / expected - 1) for each in measured) < 1e-6
 

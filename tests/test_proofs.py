@@ -14,10 +14,12 @@ from l2t_bench.modules import mix_seeds, same_tensors, seeded
 from l2t_bench.optimizers import SGD, linear_decay
 from l2t_bench.problem import StudentState, TeachingProblem
 from l2t_bench.verification import checks
-from l2t_bench.verification.checks import Check, EntryDifferences, Outcome, Subject
+from l2t_bench.verification.checks import EntryDifferences
 from l2t_bench.verification.ladder import OPTIMIZERS, converged, section
 from l2t_bench.verification.reference import check_reference, load_reference, reference_path
 from l2t_bench.verification.samples import Quadratic, general_theta, random_batch, random_problem
+from l2t_bench.verification.subject import Check, Outcome, Subject
+from l2t_bench.verification.vectors import inner, random_directions, relative_error
 
 EXACT = ("rmd", "higher", "torchopt", "torchopt[api=meta]", "functorch")
 APPROXIMATE = ("torchopt-implicit", "implicit", "one-step", "evolution[population=4]", "forward")
@@ -152,9 +154,9 @@ def test_d_omega0_is_its_central_difference(backend: str) -> None:
         there = dataclasses.replace(problem, init=lambda seed: moved)
         return loaded.teacher_gradient(there, theta, steps=result.steps).value
 
-    for direction in checks.random_directions(start, 4):
+    for direction in random_directions(start, 4):
         measured = (value_from(direction, 1e-4) - value_from(direction, -1e-4)) / 2e-4
-        assert measured == pytest.approx(checks.inner(result.d_omega0, direction), rel=1e-6, abs=1e-9)
+        assert measured == pytest.approx(inner(result.d_omega0, direction), rel=1e-6, abs=1e-9)
 
 
 # -- 3, 11: forward mode, and a step uphill ----------------------------------------------------------------------------
@@ -276,7 +278,7 @@ def test_an_exact_backend_finds_the_same_closed_form_by_the_whole_run() -> None:
     result = l2t.load_backend("rmd").teacher_gradient(
         quadratic.problem(), {"weight": torch.ones(4, 1).double()}, horizon=200
     )
-    assert checks.relative_error(result.d_theta, {"weight": quadratic.d_theta()}) < 1e-8
+    assert relative_error(result.d_theta, {"weight": quadratic.d_theta()}) < 1e-8
 
 
 # -- 10: nothing is left behind ----------------------------------------------------------------------------------------
@@ -325,7 +327,7 @@ def test_a_dev_set_in_unequal_chunks_gives_the_gradient_of_the_whole(backend: st
     one = l2t.load_backend(backend).teacher_gradient(whole, theta, horizon=10)
     many = l2t.load_backend(backend).teacher_gradient(dataclasses.replace(whole, dev=chunks), theta, steps=one.steps)
     assert many.value == pytest.approx(one.value, rel=1e-14)
-    assert checks.relative_error(many.d_theta, one.d_theta) < 1e-12
+    assert relative_error(many.d_theta, one.d_theta) < 1e-12
 
 
 @pytest.mark.parametrize("backend", EXACT)

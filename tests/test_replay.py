@@ -12,8 +12,8 @@ from torch import Tensor, nn
 import l2t_bench as l2t
 from l2t_bench.problem import TeachingProblem
 from l2t_bench.rollout import Rollout, check_replay
-from l2t_bench.verification.checks import relative_error
 from l2t_bench.verification.samples import general_theta, random_batch, random_problem
+from l2t_bench.verification.vectors import relative_error
 
 HORIZON = 8
 READ_AGAIN = (

@@ -27,8 +27,8 @@ from l2t_bench.stores.exact import LARGEST_DENOMINATOR, ExactRatio, FixedPoint, 
 from l2t_bench.stores.fixed_sgd import PARAMS, VELOCITY, ratio_of
 from l2t_bench.stores.reversible import Reversible
 from l2t_bench.tensors import TensorDict
-from l2t_bench.verification.checks import cosine, norm_ratio, relative_error
 from l2t_bench.verification.samples import general_theta, random_batch, random_problem
+from l2t_bench.verification.vectors import cosine, norm_ratio, relative_error
 
 BACKEND = "rmd[store=reversible]"
 HEAVY_BALL = SGD(lr=0.3, momentum=0.9)

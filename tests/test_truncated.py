@@ -6,8 +6,8 @@ import l2t_bench as l2t
 from l2t_bench.modules import same_tensors
 from l2t_bench.optimizers import SGD
 from l2t_bench.tensors import mean_of
-from l2t_bench.verification import checks
 from l2t_bench.verification.samples import general_theta, random_problem
+from l2t_bench.verification.vectors import relative_error
 
 OPTIMIZERS = (SGD(lr=0.3, momentum=0.9), l2t.Adam(lr=0.02, weight_decay=0.1))
 
@@ -29,7 +29,7 @@ def test_online_teaching_takes_the_mean_over_the_objectives_on_the_way(optimizer
     online = l2t.load_backend("truncated[window=6,every=4]").teacher_gradient(problem, theta, horizon=14)
     window = l2t.load_backend("truncated[window=6]")
     parts = [window.teacher_gradient(problem, theta, steps=online.steps[:end]) for end in (4, 8, 12, 14)]
-    assert checks.relative_error(online.d_theta, mean_of([part.d_theta for part in parts])) < 1e-14
+    assert relative_error(online.d_theta, mean_of([part.d_theta for part in parts])) < 1e-14
     assert online.value == pytest.approx(sum(part.value for part in parts) / 4, rel=1e-14)
     assert online.diagnostics["objectives"] == 4 and online.exactness == "truncated"
     shares = [part.diagnostics["cut_share"] for part in parts if part.diagnostics]
@@ -53,10 +53,10 @@ def test_it_says_by_itself_how_much_of_the_adjoint_it_cuts_off() -> None:
     for window in (5, 20):
         found = l2t.load_backend(f"truncated[window={window}]").teacher_gradient(problem, theta, steps=exact.steps)
         assert found.diagnostics["w_bar_at_cut"] == pytest.approx(exact.health.norms[40 - window], rel=1e-12)
-        assert checks.relative_error(found.d_theta, exact.d_theta) > 0.01, "and the cut does cost something here"
+        assert relative_error(found.d_theta, exact.d_theta) > 0.01, "and the cut does cost something here"
     whole = l2t.load_backend("truncated[window=40]").teacher_gradient(problem, theta, steps=exact.steps)
     assert whole.diagnostics == {} and whole.exactness == "exact"
-    assert checks.relative_error(whole.d_theta, exact.d_theta) == 0.0
+    assert relative_error(whole.d_theta, exact.d_theta) == 0.0
 
 
 @pytest.mark.parametrize(

@@ -11,10 +11,10 @@ import l2t_bench as l2t
 from l2t_bench.errors import Refused
 from l2t_bench.problem import TeachingProblem
 from l2t_bench.undifferentiable import FORWARD, SECOND, TORCH_FUNC, missing_derivative
-from l2t_bench.verification.checks import Outcome
 from l2t_bench.verification.ladder import verify
 from l2t_bench.verification.samples import general_theta, random_problem
 from l2t_bench.verification.students import student_problem
+from l2t_bench.verification.subject import Outcome
 
 TWICE = (
     *("rmd", "rmd[store=sqrt]", "rmd[store=graph]", "rmd[store=reversible]", "rmd[hvp=for]", "truncated[window=3]"),

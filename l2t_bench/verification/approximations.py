@@ -10,18 +10,10 @@ from statistics import fmean, stdev
 
 from l2t_bench.gradient import TeacherGradientBackend
 from l2t_bench.tensors import TensorDict, Tensors, mean_of
-from l2t_bench.verification.checks import (
-    Check,
-    Subject,
-    by,
-    check_directions,
-    held_to,
-    inner,
-    random_directions,
-    relative_error,
-    skipped,
-)
+from l2t_bench.verification.checks import check_directions
 from l2t_bench.verification.peers import label, reach, with_options
+from l2t_bench.verification.subject import Check, Subject, by, held_to, skipped
+from l2t_bench.verification.vectors import inner, random_directions, relative_error
 
 STUDENTS, ERRORS = 16, 5.0
 """A stochastic method's mean is over so many students, and within so many standard errors. A right one passes 998 times

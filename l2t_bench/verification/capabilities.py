@@ -11,10 +11,11 @@ from l2t_bench.errors import L2TError, Refused, UserError
 from l2t_bench.gradient import Exactness, TeacherGradient, TeacherGradientBackend
 from l2t_bench.registry import list_backends, load_backend
 from l2t_bench.verification import approximations, checks
-from l2t_bench.verification.checks import Check, Outcome, Subject, by, flat, inner
 from l2t_bench.verification.peers import reach, through_last, with_options
 from l2t_bench.verification.probes import PROBES, Probe, make_probe
 from l2t_bench.verification.stationary import check_stationary
+from l2t_bench.verification.subject import Check, Outcome, Subject, by
+from l2t_bench.verification.vectors import flat, inner
 
 BOUND = 1e-6
 """Of a slope's error, relative to |d_theta|."""

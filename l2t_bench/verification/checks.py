@@ -1,23 +1,20 @@
 """The proof ladder's checks (docs: "What proves a backend right"), each one question with a figure and a bound."""
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from enum import StrEnum
-from functools import cached_property
+from collections.abc import Iterable, Iterator
 
 import torch
-from torch import Tensor
 
 from l2t_bench.errors import Refused
-from l2t_bench.gradient import TeacherGradient, TeacherGradientBackend
-from l2t_bench.modules import mix_seeds, same_tensors
-from l2t_bench.problem import Step, TeachingProblem
+from l2t_bench.gradient import TeacherGradientBackend
+from l2t_bench.modules import same_tensors
 from l2t_bench.second_order import MODES
-from l2t_bench.tensors import TensorDict, Tensors
+from l2t_bench.tensors import TensorDict
 from l2t_bench.undifferentiable import missing_derivative
 from l2t_bench.verification import numeric
 from l2t_bench.verification.samples import Quadratic
+from l2t_bench.verification.subject import Check, Outcome, Subject, held_to, skipped
+from l2t_bench.verification.vectors import cosine, flat, inner, norm_ratio, random_directions, relative_error
 
 _STEP_SIZES = (1e-5, 1e-6, 1e-4, 1e-3, 1e-2)
 """Central differences are taken at one step size after another until one is near enough: a kink of a ReLU spoils the
@@ -25,99 +22,6 @@ large ones, rounding the small ones, and a wrong derivative is wrong at all of t
 _OBJECTIVE_SIZES = (1e-8, 1e-7, 1e-6, 1e-5, 1e-4)
 """The same for M~ along a vector of length one in the student's parameters: over all dev examples there is a kink at
 every distance, and the error falls with the size until rounding."""
-
-
-class Outcome(StrEnum):
-    PASSED = "pass"
-    FAILED = "FAIL"
-    REPORTED = "info"  # a figure that has no bound
-    SKIPPED = "skip"
-
-
-@dataclass(frozen=True)
-class Check:
-    """One rung of the ladder: what was asked, what was found, and the bound it is held to."""
-
-    name: str
-    figure: float
-    bound: float
-    outcome: Outcome
-    note: str = ""
-
-
-@dataclass(frozen=True)
-class Subject:
-    """A backend's gradient of one recorded run, and all that is needed to take it again by other ways."""
-
-    backend: TeacherGradientBackend
-    problem: TeachingProblem
-    theta: TensorDict
-    seed: int
-    result: TeacherGradient
-
-    @property
-    def steps(self) -> Sequence[Step]:
-        return self.result.steps
-
-    @cached_property
-    def run(self) -> numeric.RecordedRun:
-        return numeric.RecordedRun(self.problem, self.theta, self.steps, self.seed)
-
-    def again(self) -> TeacherGradient:
-        """The backend once more, on the recorded steps."""
-        return self.backend.teacher_gradient(self.problem, self.theta, steps=self.steps, seed=self.seed)
-
-
-def by(subject: Subject, backend: TeacherGradientBackend) -> Subject:
-    """The very same run, differentiated by another backend."""
-    result = backend.teacher_gradient(subject.problem, subject.theta, steps=subject.steps, seed=subject.seed)
-    return replace(subject, backend=backend, result=result)
-
-
-def held_to(name: str, figure: float, bound: float, note: str = "") -> Check:
-    """A check that passes when ``figure`` is at most ``bound``; a figure that is not a number fails."""
-    return Check(name, figure, bound, Outcome.PASSED if figure <= bound else Outcome.FAILED, note)
-
-
-def skipped(name: str, why: str) -> Check:
-    return Check(name, math.nan, math.nan, Outcome.SKIPPED, why)
-
-
-def flat(tensors: Mapping[str, Tensor]) -> Tensor:
-    """All entries in one vector, in the order of the keys."""
-    return torch.cat([tensors[name].reshape(-1) for name in sorted(tensors)])
-
-
-def relative_error(found: Tensors, true: Tensors) -> float:
-    """|found - true| / |true| over all entries together."""
-    return float(torch.linalg.vector_norm(flat(found) - flat(true)) / torch.linalg.vector_norm(flat(true)))
-
-
-def cosine(left: Tensors, right: Tensors) -> float:
-    return float(torch.nn.functional.cosine_similarity(flat(left), flat(right), dim=0))
-
-
-def norm_ratio(found: Tensors, true: Tensors) -> float:
-    return float(torch.linalg.vector_norm(flat(found)) / torch.linalg.vector_norm(flat(true)))
-
-
-def inner(left: Tensors, right: Tensors) -> float:
-    return float(flat(left) @ flat(right))
-
-
-def random_directions(theta: Tensors, count: int) -> list[TensorDict]:
-    """Standard normal directions in theta's space, always the same ones."""
-    generator = torch.Generator().manual_seed(mix_seeds(count, 31))
-    return [
-        {
-            name: torch.randn(tensor.shape, generator=generator, dtype=torch.float64).to(tensor)
-            for name, tensor in theta.items()
-        }
-        for _ in range(count)
-    ]
-
-
-# -- the rungs -----------------------------------------------------------------------------------------------------
 
 
 def check_forward_parity(subject: Subject, bound: float = 1e-14) -> Check:

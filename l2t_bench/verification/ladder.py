@@ -19,11 +19,11 @@ from l2t_bench.problem import TeachingProblem
 from l2t_bench.registry import build_problem
 from l2t_bench.tensors import TensorDict
 from l2t_bench.verification import approximations, checks, numeric
-from l2t_bench.verification.checks import Check, Outcome, Subject
 from l2t_bench.verification.peers import exact_peers, label, through_last, whole_sibling, with_options
 from l2t_bench.verification.reference import check_reference
 from l2t_bench.verification.samples import general_theta, random_problem
 from l2t_bench.verification.stationary import check_stationary
+from l2t_bench.verification.subject import Check, Outcome, Subject, by, skipped
 
 SHORT, LONG = 12, 50
 """Horizons: central differences replay the run many times and go over the short one; all else goes over the long."""
@@ -154,9 +154,9 @@ def _truncated_checks(short: Subject, long: Subject) -> list[Check]:
     found: list[Check] = []
     if isinstance(window, int):
         part = max(1, few * 5 // 12)
-        narrow = checks.by(short, with_options(short.backend, window=part, every=0))
+        narrow = by(short, with_options(short.backend, window=part, every=0))
         found.append(_central_differences(narrow, start=few - part))
-        whole = checks.by(long, with_options(long.backend, window=many, every=0))
+        whole = by(long, with_options(long.backend, window=many, every=0))
         found.append(checks.check_forward_probe(whole, bound=_NEIGHBOURS if _in_fixed_point(long.backend) else 1e-10))
         found.append(checks.check_whole_window(long, whole_sibling(whole.backend), whole.backend))
     if getattr(long.backend, "every", 0):
@@ -179,13 +179,13 @@ def _stochastic_checks(short: Subject, long: Subject) -> list[Check]:
         return _exact_checks(short, long)
     reference = through_last(short.backend, short.problem, len(short.steps))
     if reference is None:
-        return [checks.skipped("mean over students", "no exact method here does this problem"), *_reported(long)]
+        return [skipped("mean over students", "no exact method here does this problem"), *_reported(long)]
     try:
         found = [approximations.check_mean(short, reference)]
         if hasattr(short.backend, "directions") and _entries(short) <= _EVERY_ENTRY:
             found.append(approximations.check_every_entry(short, reference))
     except Refused as refusal:  # the reference's, which only shows in the run
-        found = [checks.skipped("mean over students", str(refusal))]
+        found = [skipped("mean over students", str(refusal))]
     return found + _reported(long)
 
 

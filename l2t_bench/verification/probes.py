@@ -10,10 +10,10 @@ from l2t_bench.optimizers import SGD
 from l2t_bench.problem import Step, TeachingProblem
 from l2t_bench.rollout import record
 from l2t_bench.tensors import TensorDict
-from l2t_bench.verification.checks import random_directions
 from l2t_bench.verification.numeric import RecordedRun, directional_difference
 from l2t_bench.verification.samples import general_theta
 from l2t_bench.verification.students import student_problem
+from l2t_bench.verification.vectors import random_directions
 
 _STEPS, _DIRECTIONS = 4, 2
 _SIZES = (1e-3, 1e-4, 1e-5)

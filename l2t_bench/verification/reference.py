@@ -31,8 +31,9 @@ from l2t_bench.students.lenet import LeNet
 from l2t_bench.students.mlp import MLP
 from l2t_bench.teachers import AttentionTeacher
 from l2t_bench.tensors import TensorDict
-from l2t_bench.verification.checks import Check, held_to, relative_error
 from l2t_bench.verification.samples import general_theta, random_problem
+from l2t_bench.verification.subject import Check, held_to
+from l2t_bench.verification.vectors import relative_error
 
 VERSION = 1
 BOUND = 1e-11

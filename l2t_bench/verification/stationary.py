@@ -8,9 +8,10 @@ from torch import Tensor
 from l2t_bench.groups import rates
 from l2t_bench.rollout import loss_gradients
 from l2t_bench.tensors import TensorDict, from_vector, to_vector
-from l2t_bench.verification.checks import Check, Subject, held_to, random_directions, relative_error, skipped
 from l2t_bench.verification.numeric import RecordedRun
 from l2t_bench.verification.peers import label, with_options
+from l2t_bench.verification.subject import Check, Subject, held_to, skipped
+from l2t_bench.verification.vectors import random_directions, relative_error
 
 _NAME = "the implicit formula at omega_T"
 _POWERS = 12  # steps to the largest eigenvalue of H, which they find to a few tens of per cent
