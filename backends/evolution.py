@@ -13,9 +13,10 @@ from l2t_bench.errors import Diverged, UserError
 from l2t_bench.gradient import ANY, Capabilities, Exactness
 from l2t_bench.prediction import Scaling
 from l2t_bench.problem import Step, StudentState, TeachingProblem, example_count
-from l2t_bench.rollout import check_replay, student_step, train_student
+from l2t_bench.rollout import check_replay, train_student
 from l2t_bench.sampling import SampleMean, standard_normal
 from l2t_bench.tensors import TensorDict, Tensors, added, scaled, size_in_bytes, zeros_like
+from l2t_bench.training_step import student_step
 
 _PES_WINDOW = 10
 _NOISY = 0.5  # share of noise in the estimate's square that is warned of

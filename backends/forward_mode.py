@@ -13,6 +13,7 @@ from l2t_bench.prediction import Scaling
 from l2t_bench.problem import Step, StudentState, TeachingProblem
 from l2t_bench.rollout import ReplayCheck
 from l2t_bench.sampling import SampleMean, standard_normal
+from l2t_bench.second_order import ForwardOverReverse, Maker
 from l2t_bench.tangent import Carried, no_tangent, tangent_step
 from l2t_bench.tensors import TensorDict, added, inner, scaled, zeros_like
 
@@ -36,6 +37,13 @@ class ForwardMode(Backend):
     def __post_init__(self) -> None:
         if self.directions < 1:
             raise UserError(f"forward: directions must be at least 1, not {self.directions}")
+
+    def second_order(self) -> Maker:
+        return ForwardOverReverse
+
+    @property
+    def through_torch_func(self) -> bool:
+        return True
 
     def scaling(self, problem: TeachingProblem, horizon: int) -> Scaling:
         del problem, horizon

@@ -27,6 +27,10 @@ class FunctorchVJP(Backend):
     name = "functorch"
     capabilities = Capabilities(Exactness.EXACT, optimizers=(ANY,), memory_law="T*(G + P)")
 
+    @property
+    def through_torch_func(self) -> bool:
+        return True
+
     def second_order(self) -> Maker:
         return StepGraph
 

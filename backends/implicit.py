@@ -17,10 +17,10 @@ from l2t_bench.linear_solvers import Operator, Solution
 from l2t_bench.modules import mix_seeds
 from l2t_bench.prediction import Scaling
 from l2t_bench.problem import Step, StudentState, TeachingProblem
-from l2t_bench.rollout import loss_gradients
 from l2t_bench.second_order import Maker, StepGraph
 from l2t_bench.stationary import mistrust, trained_twice_at_the_end
 from l2t_bench.tensors import TensorDict, from_vector, to_vector, zeros_like
+from l2t_bench.training_step import loss_gradients
 
 _LANCZOS = 10  # steps of the short run that looks at the spectrum where the solver does not
 _RANK = 20

@@ -15,8 +15,9 @@ from l2t_bench.modules import float_leaves
 from l2t_bench.optimizers import Adjoint, Taken
 from l2t_bench.prediction import Scaling
 from l2t_bench.problem import Step, StudentState, TeachingProblem
-from l2t_bench.rollout import loss_gradients, train_student
+from l2t_bench.rollout import train_student
 from l2t_bench.tensors import TensorDict, Tensors, global_norm, zeros_like
+from l2t_bench.training_step import loss_gradients
 
 
 @dataclass(frozen=True)

@@ -55,16 +55,16 @@ class TorchOptImplicit(Backend):
         del problem
         return Scaling(steps_back=min(self.batches, horizon))
 
+    @property
+    def through_torch_func(self) -> bool:
+        return True
+
     def second_order(self) -> Maker:
         return StepGraph
 
     def differentiate(self, run: Run) -> Derivative:
-        def check(step: Step, state: StudentState) -> None:
-            if step.index == 0:
-                run.rollout.check_torch_func(step, state)
-
         with run.forward():
-            final = trained_twice_at_the_end(run, self.batches, check)
+            final = trained_twice_at_the_end(run, self.batches)
         value, w_bar = run.dev_gradient(final)
         tail = run.rollout.steps[-self.batches :]
         looks: list[_Look] = []

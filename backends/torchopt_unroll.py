@@ -15,9 +15,9 @@ from l2t_bench.groups import Rates, rates
 from l2t_bench.modules import module_at
 from l2t_bench.optimizers import SGD, Optimizer
 from l2t_bench.problem import StudentState, TeachingProblem
-from l2t_bench.rollout import loss_gradients
 from l2t_bench.second_order import Maker, StepGraph
 from l2t_bench.tensors import TensorDict
+from l2t_bench.training_step import loss_gradients
 
 
 @dataclass(frozen=True)

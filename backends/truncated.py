@@ -72,7 +72,6 @@ class TruncatedRMD(StoredRMD):
         for index in range(run.horizon):
             with run.forward(steps=1):
                 step = run.rollout.step(index, state)
-                self.check_first(run, step, state)
                 tail.append(Visit(step, self._visited(run, state)))
                 state = stepper.advance(step, state)
             if (index + 1) % self.every == 0 or index + 1 == run.horizon:

@@ -15,9 +15,10 @@ from l2t_bench.errors import UserError
 from l2t_bench.modules import float_leaves, with_float_leaves
 from l2t_bench.optimizers import Taken
 from l2t_bench.problem import Step, StudentState, TeachingProblem, example_count
-from l2t_bench.rollout import Rollout, loss_gradients
+from l2t_bench.rollout import Rollout
 from l2t_bench.second_order import SecondOrder
 from l2t_bench.tensors import TensorDict, Tensors, zeros_like
+from l2t_bench.training_step import loss_gradients
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,8 @@ from torch import Tensor
 
 from l2t_bench.adam import Adam
 from l2t_bench.adjoint import dev_gradient
-from l2t_bench.errors import Diverged
+from l2t_bench.errors import Diverged, UserError
+from l2t_bench.first_look import look_through_torch_func, once
 from l2t_bench.gradient import ANY, Capabilities, Cost, Exactness, Prediction, Refused, Supported, TeacherGradient
 from l2t_bench.health import REMEDY, AdjointWatch, first_not_finite, health_of, history
 from l2t_bench.measure import Meter
@@ -21,9 +22,12 @@ from l2t_bench.optimizers import SGD
 from l2t_bench.prediction import Scaling, predict
 from l2t_bench.problem import Step, StudentState, TeachingProblem
 from l2t_bench.rollout import Rollout
+from l2t_bench.second_difference import product_error
 from l2t_bench.second_order import Maker, StepGraph, try_products
 from l2t_bench.tensors import TensorDict, Tensors, detached, global_norm
 from l2t_bench.undifferentiable import FORWARD, SECOND, Missing, missing_derivative
+
+_WRONG = 0.02  # relative: differences of right derivatives are off by far less
 
 
 @dataclass(frozen=True)
@@ -142,17 +146,35 @@ class Backend(ABC):
             )
         return None
 
-    def try_out(self, problem: TeachingProblem) -> Callable[[Step, StudentState, Any], None] | None:
-        """One product of second derivatives, once for a problem: the student may have none, and a run would be lost."""
-        maker, done = self.second_order(), problem.derived
+    @property
+    def through_torch_func(self) -> bool:
+        """Whether the student is differentiated by ``torch.func``, whose transforms may draw other dropout masks."""
+        return False
+
+    def try_out(self, problem: TeachingProblem) -> Callable[[Step, StudentState, Any], None]:
+        """What is asked at a run's first step, once for a problem: whether the student can be differentiated at all.
+
+        It may have no second derivatives, or wrong ones, and a run would be lost, or its result worse than none.
+        """
 
         def look(step: Step, state: StudentState, phi: Any) -> None:
-            if ("second derivatives", maker) not in done:
-                assert maker is not None
-                try_products(maker, problem, state, step, phi)
-                done["second derivatives", maker] = True
+            if self.through_torch_func:
+                once(problem, "by torch.func", partial(look_through_torch_func, problem, state, step, phi))
+            if (maker := self.second_order()) is not None:
+                once(problem, ("products", maker), partial(self._try_products, maker, problem, state, step, phi))
 
-        return None if maker is None else look
+        return look
+
+    def _try_products(self, maker: Maker, problem: TeachingProblem, state: StudentState, step: Step, phi: Any) -> None:
+        try_products(maker, problem, state, step, phi)
+        error = product_error(maker, problem, state, step, phi)
+        if error is not None and error > _WRONG:
+            raise Refused(
+                f"{self}: second derivatives of this student, as torch takes them, are {error:.0%} off from "
+                "differences of its gradient: a layer's rule is wrong, or what goes back through it is changed, or "
+                "something is computed without a gradient on the way (detach, no_grad, spectral_norm)",
+                "write that in operations with derivatives; evolution and one-step take no second derivatives",
+            )
 
     def _lacking(self, missing: Missing, rollout: Rollout) -> Refused:
         """What to take in place of a method that needs a derivative which the student does not have."""
@@ -190,6 +212,8 @@ class Backend(ABC):
         Raises ``Refused`` before the run, ``UserError`` for a problem's mistakes, ``Diverged`` for numbers that are not
         finite.
         """
+        if torch.is_inference_mode_enabled():
+            raise UserError("a teacher gradient cannot be taken in torch.inference_mode: call it outside")
         meter = Meter(problem.device)
         rollout = Rollout(problem, theta, horizon=horizon, steps=steps, seed=seed, try_out=self.try_out(problem))
         verdict = self.supports(problem, rollout.horizon)

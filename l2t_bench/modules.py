@@ -2,7 +2,7 @@
 
 import copy
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -55,11 +55,17 @@ def twice_differentiable(module: nn.Module, device: torch.device) -> Iterator[No
     The fused attention kernels, the CPU's too, and cuDNN's recurrent ones have none. Plain training takes the same
     kernels, so that what is compared is the same student.
     """
-    recurrent = device.type == "cuda" and any(isinstance(layer, nn.RNNBase) for layer in module.modules())
-    with ExitStack() as stack:
-        stack.enter_context(sdpa_kernel(SDPBackend.MATH))
-        if recurrent:
-            stack.enter_context(torch.backends.cudnn.flags(enabled=False))
+    with sdpa_kernel(SDPBackend.MATH), plain_recurrence(module, device):
+        yield
+
+
+@contextmanager
+def plain_recurrence(module: nn.Module, device: torch.device) -> Iterator[None]:
+    """No cuDNN under recurrent layers: it has no second derivative, and in eval mode not even a first one."""
+    if device.type == "cuda" and any(isinstance(layer, nn.RNNBase) for layer in module.modules()):
+        with torch.backends.cudnn.flags(enabled=False):
+            yield
+    else:
         yield
 
 
@@ -128,7 +134,8 @@ def fresh_parameters(module: nn.Module, seed: int) -> tuple[nn.Module, list[str]
 
     Every trainable parameter is overwritten by NaN first: one that is still NaN afterwards was not covered, whatever
     layer it sits in. Those get the values of ``module`` back and are named. Frozen parameters keep theirs, also where
-    their layer's ``reset_parameters`` would draw them anew: they may have been trained elsewhere.
+    their layer's ``reset_parameters`` would draw them anew: they may have been trained elsewhere. So does a buffer that
+    was made of the overwritten values, as ``spectral_norm``'s vectors are.
     """
     fresh = copy.deepcopy(module)
     trainable, frozen = trained_parameters(fresh), frozen_parameters(fresh)
@@ -146,6 +153,10 @@ def fresh_parameters(module: nn.Module, seed: int) -> tuple[nn.Module, list[str]
             trainable[name].copy_(given[name])
         for name, param in frozen.items():
             param.copy_(given[name])
+        buffers = dict(module.named_buffers())
+        for name, buffer in fresh.named_buffers():
+            if bool(torch.isnan(buffer).any()):
+                buffer.copy_(buffers[name])
     return fresh, uncovered
 
 
@@ -182,11 +193,15 @@ def map_tensors(function: Callable[[Tensor], Tensor], tree: Any) -> Any:
 
 
 def same_tensors(left: Any, right: Any) -> bool:
-    """Whether two trees hold bit-equal tensors at the same places."""
+    """Whether two trees hold equal tensors at the same places, NaN beside NaN."""
     ours, theirs = tensor_leaves(left), tensor_leaves(right)
-    return len(ours) == len(theirs) and all(
-        a.shape == b.shape and a.dtype == b.dtype and torch.equal(a, b) for a, b in zip(ours, theirs, strict=True)
-    )
+    return len(ours) == len(theirs) and all(map(_equal, ours, theirs))
+
+
+def _equal(left: Tensor, right: Tensor) -> bool:
+    if left.shape != right.shape or left.dtype != right.dtype:
+        return False
+    return torch.equal(left, right) or bool(((left == right) | (torch.isnan(left) & torch.isnan(right))).all())
 
 
 def scalar(value: Any, what: str) -> Tensor:

@@ -5,9 +5,9 @@ M~ of omega_T to be large (paper, Eq. 1 and 2). Nothing here knows how the gradi
 """
 
 import copy
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import KW_ONLY, dataclass, field, replace
-from fnmatch import fnmatchcase
 from functools import cached_property
 from typing import Any
 
@@ -23,6 +23,7 @@ from l2t_bench.modules import (
     fresh_parameters,
     frozen_parameters,
     mix_seeds,
+    plain_recurrence,
     scalar,
     seeded,
     tensor_leaves,
@@ -30,6 +31,7 @@ from l2t_bench.modules import (
     twice_differentiable,
 )
 from l2t_bench.optimizers import Optimizer
+from l2t_bench.parts import check_groups, check_student, own_copy, writes_into_its_parameters
 from l2t_bench.tensors import TensorDict, Tensors, norm
 
 Dev = Any
@@ -129,42 +131,14 @@ class TeachingProblem:
     _student_eval: nn.Module = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        for part in ("student", "teacher"):
-            if not isinstance(getattr(self, part), nn.Module):
-                raise UserError(f"{part} must be a torch.nn.Module, not {type(getattr(self, part)).__name__}")
-        if not any(True for _ in self.student.parameters()):
-            raise UserError("the student has no parameters: there is nothing to train")
-        if not trained_parameters(self.student):
-            raise UserError("all of the student's parameters are frozen: there is nothing to train")
+        student, teacher = own_copy(self.student, "student").train(), own_copy(self.teacher, "teacher").eval()
+        check_student(student)
         if not isinstance(self.optimizer, Optimizer):
             raise UserError(f"optimizer must be like l2t.SGD, not {type(self.optimizer).__name__}")
-        self._check_embeddings()
-        self._check_groups()
-        student = copy.deepcopy(self.student).train()
+        check_groups(student, self.optimizer)
         object.__setattr__(self, "student", student)
         object.__setattr__(self, "_student_eval", copy.deepcopy(student).eval())
-        object.__setattr__(self, "teacher", copy.deepcopy(self.teacher).eval())
-
-    def _check_embeddings(self) -> None:
-        for name, layer in self.student.named_modules():
-            if isinstance(layer, nn.Embedding | nn.EmbeddingBag) and layer.sparse and layer.weight.requires_grad:
-                raise UserError(
-                    f"the student's {name or type(layer).__name__} is sparse=True, and sparse gradients have no second "
-                    "derivative: make it with sparse=False, which trains the same student"
-                )
-            if isinstance(layer, nn.Embedding | nn.EmbeddingBag) and layer.scale_grad_by_freq:
-                raise UserError(
-                    f"the student's {name or type(layer).__name__} is scale_grad_by_freq=True: its step follows no "
-                    "gradient of the loss, and its second derivatives are not those of the step; make it without"
-                )
-
-    def _check_groups(self) -> None:
-        names = list(dict(self.student.named_parameters()))
-        for group in getattr(self.optimizer, "groups", ()):
-            if not any(fnmatchcase(name, group.names) for name in names):
-                raise UserError(
-                    f"no parameter of the student fits the group {group.names!r}; there are {', '.join(names)}"
-                )
+        object.__setattr__(self, "teacher", teacher)
 
     # -- where it lives ------------------------------------------------------------------------------------------
 
@@ -259,10 +233,13 @@ class TeachingProblem:
         return call(self.teacher, {**dict(self.teacher.named_buffers()), **theta}, features)[0]
 
     def train_loss(self, params: Tensors, buffers: Tensors, phi: Any, step: Step) -> tuple[Tensor, TensorDict]:
-        """L_phi(f_omega, batch) of ``step`` in train mode; the buffers after it, constants of the differentiation."""
+        """L_phi(f_omega, batch) of ``step`` in train mode; the buffers after it, constants of the differentiation.
+
+        Raises ``UserError`` for a student that writes into its parameters.
+        """
         inputs, targets = step.batch
         own = {name: buffer.detach().clone() for name, buffer in buffers.items()}  # BatchNorm writes into them
-        with seeded(step.seed, self.device), twice_differentiable(self.student, self.device):
+        with self._training(params, step):
             output, held = call(self.student, {**own, **params}, inputs)
             loss = scalar(self.loss(output, targets, phi), "loss(output, target, phi)")
         return loss, {name: held[name].detach() for name in own}
@@ -270,8 +247,17 @@ class TeachingProblem:
     def module_loss(self, module: nn.Module, phi: Any, step: Step) -> Tensor:
         """The same on a module that holds its parameters itself, as ``higher`` and ``torchopt.MetaSGD`` want it."""
         inputs, targets = step.batch
-        with seeded(step.seed, self.device), twice_differentiable(self.student, self.device):
+        with self._training(dict(module.named_parameters()), step):
             return scalar(self.loss(module(inputs), targets, phi), "loss(output, target, phi)")
+
+    @contextmanager
+    def _training(self, params: Tensors, step: Step) -> Iterator[None]:
+        """The forward pass of ``step``: replayable, twice differentiable, and a function of its parameters."""
+        before = [param._version for param in params.values()]
+        with seeded(step.seed, self.device), twice_differentiable(self.student, self.device):
+            yield
+        if [param._version for param in params.values()] != before:
+            raise writes_into_its_parameters(step.index)
 
     def norm(self, params: Tensors) -> Tensor:
         """The Euclidean norm of a student's parameters, or of their adjoint: a 0-dimensional tensor."""
@@ -280,7 +266,8 @@ class TeachingProblem:
     def dev_objective(self, params: Tensors, buffers: Tensors, batch: Batch) -> Tensor:
         """M~ on one dev batch, the student in eval mode."""
         inputs, targets = batch
-        output, _ = call(self._student_eval, {**buffers, **params}, inputs)
+        with plain_recurrence(self.student, self.device):
+            output, _ = call(self._student_eval, {**buffers, **params}, inputs)
         return scalar(self.objective(output, targets), "objective(output, target)")
 
     def predict(self, state: StudentState, inputs: Any) -> Any:
@@ -313,7 +300,7 @@ class TeachingProblem:
         return _as_batches(self.test)
 
     def check_objective(self) -> None:
-        """Raises ``UserError`` for an objective that is no scalar, before a run is lost over it.
+        """Raises ``UserError`` for an objective that is no scalar or writes into dev, before a run is lost over it.
 
         Looked at once, on the first dev batch. Batches that ``prepare_dev`` makes need a trained student: those are
         looked at when they are there.
@@ -325,8 +312,16 @@ class TeachingProblem:
         if self.prepare_dev is not None:
             return None
         held = {**dict(self._student_eval.named_parameters()), **dict(self._student_eval.named_buffers())}
+        leaves = tensor_leaves(tuple(self.dev_batches[0]))
+        before = [leaf._version for leaf in leaves]
         with torch.no_grad():
-            return self.dev_objective(held, {}, self.dev_batches[0])
+            value = self.dev_objective(held, {}, self.dev_batches[0])
+        if [leaf._version for leaf in leaves] != before:
+            raise UserError(
+                "the student in eval mode, or the objective, writes into its dev batch: the next look at it would find "
+                "another one; work on a copy (inputs.clone())"
+            )
+        return value
 
     def view(self, state: StudentState, index: int, horizon: int, seed: int, previous: Tensor | None) -> StudentView:
         """What ``features`` and ``prepare_dev`` see of this state."""

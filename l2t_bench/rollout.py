@@ -1,17 +1,18 @@
 """A student's training run: begun, recorded step by step as it goes, or replayed from its record."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from l2t_bench.asked import check_pair, checked_horizon, learning_rates
-from l2t_bench.errors import Diverged, Refused, UserError
-from l2t_bench.modules import float_leaves, map_tensors, same_tensors, tensor_leaves
+from l2t_bench.asked import check_recorded, check_replayable, checked_horizon, learning_rates
+from l2t_bench.errors import Diverged, UserError, said_first
+from l2t_bench.first_look import KeptBatch, look_at_student, look_at_teacher, not_replayed, other_student, same_numbers
+from l2t_bench.modules import tensor_leaves
 from l2t_bench.problem import Step, StudentState, TeachingProblem, forward_seed
 from l2t_bench.tensors import TensorDict, Tensors
+from l2t_bench.training_step import student_step
 
 _FINITE_CHECK_EVERY = 50  # steps between two looks at the losses: each look waits for the device
 
@@ -27,7 +28,7 @@ class Rollout:
 
     Raises ``UserError`` for a horizon that is not positive, for steps that are not a run of this student's, for a theta
     that is not the teacher's, for a learning rate that is none, for a batch source that gives another batch for the
-    same arguments, and for a student or a teacher that gives something else when it is called again.
+    same arguments or writes into the one that it gave, and for what ``first_look`` finds of teacher and student.
     """
 
     def __init__(
@@ -43,6 +44,8 @@ class Rollout:
         self.problem = problem
         self.seed = seed
         self.horizon = checked_horizon(horizon, steps, seed)
+        if steps is not None:
+            check_recorded(problem, steps)
         self._lrs = learning_rates(problem.optimizer, self.horizon) if steps is None else ()
         problem.check_theta(theta)
         self.theta: TensorDict = {
@@ -53,6 +56,7 @@ class Rollout:
         self._steps: list[Step] = []
         self._losses: list[Tensor] = []
         self._first_loss: Tensor | None = None
+        self._kept: KeptBatch | None = None  # the first batch, where it was drawn by this run
         self._phi_of: Tensor | None = None
         self._phi: Any = None
 
@@ -69,7 +73,7 @@ class Rollout:
         step = self._recorded[index] if self._recorded is not None else self._fresh_step(index, state)
         self._steps.append(step)
         if index == 0:
-            self._check_loss(step, state)
+            self._look(step, state)
         return step
 
     def phi(self, step: Step) -> Any:
@@ -91,21 +95,8 @@ class Rollout:
         self._losses.append(loss.detach())
         if len(self._losses) % _FINITE_CHECK_EVERY == 0 or len(self._losses) == self.horizon:
             self._check_losses()
-
-    def check_torch_func(self, step: Step, state: StudentState) -> None:
-        """To be asked at the first step by a method that differentiates by ``torch.func`` what it trains without.
-
-        Raises ``Refused`` where that would be another student: for a tensor that is not contiguous, as inside a
-        Transformer layer, torch's dropout draws another mask under ``torch.func`` than without.
-        """
-        phi = map_tensors(Tensor.detach, self.phi(step))
-
-        def loss_of(params: TensorDict) -> tuple[Tensor, Tensor]:
-            loss, _ = self.problem.train_loss(params, state.buffers, phi, step)
-            return loss, loss.detach()
-
-        params = {name: param.detach() for name, param in state.params.items()}
-        self._check_same_student(torch.func.grad(loss_of, has_aux=True)(params)[1])
+        if len(self._losses) == self.horizon and self._kept is not None:
+            self._kept.look(self.horizon)
 
     def check_replayed(self, losses: Mapping[int, Tensor]) -> None:
         """Hold the losses of replayed steps to those of the run that was recorded.
@@ -122,7 +113,7 @@ class Rollout:
         same = torch.isclose(ours, theirs, tolerance, tolerance, equal_nan=True).tolist()
         if not all(same):
             at = same.index(False)
-            raise _not_replayed(indices[at], theirs[at], ours[at])
+            raise not_replayed(indices[at], theirs[at], ours[at])
 
     def _check_losses(self) -> None:
         start = (len(self._losses) - 1) // _FINITE_CHECK_EVERY * _FINITE_CHECK_EVERY
@@ -144,8 +135,7 @@ class Rollout:
 
     def _fresh_step(self, index: int, state: StudentState) -> Step:
         batch = self.problem.train(index, self.seed)
-        if index == 0:
-            self._check_replayable(batch)
+        self._check_batch(index, batch)
         previous = self._steps[-1].features if self._steps else None
         view = self.problem.view(state, index, self.horizon, self.seed, previous)
         return Step(
@@ -156,60 +146,38 @@ class Rollout:
             seed=forward_seed(self.seed, index),
         )
 
-    def _check_loss(self, step: Step, state: StudentState) -> None:
-        """Two forward passes, before any work is lost.
-
-        Not every library notices a loss that teaches nothing, and none a student that is another one each time.
-        """
-        self._check_teacher(step)
-        loss, again = self._plain_loss(step, state), self._plain_loss(step, state)
-        if not loss.requires_grad:
-            raise UserError("the loss does not depend on the student's parameters")
-        self._first_loss = loss.detach()
-        if not _same(again, loss):
-            raise _not_replayed(step.index, loss, again)
+    def _look(self, step: Step, state: StudentState) -> None:
+        """Before any work is lost."""
+        phi = self._first_phi(step)
+        look_at_teacher(self.problem, self.theta, step.features, phi)
+        self._first_loss = look_at_student(self.problem, state, step, phi)
         self.problem.check_objective()
         if self._try_out is not None:
-            self._try_out(step, state, self.phi(step))
+            self._try_out(step, state, phi)
 
-    def _plain_loss(self, step: Step, state: StudentState) -> Tensor:
-        params = {name: param.detach().requires_grad_() for name, param in state.params.items()}
-        phi = map_tensors(Tensor.detach, self.phi(step))
-        with torch.enable_grad():
-            return self.problem.train_loss(params, state.buffers, phi, step)[0]
-
-    def _check_teacher(self, step: Step) -> None:
-        if not float_leaves(self.phi(step)):
+    def _first_phi(self, step: Step) -> Any:
+        try:
+            return self.phi(step)
+        except RuntimeError as error:
+            given, own = step.features.dtype, {tensor.dtype for tensor in self.theta.values()}
+            if own <= {given}:
+                raise
             raise UserError(
-                f"the teacher gives a {type(self.phi(step)).__name__}, in which no tensor of floats is found: phi must "
-                "be a tensor, or a tuple, list or dict of tensors"
-            )
-        with torch.no_grad():
-            again = tensor_leaves(self.problem.phi(self.theta, step.features))
-        if not all(_same(ours, theirs) for ours, theirs in zip(again, tensor_leaves(self.phi(step)), strict=True)):
-            raise UserError(
-                "the teacher gives another phi when it is called again with the same features: it must be a function "
-                "of theta and s_t, without random numbers of its own"
-            )
+                f"the teacher fails on s_t: its parameters are {', '.join(map(str, own))}, s_t has the student's "
+                f"dtype, {given}; make both alike, problem.to(dtype=...) does ({said_first(error)})"
+            ) from error
 
     def _check_same_student(self, loss: Tensor) -> None:
         """The library's forward pass against the plain one."""
-        if self._first_loss is None or _same(loss, self._first_loss):
-            return
-        ours, plain = loss.item(), self._first_loss.item()
-        raise Refused(
-            f"under this method the student's first loss is {ours:.6g}, in plain training {plain:.6g}: it draws other "
-            "random numbers and would differentiate another run",
-            "rmd[hvp=ror] replays plain training; or train without the layer's dropout",
-        )
+        if self._first_loss is not None and not same_numbers(loss, self._first_loss):
+            raise other_student(loss, self._first_loss)
 
-    def _check_replayable(self, batch: Any) -> None:
-        check_pair(batch)
-        if not same_tensors(tuple(batch), tuple(self.problem.train(0, self.seed))):
-            raise UserError(
-                "train(0, seed) gave two different batches for the same arguments: it must be a pure function of "
-                "(index, seed); draw with torch.Generator().manual_seed(...), not from a running iterator"
-            )
+    def _check_batch(self, index: int, batch: Any) -> None:
+        if index == 0:
+            check_replayable(self.problem.train, batch, self.seed)
+            self._kept = KeptBatch(batch)
+        elif index == 1 and self._kept is not None:
+            self._kept.look(index)
 
 
 class ReplayCheck:
@@ -250,68 +218,11 @@ def check_replay(rollout: Rollout, state: StudentState, steps: Sequence[Step]) -
     check.look()
 
 
-def _same(left: Tensor, right: Tensor) -> bool:
-    """Up to what two kernels for one thing may differ by."""
-    if not left.is_floating_point():
-        return torch.equal(left, right)
-    tolerance = torch.finfo(left.dtype).eps ** 0.5
-    return left.shape == right.shape and torch.allclose(left, right, tolerance, tolerance, equal_nan=True)
-
-
-def _not_replayed(index: int, was: Tensor, now: Tensor) -> UserError:
-    return UserError(
-        f"step {index} cannot be replayed: its loss was {was.item():.6g}, and is {now.item():.6g} now. Either its "
-        "batch changes when it is read again, or the student draws random numbers that do not follow torch's seed, or "
-        "keeps something between calls"
-    )
-
-
 def plain_step(rollout: Rollout, state: StudentState, step: Step, phi: Any) -> StudentState:
     """One student step without a graph (paper, Eq. 1): omega_{t+1} and the buffers after it."""
     after, loss = student_step(rollout.problem, state, step, phi)
     rollout.observe(loss)
     return after
-
-
-def student_step(problem: TeachingProblem, state: StudentState, step: Step, phi: Any) -> tuple[StudentState, Tensor]:
-    """The state after ``step``, and the step's loss; a pure function, and so the way to take a step once more."""
-    found = student_gradient(problem, state, step, phi)
-    with torch.no_grad():
-        updated, slots = problem.optimizer.step(
-            state.params, found.gradients, state.slots, index=step.index, lr=step.lr
-        )
-    return StudentState(updated, found.buffers, slots), found.loss
-
-
-@dataclass(frozen=True)
-class StudentGradient:
-    """What one look at a step's batch gives: the loss, dL/domega by parameter name, the buffers after it."""
-
-    loss: Tensor
-    gradients: TensorDict
-    buffers: TensorDict
-
-
-def student_gradient(problem: TeachingProblem, state: StudentState, step: Step, phi: Any) -> StudentGradient:
-    """The gradient that ``step`` follows at ``state``, without a graph; a pure function."""
-    params = {name: param.detach().requires_grad_() for name, param in state.params.items()}
-    with torch.enable_grad():
-        loss, buffers = problem.train_loss(params, state.buffers, map_tensors(Tensor.detach, phi), step)
-        gradients = loss_gradients(loss, params)
-    return StudentGradient(loss.detach(), gradients, buffers)
-
-
-def loss_gradients(loss: Tensor, params: Tensors, *, create_graph: bool = False) -> TensorDict:
-    """dL/domega by name; zeros for a parameter that the loss does not reach. Of several losses, of their sum."""
-    gradients = torch.autograd.grad(
-        loss,
-        list(params.values()),
-        torch.ones_like(loss),
-        create_graph=create_graph,
-        allow_unused=True,
-        materialize_grads=True,
-    )
-    return dict(zip(params, gradients, strict=True))
 
 
 def train_student(

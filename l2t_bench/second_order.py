@@ -16,8 +16,8 @@ from torch import Tensor
 
 from l2t_bench.modules import float_leaves, map_tensors, with_float_leaves
 from l2t_bench.problem import Step, StudentState, TeachingProblem
-from l2t_bench.rollout import loss_gradients
 from l2t_bench.tensors import TensorDict, Tensors, detached, ones_like
+from l2t_bench.training_step import loss_gradients
 
 
 class SecondOrder(Protocol):

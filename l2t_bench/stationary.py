@@ -1,7 +1,6 @@
 """What the methods share that take omega_T for a stationary point: a tail that is read again, and what to mistrust."""
 
 import math
-from collections.abc import Callable
 
 from l2t_bench.backend import Run
 from l2t_bench.errors import Diverged
@@ -11,9 +10,7 @@ from l2t_bench.rollout import check_replay, train_student
 _UNSOLVED = 0.1  # of the residual: above it the result is said to be no solution
 
 
-def trained_twice_at_the_end(
-    run: Run, batches: int, visit: Callable[[Step, StudentState], None] = lambda step, state: None
-) -> StudentState:
+def trained_twice_at_the_end(run: Run, batches: int) -> StudentState:
     """omega_T; the last ``batches`` steps are then taken once more, and must be the same.
 
     The method reads their batches again at omega_T, where no loss was recorded to hold them to. Raises ``UserError``.
@@ -22,7 +19,6 @@ def trained_twice_at_the_end(
     held: list[StudentState] = []
 
     def keep(step: Step, state: StudentState) -> None:
-        visit(step, state)
         if step.index == first:
             held.append(state)
 

@@ -11,7 +11,7 @@ from l2t_bench.errors import Diverged, Refused, UserError
 from l2t_bench.gradient import Exactness, TeacherGradient
 from l2t_bench.metabatch.falling_back import even_parts, known_apart, together_or_apart
 from l2t_bench.prediction import Scaling
-from l2t_bench.problem import Step, StudentState, TeachingProblem
+from l2t_bench.problem import StudentState, TeachingProblem
 from l2t_bench.second_order import MODES, Maker
 from l2t_bench.steppers.catalogue import ENGINES, stepper_for
 from l2t_bench.steppers.eager import EagerStepper
@@ -80,6 +80,10 @@ class StoredRMD(Backend):
         return MODES[self.hvp]
 
     @property
+    def through_torch_func(self) -> bool:
+        return self.hvp == "for"
+
+    @property
     def of_whole_run(self) -> Exactness:
         """What going back through every step gives: the exact derivative, of this run or of a neighbour."""
         return Exactness.EXACT if STORES[self.store].exact_rollout else Exactness.QUANTISED
@@ -127,14 +131,8 @@ class StoredRMD(Backend):
                 state = store.begin(run.rollout.initial())
                 for index in range(run.horizon):
                     step = run.rollout.step(index, state)
-                    self.check_first(run, step, state)
                     state = store.advance(step, state)
             yield store, state
-
-    def check_first(self, run: Run, step: Step, state: StudentState) -> None:
-        """Raises ``Refused`` at the first step of a student that the mode of second derivatives would not replay."""
-        if step.index == 0 and self.hvp == "for":
-            run.rollout.check_torch_func(step, state)
 
     def there_and_back(self, run: Run) -> Derivative:
         """The student's training, M~ and w_bar at omega_T, and the way back along the store."""

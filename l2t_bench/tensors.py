@@ -51,6 +51,18 @@ def global_norm(tensors: Tensors) -> float:
     return float(norm(tensors))
 
 
+def relative_difference(ours: Tensors, theirs: Tensors, least: float = 1e-30) -> float:
+    """|ours - theirs| / |theirs| over all entries together, 0 where there are none.
+
+    |theirs| is taken to be ``least`` where it is smaller.
+    """
+    if not theirs:
+        return 0.0
+    apart = {name: (ours[name] - tensor).double() for name, tensor in theirs.items()}
+    length = global_norm({name: tensor.double() for name, tensor in theirs.items()})
+    return global_norm(apart) / max(length, least)
+
+
 def inner(left: Tensors, right: Tensors) -> Tensor:
     """<left, right> over all entries together, by the keys of ``left``; a 0-dimensional tensor."""
     return torch.stack([(tensor * right[name]).sum() for name, tensor in left.items()]).sum()

@@ -30,7 +30,6 @@ from l2t_bench.stores.contract import Room, Store, Wanted, sizes_of
 from l2t_bench.stores.rows import layout_of
 from l2t_bench.tensors import scaled
 from l2t_bench.verification.samples import general_theta, random_problem
-from l2t_bench.verification.students import student_problem
 
 HORIZONS = (1, 2, 7, 30)
 OPTIMIZERS: dict[str, Optimizer] = {"momentum": SGD(lr=0.3, momentum=0.9, clip=1.0), "Adam": Adam(lr=0.01)}
@@ -149,27 +148,6 @@ def test_nor_does_a_phi_that_is_zero_at_the_first_step() -> None:
         ).mean(),
     )
     assert_same_bits(gradient("rmd[store=graph]", problem, 12), gradient("rmd", problem, 12))
-
-
-def writing_words(bound: float | None) -> TeachingProblem:
-    """Embedded words whose rows are shortened, in place, in the forward pass."""
-
-    class Words(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.words, self.out = nn.Embedding(11, 5, max_norm=bound), nn.Linear(5, 3)
-
-        def forward(self, words: Tensor) -> Tensor:
-            out: Tensor = self.out(torch.tanh(self.words(words).mean(1)))
-            return out
-
-    return dataclasses.replace(student_problem("embedding"), student=Words().double(), init=None)
-
-
-@pytest.mark.parametrize("options", EXACT)
-def test_a_student_that_writes_into_its_parameters_is_the_same_from_every_store_that_keeps_states(options: str) -> None:
-    problem = writing_words(1.0)
-    assert_same_bits(gradient(f"rmd[{options}]", problem, 12), gradient("rmd", problem, 12))
 
 
 def test_a_teacher_that_looks_anew_only_now_and_then_is_chained_once_per_look_with_kept_graphs_too() -> None:

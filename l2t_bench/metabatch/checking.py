@@ -8,8 +8,8 @@ from l2t_bench.metabatch.stacking import Apart, stacked, states_apart, taken_apa
 from l2t_bench.optimizers import Adjoint
 from l2t_bench.problem import Step, StudentState
 from l2t_bench.second_order import Maker
-from l2t_bench.steppers.comparing import plain_both_ways, random_adjoint, relative_difference
-from l2t_bench.tensors import Tensors
+from l2t_bench.steppers.comparing import plain_both_ways, random_adjoint
+from l2t_bench.tensors import Tensors, relative_difference
 
 
 def check_stacked(

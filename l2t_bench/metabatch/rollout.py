@@ -107,11 +107,6 @@ class StackedRollout(Rollout):
             except Refused as refusal:
                 raise Apart(f"stacked, student {self.students.seeds[at]} is another one: {refusal.reason}") from refusal
 
-    def check_torch_func(self, step: Step, state: StudentState) -> None:
-        del step
-        for rollout, own, alone in zip(self.rollouts, self._now, states_apart(state, self.problem.count), strict=True):
-            rollout.check_torch_func(own, alone)
-
     def check_replayed(self, losses: Mapping[int, Tensor]) -> None:
         parts = {index: loss.unbind(0) for index, loss in losses.items()}
         for at in self.students.alive:

@@ -9,11 +9,11 @@ from torch import Tensor
 from l2t_bench.adjoint import PhiAdjoint, Visit
 from l2t_bench.optimizers import Adjoint
 from l2t_bench.problem import StudentState, TeachingProblem
-from l2t_bench.rollout import student_step
 from l2t_bench.sampling import standard_normal
 from l2t_bench.second_order import Maker
 from l2t_bench.steppers.eager import passed_back
-from l2t_bench.tensors import TensorDict, Tensors, global_norm
+from l2t_bench.tensors import TensorDict, Tensors
+from l2t_bench.training_step import student_step
 
 
 @dataclass(frozen=True)
@@ -60,15 +60,3 @@ def random_adjoint(params: Tensors, slot_names: Sequence[str], seed: int = 0) ->
     """Standard normal entries, the same for equal seeds."""
     first, *others = (standard_normal(params, seed, 90 + part) for part in range(1 + len(slot_names)))
     return Adjoint(first, dict(zip(slot_names, others, strict=True)))
-
-
-def relative_difference(ours: Tensors, theirs: Tensors, least: float = 1e-30) -> float:
-    """|ours - theirs| / |theirs| over all entries together, 0 where there are none.
-
-    |theirs| is taken to be ``least`` where it is smaller.
-    """
-    if not theirs:
-        return 0.0
-    apart = {name: (ours[name] - tensor).double() for name, tensor in theirs.items()}
-    length = global_norm({name: tensor.double() for name, tensor in theirs.items()})
-    return global_norm(apart) / max(length, least)

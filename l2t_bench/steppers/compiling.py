@@ -15,11 +15,11 @@ from l2t_bench.modules import seeded
 from l2t_bench.optimizers import Adjoint
 from l2t_bench.problem import Step, StudentState, TeachingProblem
 from l2t_bench.second_order import Maker
-from l2t_bench.steppers.comparing import BothWays, plain_both_ways, random_adjoint, relative_difference
+from l2t_bench.steppers.comparing import BothWays, plain_both_ways, random_adjoint
 from l2t_bench.steppers.sharing import shared
 from l2t_bench.steppers.traced import Traced
 from l2t_bench.steppers.tracing import Given, Tracer
-from l2t_bench.tensors import TensorDict, Tensors
+from l2t_bench.tensors import TensorDict, Tensors, relative_difference
 
 
 @dataclass(frozen=True)

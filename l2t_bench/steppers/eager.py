@@ -10,9 +10,10 @@ from l2t_bench.adjoint import PhiAdjoint, Visit, taken_step
 from l2t_bench.measure import Meter
 from l2t_bench.optimizers import Adjoint
 from l2t_bench.problem import Step, StudentState, TeachingProblem
-from l2t_bench.rollout import Rollout, plain_step, student_step
+from l2t_bench.rollout import Rollout, plain_step
 from l2t_bench.second_order import Maker, StepGraph
 from l2t_bench.tensors import TensorDict, added, zeros_like
+from l2t_bench.training_step import student_step
 
 
 @dataclass(frozen=True)

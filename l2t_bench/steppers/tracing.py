@@ -18,11 +18,11 @@ from l2t_bench.adjoint import PhiAdjoint, Visit
 from l2t_bench.batches import Batch
 from l2t_bench.optimizers import Adjoint
 from l2t_bench.problem import Step, StudentState, TeachingProblem
-from l2t_bench.rollout import student_step
 from l2t_bench.second_order import Maker
 from l2t_bench.steppers.eager import passed_back
 from l2t_bench.steppers.traced import Traced, keep_sums_apart
 from l2t_bench.tensors import TensorDict, Tensors
+from l2t_bench.training_step import student_step
 
 _PAIR = pytree.tree_structure(((0, 0), 0))
 

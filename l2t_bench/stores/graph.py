@@ -13,12 +13,13 @@ from l2t_bench.errors import UserError
 from l2t_bench.measure import Meter
 from l2t_bench.modules import same_tensors, tensor_leaves
 from l2t_bench.problem import Step, StudentState
-from l2t_bench.rollout import Rollout, plain_step, student_gradient
+from l2t_bench.rollout import Rollout, plain_step
 from l2t_bench.sampling import standard_normal
 from l2t_bench.second_order import StepGraph
 from l2t_bench.steppers.eager import EagerStepper
 from l2t_bench.stores.contract import Law, Room, Sizes, Store, Wanted, sizes_of
 from l2t_bench.tensors import TensorDict, Tensors
+from l2t_bench.training_step import student_gradient
 
 _OBJECTS = 2_500  # bytes of autograd's own objects beside each saved tensor, as measured
 

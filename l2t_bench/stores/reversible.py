@@ -11,15 +11,15 @@ from l2t_bench.adjoint import Visit
 from l2t_bench.errors import Refused, UserError
 from l2t_bench.gradient import Capabilities, Exactness
 from l2t_bench.measure import Meter
-from l2t_bench.modules import same_tensors
 from l2t_bench.optimizers import SGD
 from l2t_bench.problem import Step, StudentState, TeachingProblem
-from l2t_bench.rollout import Rollout, StudentGradient, student_gradient
+from l2t_bench.rollout import Rollout
 from l2t_bench.steppers.eager import EagerStepper
 from l2t_bench.stores.contract import Law, Room, Sizes, Store, Wanted
 from l2t_bench.stores.exact import LARGEST_DENOMINATOR, spilled_bits
 from l2t_bench.stores.fixed_sgd import FixedPointSGD, ratio_of
 from l2t_bench.tensors import TensorDict, Tensors, size_in_bytes
+from l2t_bench.training_step import StudentGradient, student_gradient
 
 _CONSTANT = 3 * 8  # bytes of a parameter: omega, b, and the buffer of the bit store
 _INSTEAD = "take store=sqrt, which keeps states of the plain run"
@@ -99,8 +99,6 @@ class Reversible(Store):
 
     def advance(self, step: Step, state: StudentState) -> StudentState:
         found = self._gradient(step, state)
-        if step.index == 0 and not same_tensors(state.params, self._sgd.params()):
-            raise _writes_into_its_parameters(step.index)
         self.rollout.observe(found.loss)
         if step.index <= self.wanted.first:
             self._sgd.forget()
@@ -112,16 +110,7 @@ class Reversible(Store):
         return StudentState(self._sgd.params(), self._buffers, {"momentum": self._sgd.momentum()})
 
     def _gradient(self, step: Step, state: StudentState) -> StudentGradient:
-        """Raises ``Refused`` for a student whose forward pass writes into its parameters.
-
-        The parameters are integers here, and what the student is given is a copy: plain training would go on from what
-        the student wrote.
-        """
-        before = [param._version for param in state.params.values()]
-        found = student_gradient(self.rollout.problem, state, step, self.rollout.phi(step))
-        if before != [param._version for param in state.params.values()]:
-            raise _writes_into_its_parameters(step.index)
-        return found
+        return student_gradient(self.rollout.problem, state, step, self.rollout.phi(step))
 
     def backwards(self) -> Iterator[Visit]:
         while self._steps:
@@ -143,14 +132,6 @@ class Reversible(Store):
             )
         slots = {"momentum": self._sgd.momentum()} if self.wanted.slots and step.index else {}
         return dataclasses.replace(state, slots=slots)
-
-
-def _writes_into_its_parameters(index: int) -> Refused:
-    return Refused(
-        f"store=reversible: the student's forward pass writes into its parameters at step {index}, as an embedding "
-        "with max_norm does, and the run in fixed point would go on without what it wrote",
-        _INSTEAD,
-    )
 
 
 def _running_statistics(problem: TeachingProblem) -> set[str]:

@@ -19,10 +19,10 @@ from l2t_bench.groups import rates
 from l2t_bench.modules import float_leaves, module_at, trained_parameters, twice_differentiable, without_fast_attention
 from l2t_bench.optimizers import SGD, Optimizer
 from l2t_bench.problem import Step, StudentState, TeachingProblem, example_count
-from l2t_bench.rollout import loss_gradients, student_step
 from l2t_bench.second_order import MODES, SecondOrder, quiet_forward_mode
 from l2t_bench.tangent import Carried, no_tangent, tangent_step
 from l2t_bench.tensors import TensorDict, Tensors, zeros_like
+from l2t_bench.training_step import loss_gradients, student_step
 
 ThetaAt = Callable[[int], Tensors]
 """The teacher's parameters that step t is taken under."""

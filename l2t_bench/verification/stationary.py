@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from l2t_bench.groups import rates
-from l2t_bench.rollout import loss_gradients
 from l2t_bench.tensors import TensorDict, from_vector, to_vector
+from l2t_bench.training_step import loss_gradients
 from l2t_bench.verification.numeric import RecordedRun
 from l2t_bench.verification.peers import label, with_options
 from l2t_bench.verification.subject import Check, Subject, held_to, skipped

@@ -1,0 +1,424 @@
+"""What would give a wrong number in silence is found at the first step, by every method that would give it."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+import l2t_bench as l2t
+from l2t_bench.errors import Diverged, Refused, UserError
+from l2t_bench.problem import TeachingProblem
+from l2t_bench.rollout import Rollout, record
+from l2t_bench.second_difference import product_error
+from l2t_bench.second_order import MODES
+from l2t_bench.verification.numeric import RecordedRun, central_differences
+from l2t_bench.verification.samples import general_theta, random_batch, random_problem
+from l2t_bench.verification.students import STUDENTS, student_problem
+from l2t_bench.verification.vectors import relative_error
+
+TWICE = (
+    *("rmd", "rmd[store=sqrt]", "rmd[store=graph]", "rmd[store=reversible]", "truncated[window=3]"),
+    *("truncated[window=3,every=2]", "higher", "torchopt", "torchopt[api=meta]", "functorch", "implicit"),
+    "torchopt-implicit",
+)
+ONCE = ("one-step", "evolution[population=4]")
+THROUGH_TORCH_FUNC = ("rmd[hvp=for]", "truncated[window=3,hvp=for]", "functorch", "torchopt-implicit", "forward")
+ALL = (*TWICE, *ONCE, "rmd[hvp=for]", "forward")
+
+
+def differentiate(backend: str, problem: TeachingProblem, horizon: int = 6) -> l2t.TeacherGradient:
+    return l2t.load_backend(backend).teacher_gradient(problem, general_theta(problem), horizon=horizon)
+
+
+def layered(middle: nn.Module) -> nn.Module:
+    return nn.Sequential(nn.Linear(6, 7), middle, nn.Linear(7, 4))
+
+
+def error_of(backend: str, problem: TeachingProblem) -> float:
+    """Against central differences of the recorded run."""
+    theta = general_theta(problem)
+    steps = record(problem, theta, horizon=5)
+    true = central_differences(RecordedRun(problem, theta, steps, 0), 1e-3)
+    return relative_error(l2t.load_backend(backend).teacher_gradient(problem, theta, steps=steps).d_theta, true)
+
+
+# -- a student that is another one when it is called with given parameters ---------------------------------------------
+
+
+class Recomputed(nn.Module):
+    """Activation checkpointing: the hidden layers are taken again on the way back."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body, self.head = nn.Sequential(nn.Linear(6, 7), nn.Tanh(), nn.Linear(7, 7), nn.Tanh()), nn.Linear(7, 4)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        out: Tensor = self.head(checkpoint(self.body, inputs, use_reentrant=False))
+        return out
+
+
+@pytest.mark.parametrize("backend", ALL)
+def test_activation_checkpointing_takes_other_parameters_again_and_is_an_error(backend: str) -> None:
+    with pytest.raises(
+        UserError, match=r"the student's gradient is off by .*% when it is called with given parameters"
+    ):
+        differentiate(backend, random_problem(student=Recomputed()))
+
+
+def writing_at_once() -> nn.Module:
+    class Writing(nn.Linear):
+        def forward(self, inputs: Tensor) -> Tensor:
+            with torch.no_grad():
+                self.weight.mul_(0.99)
+            return super().forward(inputs)
+
+    return Writing(6, 4)
+
+
+@pytest.mark.parametrize("backend", ALL)
+def test_a_student_that_writes_into_its_parameters_is_an_error(backend: str) -> None:
+    with pytest.raises(UserError, match="writes into its parameters at step 0: no derivative is taken of that"):
+        differentiate(backend, random_problem(student=writing_at_once()))
+
+
+# -- dropout that torch.func draws otherwise ---------------------------------------------------------------------------
+
+
+class Attentive(nn.Module):
+    """Dropout inside attention: on tensors that are not contiguous."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embedding, self.output = nn.Embedding(11, 4), nn.Linear(4, 3)
+        self.body = nn.TransformerEncoderLayer(4, 2, 6, 0.3, activation="gelu", batch_first=True)
+
+    def forward(self, words: Tensor) -> Tensor:
+        out: Tensor = self.output(self.body(self.embedding(words)).mean(1))
+        return out
+
+
+def attentive(head: float, **parts: Any) -> TeachingProblem:
+    """``head``: of its entries at the first step, times a standard normal."""
+
+    def init(seed: int) -> dict[str, Tensor]:
+        drawn = torch.Generator().manual_seed(seed)
+        return {
+            name: (head if name.startswith("output") else 0.5)
+            * torch.randn(param.shape, generator=drawn, dtype=torch.float64)
+            for name, param in Attentive().named_parameters()
+        }
+
+    return dataclasses.replace(student_problem("transformer"), student=Attentive().double(), init=init, **parts)
+
+
+def head_of_zeros() -> TeachingProblem:
+    return attentive(0.0)
+
+
+def phi_of_zeros() -> TeachingProblem:
+    return attentive(
+        0.5,
+        teacher=nn.Linear(1, 3, bias=False).double(),  # of features t/T: nothing at t = 0
+        loss=lambda logits, target, phi: (
+            phi[target] * nn.functional.cross_entropy(logits, target, reduction="none")
+        ).mean(),
+    )
+
+
+@pytest.mark.parametrize("problem", [head_of_zeros, phi_of_zeros])
+@pytest.mark.parametrize("backend", THROUGH_TORCH_FUNC)
+def test_other_dropout_masks_are_found_where_the_first_loss_does_not_show_them(
+    backend: str, problem: Callable[[], TeachingProblem]
+) -> None:
+    with pytest.raises(Refused, match=r"gradient is off by .* from that of plain training: it draws other random"):
+        differentiate(backend, problem())
+
+
+@pytest.mark.parametrize("problem", [head_of_zeros, phi_of_zeros])
+@pytest.mark.parametrize("backend", ["rmd", "higher", "torchopt"])
+def test_and_the_methods_that_draw_those_of_plain_training_are_right(
+    backend: str, problem: Callable[[], TeachingProblem]
+) -> None:
+    assert error_of(backend, problem()) < 1e-9
+
+
+# -- batches that change after they were given -------------------------------------------------------------------------
+
+
+def refilled(buffers: int, numpy: bool) -> TeachingProblem:
+    """A source that fills so many buffers in turn."""
+    arrays = [np.zeros((8, 6)) for _ in range(buffers)]
+    tensors = [torch.from_numpy(array) if numpy else torch.zeros(8, 6, dtype=torch.float64) for array in arrays]
+
+    def train(index: int, seed: int) -> tuple[Tensor, Tensor]:
+        inputs, targets = random_batch(index)
+        if numpy:
+            arrays[index % buffers][:] = inputs.numpy()
+        else:
+            tensors[index % buffers].copy_(inputs)
+        return tensors[index % buffers], targets
+
+    return dataclasses.replace(random_problem(), train=train)
+
+
+@pytest.mark.parametrize("numpy", [True, False], ids=["numpy", "torch"])
+@pytest.mark.parametrize("backend", ALL)
+def test_a_source_that_fills_one_buffer_again_is_an_error_at_the_second_step(backend: str, numpy: bool) -> None:
+    with pytest.raises(UserError, match=r"the batch of step 0 has changed by step 1: .* returns a copy"):
+        differentiate(backend, refilled(1, numpy))
+
+
+@pytest.mark.parametrize("backend", ALL)
+def test_and_one_that_fills_several_in_turn_at_the_end_of_the_run(backend: str) -> None:
+    with pytest.raises(UserError, match=r"the batch of step 0 has changed by step \d|cannot be replayed"):
+        differentiate(backend, refilled(3, numpy=True))
+
+
+def test_a_batch_of_nan_is_a_run_that_diverges_and_no_other_batch() -> None:
+    def train(index: int, seed: int) -> tuple[Tensor, Tensor]:
+        inputs, targets = random_batch(index)
+        return inputs * torch.nan, targets
+
+    with pytest.raises(Diverged, match="the student's loss is not finite at step 0"):
+        differentiate("rmd", dataclasses.replace(random_problem(), train=train))
+
+
+# -- second derivatives that are not those of the gradient -------------------------------------------------------------
+
+
+def weight_normed() -> TeachingProblem:
+    """torch's second derivative of ``_weight_norm_interface`` is wrong: its own gradgradcheck says so."""
+    return random_problem(
+        student=nn.Sequential(nn.utils.parametrizations.weight_norm(nn.Linear(6, 7)), nn.Tanh(), nn.Linear(7, 4))
+    )
+
+
+def weighted_by_constants() -> TeachingProblem:
+    plain = random_problem()
+
+    def loss(logits: Tensor, target: Tensor, phi: Any) -> Tensor:
+        return plain.loss(logits * (1 - logits.softmax(-1)).detach(), target, phi)
+
+    return dataclasses.replace(plain, loss=loss)
+
+
+def with_given_parameters(problem: TeachingProblem) -> TeachingProblem:
+    """omega_0 of a student that no ``reset_parameters`` covers."""
+
+    def init(seed: int) -> dict[str, Tensor]:
+        drawn = torch.Generator().manual_seed(seed)
+        return {
+            name: param.detach() + 0.1 * torch.randn(param.shape, generator=drawn, dtype=torch.float64)
+            for name, param in problem.student.named_parameters()
+        }
+
+    return dataclasses.replace(problem, init=init)
+
+
+class Reverse(torch.autograd.Function):
+    """The identity, whose gradient is turned around (Ganin and Lempitsky 2015)."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(inputs: Tensor) -> Tensor:
+        return inputs.clone()
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: Any, output: Any) -> None: ...
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        del ctx
+        return -gradients[0]
+
+
+class Reversing(nn.Module):
+    def forward(self, inputs: Tensor) -> Tensor:
+        turned: Tensor = Reverse.apply(inputs)
+        return turned
+
+
+def adversarial() -> TeachingProblem:
+    """Differentiated once more, the layer is turned around in its forward pass too."""
+    return random_problem(student=nn.Sequential(nn.Linear(6, 7), nn.Tanh(), Reversing(), nn.Linear(7, 4)))
+
+
+WRONG = [lambda: with_given_parameters(weight_normed()), weighted_by_constants, adversarial]
+
+
+@pytest.mark.parametrize("problem", WRONG, ids=["weight_norm", "detach", "reversed gradient"])
+@pytest.mark.parametrize("backend", TWICE)
+def test_second_derivatives_that_are_not_those_of_the_gradient_are_refused(
+    backend: str, problem: Callable[[], TeachingProblem]
+) -> None:
+    with pytest.raises(Refused, match=r"second derivatives .* are \d+% off from differences of its gradient") as caught:
+        differentiate(backend, problem())
+    assert "evolution and one-step take no second derivatives" in caught.value.instead
+
+
+@pytest.mark.parametrize("problem", WRONG, ids=["weight_norm", "detach", "reversed gradient"])
+@pytest.mark.parametrize("backend", ONCE)
+def test_and_the_methods_that_take_none_go_on(backend: str, problem: Callable[[], TeachingProblem]) -> None:
+    assert any(tensor.any() for tensor in differentiate(backend, problem()).d_theta.values())
+
+
+@pytest.mark.parametrize("backend", ["rmd", "rmd[hvp=for]", "higher", "functorch"])
+def test_a_row_for_padding_is_no_wrong_derivative(backend: str) -> None:
+    class Padded(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.words, self.out = nn.Embedding(11, 5, padding_idx=0), nn.Linear(5, 3)
+
+        def forward(self, words: Tensor) -> Tensor:
+            out: Tensor = self.out(torch.tanh(self.words(words).mean(1)))
+            return out
+
+    problem = dataclasses.replace(student_problem("embedding"), student=Padded().double(), init=None)
+    assert error_of(backend, problem) < 1e-9
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("name", [name for name in STUDENTS if name != "transformer, dropout"])
+def test_products_of_students_that_are_right_differ_by_rounding_alone(name: str, mode: str) -> None:
+    assert error_at_first_step(student_problem(name), mode) < 1e-6
+
+
+@pytest.mark.parametrize("problem", ["digits/mlp[hidden=16]", "digits/lenet"])
+def test_and_those_of_students_with_kinks_in_float32(problem: str) -> None:
+    assert error_at_first_step(l2t.build_problem(problem), "ror") < 1e-6
+
+
+def error_at_first_step(problem: TeachingProblem, mode: str) -> float:
+    rollout = Rollout(problem, general_theta(problem), horizon=3)
+    state = rollout.initial()
+    step = rollout.step(0, state)
+    error = product_error(MODES[mode], problem, state, step, rollout.phi(step))
+    assert error is not None
+    return error
+
+
+def test_a_student_that_takes_no_float64_is_differentiated_without_that_look() -> None:
+    class Strict(nn.Linear):
+        def forward(self, inputs: Tensor) -> Tensor:
+            if inputs.dtype is not torch.float32:
+                raise TypeError("float32 alone")
+            return super().forward(inputs)
+
+    problem = random_problem(student=Strict(6, 4)).to(dtype=torch.float32)
+    assert differentiate("rmd", problem).d_theta
+
+
+# -- dev ---------------------------------------------------------------------------------------------------------------
+
+
+class Centred(nn.Linear):
+    def forward(self, inputs: Tensor) -> Tensor:
+        if not self.training:
+            inputs.sub_(0.5)
+        return super().forward(inputs)
+
+
+@pytest.mark.parametrize("backend", ALL)
+def test_a_student_that_writes_into_the_dev_inputs_is_an_error(backend: str) -> None:
+    with pytest.raises(UserError, match=r"writes into its dev batch: .*inputs\.clone\(\)"):
+        differentiate(backend, random_problem(student=Centred(6, 4)))
+
+
+# -- parts that no method can take -------------------------------------------------------------------------------------
+
+
+def lazy() -> nn.Module:
+    return nn.Sequential(nn.LazyLinear(7), nn.Tanh(), nn.Linear(7, 4))
+
+
+def scripted() -> nn.Module:
+    module: nn.Module = torch.jit.script(layered(nn.Tanh()))
+    return module
+
+
+def compiled() -> nn.Module:
+    return torch.compile(layered(nn.Tanh()), backend="eager")  # type: ignore[return-value]
+
+
+def normed_of_old() -> nn.Module:
+    return nn.Sequential(nn.utils.weight_norm(nn.Linear(6, 4)))
+
+
+def of_inference() -> nn.Module:
+    with torch.inference_mode():
+        return nn.Linear(6, 4)
+
+
+class Bound(nn.Linear):
+    """Holds what cannot be copied."""
+
+    def __init__(self) -> None:
+        super().__init__(6, 4)
+        self.seen = self.weight * 2
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
+@pytest.mark.parametrize(
+    ("make", "answer"),
+    [
+        (lazy, r"the student's 0 \(LazyLinear\) does not know its shapes yet"),
+        (scripted, r"the student \(RecursiveScriptModule\) is a script"),
+        (compiled, r"the student \(OptimizedModule\) is a compiled module: hand in the one inside"),
+        (normed_of_old, r"the student's 0 \(Linear\) keeps what weight_norm"),
+        (of_inference, r"the student was made in torch\.inference_mode"),
+        (Bound, r"the student cannot be copied, and is never changed itself: RuntimeError"),
+    ],
+)
+def test_a_module_that_cannot_be_taken_is_an_error_that_says_what_to_hand_in(
+    make: Callable[[], nn.Module], answer: str
+) -> None:
+    with pytest.raises(UserError, match=answer):
+        dataclasses.replace(random_problem(), student=make())
+
+
+def test_buffers_made_of_parameters_are_not_lost_when_those_are_drawn_anew() -> None:
+    student = nn.Sequential(nn.utils.parametrizations.spectral_norm(nn.Linear(6, 4)))
+    state = with_given_parameters(random_problem(student=student)).init_student(0)
+    assert state.buffers and all(bool(torch.isfinite(buffer).all()) for buffer in state.buffers.values())
+
+
+@pytest.mark.parametrize("seed", [1.5, None, "1", True])
+def test_a_seed_that_is_no_integer_is_an_error(seed: Any) -> None:
+    problem = random_problem()
+    with pytest.raises(UserError, match="seed must be an integer"):
+        l2t.load_backend("rmd").teacher_gradient(problem, general_theta(problem), horizon=3, seed=seed)
+
+
+def test_arrays_of_numpy_are_an_error_that_says_how_to_make_tensors_of_them() -> None:
+    problem = dataclasses.replace(
+        random_problem(), train=lambda index, seed: tuple(part.numpy() for part in random_batch(index))
+    )
+    with pytest.raises(UserError, match=r"gives a ndarray .* torch\.from_numpy"):
+        differentiate("rmd", problem)
+
+
+def test_a_teacher_of_another_precision_than_the_student_is_an_error_that_says_so() -> None:
+    problem = dataclasses.replace(random_problem(), teacher=nn.Linear(1, 4))
+    with pytest.raises(UserError, match=r"its parameters are torch\.float32, s_t has the student's dtype"):
+        differentiate("rmd", problem)
+
+
+def test_a_run_that_was_recorded_in_another_precision_is_an_error() -> None:
+    double = random_problem()
+    single = double.to(dtype=torch.float32)
+    steps = record(double, general_theta(double), horizon=3)
+    with pytest.raises(UserError, match=r"recorded in torch\.float64 on cpu, and the problem is in torch\.float32"):
+        l2t.load_backend("rmd").teacher_gradient(single, general_theta(single), steps=steps)
+
+
+def test_inference_mode_is_an_error() -> None:
+    problem = random_problem()
+    theta = general_theta(problem)
+    with torch.inference_mode(), pytest.raises(UserError, match=r"cannot be taken in torch\.inference_mode"):
+        l2t.load_backend("rmd").teacher_gradient(problem, theta, horizon=3)
