@@ -50,6 +50,8 @@ PROBLEMS: Mapping[str, str] = MappingProxyType(
         "digits/lenet": "l2t_bench.problems:DigitsLeNet",
         "mnist/mlp": "l2t_bench.problems:MnistMLP",
         "mnist/lenet": "l2t_bench.problems:MnistLeNet",
+        "random/recurrent": "l2t_bench.random_problems:RandomRecurrent",
+        "random/transformer": "l2t_bench.random_problems:RandomTransformer",
     }
 )
 SUITES: Mapping[str, str] = MappingProxyType({"quick": "l2t_bench.suites.quick:SUITE"})

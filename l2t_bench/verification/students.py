@@ -15,6 +15,7 @@ from l2t_bench.modules import mix_seeds, seeded, trained_parameters
 from l2t_bench.optimizers import SGD, Optimizer
 from l2t_bench.problem import TeachingProblem
 from l2t_bench.students.lenet import LeNet
+from l2t_bench.students.words import RecurrentWords, TransformerWords
 from l2t_bench.teachers import AttentionTeacher
 from l2t_bench.verification.samples import random_problem
 
@@ -48,35 +49,6 @@ class _Block(nn.Module):
     def forward(self, maps: Tensor) -> Tensor:
         inner = self.second_norm(self.second(nn.functional.silu(self.first_norm(self.first(maps)))))
         return nn.functional.silu(maps + inner)
-
-
-class Recurrent(nn.Module):
-    """Words (B, 5): an embedding, a recurrent layer (``nn.LSTM`` or ``nn.GRU``), an output layer on its mean."""
-
-    def __init__(self, kind: type[nn.LSTM] | type[nn.GRU]) -> None:
-        super().__init__()
-        self.embedding, self.body, self.output = (
-            nn.Embedding(_WORDS, 4),
-            kind(4, 5, batch_first=True),
-            nn.Linear(5, _CLASSES),
-        )
-
-    def forward(self, words: Tensor) -> Tensor:
-        logits: Tensor = self.output(self.body(self.embedding(words))[0].mean(1))
-        return logits
-
-
-class Transformer(nn.Module):
-    """Words (B, 5): an embedding, a whole encoder layer, an output layer on its mean."""
-
-    def __init__(self, dropout: float = 0.0) -> None:
-        super().__init__()
-        self.embedding, self.output = nn.Embedding(_WORDS, 4), nn.Linear(4, _CLASSES)
-        self.body = nn.TransformerEncoderLayer(4, 2, 6, dropout, activation="gelu", batch_first=True)
-
-    def forward(self, words: Tensor) -> Tensor:
-        logits: Tensor = self.output(self.body(self.embedding(words)).mean(1))
-        return logits
 
 
 class TiedWords(nn.Module):
@@ -155,6 +127,10 @@ def frozen_mlp() -> nn.Module:
     return student
 
 
+def transformer(dropout: float = 0.0) -> nn.Module:
+    return TransformerWords(_WORDS, 4, 2, 6, _CLASSES, dropout)
+
+
 def small_lenet() -> nn.Module:
     return LeNet(8, padding=2, hidden=5, classes=_CLASSES, nonlinearity="tanh", pool="average")
 
@@ -191,10 +167,10 @@ _MAKERS: Mapping[str, tuple[Callable[[], nn.Module], Batches]] = MappingProxyTyp
         "mlp": (mlp, _vectors),
         "lenet": (small_lenet, _images),
         "resnet": (SmallResNet, _small_images),
-        "lstm": (lambda: Recurrent(nn.LSTM), _words),
-        "gru": (lambda: Recurrent(nn.GRU), _words),
-        "transformer": (Transformer, _words),
-        "transformer, dropout": (lambda: Transformer(dropout=0.2), _words),
+        "lstm": (lambda: RecurrentWords("lstm", _WORDS, 4, 5, _CLASSES), _words),
+        "gru": (lambda: RecurrentWords("gru", _WORDS, 4, 5, _CLASSES), _words),
+        "transformer": (transformer, _words),
+        "transformer, dropout": (lambda: transformer(dropout=0.2), _words),
         "embedding": (EmbeddedWords, _words),
         "tied embedding": (TiedWords, _words),
         "layer norm": (layer_norm_mlp, _vectors),
