@@ -17,6 +17,7 @@ from torch import Tensor
 
 from l2t_bench.errors import Diverged, UserError
 from l2t_bench.gradient import Cost, TeacherGradient, TeacherGradientBackend
+from l2t_bench.health import said
 from l2t_bench.metabatch.contract import teacher_gradients
 from l2t_bench.objectives import accuracy
 from l2t_bench.optimizers import SGD
@@ -108,6 +109,7 @@ class OuterStep:
     adjoint_growth: float | None = None  # |w_bar_0| / |w_bar_T|, the largest of its students; None where none tells
     exploded: int = 0  # students whose adjoint exploded
     died: int = 0  # students whose adjoint died
+    adjoint_said: str = ""  # whether the gradients are usable as far as their adjoints tell; empty without any
     warnings: tuple[str, ...] = ()  # what must be known to trust the gradients, each once
 
 
@@ -269,6 +271,7 @@ def _outer_step(index: int, results: Sequence[TeacherGradient], students: int) -
         adjoint_growth=max((h.growth for h in healths if math.isfinite(h.growth)), default=None),
         exploded=sum(health.exploded_at is not None for health in healths),
         died=sum(health.died_at is not None for health in healths),
+        adjoint_said=said(*healths),
         warnings=tuple(dict.fromkeys(warning for result in results for warning in result.warnings)),
     )
 

@@ -331,9 +331,14 @@ def test_an_outer_step_tells_of_its_students_adjoints_and_warnings() -> None:
     calm = train(random_problem()).curve[0]
     assert calm.adjoint_growth is not None and calm.adjoint_growth > 0
     assert (calm.exploded, calm.died, calm.warnings) == (0, 0, ())
+    assert "usable" in calm.adjoint_said
     wild = train(random_problem(optimizer=SGD(lr=40.0, momentum=0.9)), horizon=40, students=2).curve
     told = [step for step in wild if step.exploded or step.died]
     assert told and all(step.warnings and "adjoint" in step.warnings[0] for step in told)
+    assert all(step.adjoint_said in step.warnings for step in told)
+    backend = l2t.load_backend("one-step")
+    (unwatched,) = train_teacher(random_problem(), backend, outer_steps=1, horizon=4).curve
+    assert unwatched.adjoint_growth is None and unwatched.adjoint_said == "no adjoint is walked back: none to watch"
 
 
 def test_a_teacher_whose_gradients_do_not_fit_is_not_begun(tmp_path: Path) -> None:
