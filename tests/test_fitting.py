@@ -41,6 +41,37 @@ def test_a_run_that_does_not_fit_is_refused_with_prediction_limit_and_what_would
     assert "higher" not in caught.value.instead
 
 
+def test_a_limit_may_be_written_as_people_write_it_and_is_the_memory_there_is_where_left_out(
+    wide: TeachingProblem, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    l2t.check_fits(l2t.load_backend("rmd"), wide, 20, "1GB")
+    with pytest.raises(l2t.Refused, match=r"rmd would take .* and 300 MB are left; these would fit: rmd\["):
+        l2t.check_fits(l2t.load_backend("rmd"), wide, 2000, "300MB")
+    l2t.check_fits(l2t.load_backend("rmd"), wide, 20)
+    monkeypatch.setattr("l2t_bench.fitting.available_bytes", lambda: 10**6)
+    with pytest.raises(l2t.Refused, match=r"rmd would take .* at horizon 200, and 1 MB are left; no method here"):
+        l2t.check_fits(l2t.load_backend("rmd"), wide, 200)
+
+
+def test_where_a_platform_does_not_tell_its_memory_nothing_is_refused(
+    wide: TeachingProblem, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("l2t_bench.fitting.available_bytes", lambda: None)
+    l2t.check_fits(l2t.load_backend("rmd"), wide, 10**9)
+
+
+@pytest.mark.parametrize("limit", [0, -1, True, 1.5, "8 apples", "0GB", ""])
+def test_a_limit_that_is_none_is_an_error(wide: TeachingProblem, limit: int | str) -> None:
+    with pytest.raises(l2t.UserError, match="a size is "):
+        l2t.check_fits(l2t.load_backend("rmd"), wide, 20, limit)
+
+
+@pytest.mark.parametrize("horizon", [0, -3, True, 2.5, None])
+def test_a_horizon_that_is_none_is_an_error(wide: TeachingProblem, horizon: int) -> None:
+    with pytest.raises(l2t.UserError, match="horizon"):
+        l2t.check_fits(l2t.load_backend("rmd"), wide, horizon, "1GB")
+
+
 def test_a_method_without_a_law_is_measured_and_refused_too(wide: TeachingProblem) -> None:
     with pytest.raises(l2t.Refused, match=r"higher would take .* GB at horizon 2000"):
         check_fits(l2t.load_backend("higher"), wide, 2000, 300 * 10**6)

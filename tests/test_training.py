@@ -341,6 +341,34 @@ def test_an_outer_step_tells_of_its_students_adjoints_and_warnings() -> None:
     assert unwatched.adjoint_growth is None and unwatched.adjoint_said == "no adjoint is walked back: none to watch"
 
 
+def test_a_memory_limit_is_looked_at_before_the_first_outer_step_and_leaves_no_trace() -> None:
+    problem, told = random_problem(), list[object]()
+    with pytest.raises(l2t.Refused, match=r"rmd would take .* at horizon 100000, and 1 MB are left; these would fit"):
+        train(problem, horizon=100_000, memory_limit="1MB", on_outer_step=told.append)
+    assert not told
+    limited, free = train(problem, memory_limit="1GB"), train(problem)
+    assert all(torch.equal(tensor, free.theta[name]) for name, tensor in limited.theta.items())
+
+
+def test_a_memory_limit_counts_the_students_that_are_taken_at_once() -> None:
+    problem, backend = random_problem(), l2t.load_backend("rmd[students=4]")
+    with pytest.raises(l2t.Refused, match=r"rmd\[students=4\] would take"):
+        train_teacher(problem, backend, outer_steps=1, horizon=100_000, students=4, memory_limit="1MB")
+    with pytest.raises(l2t.Refused, match=r"rmd would take"):
+        train_teacher(problem, backend, outer_steps=1, horizon=100_000, students=1, memory_limit="1MB")
+
+
+@pytest.mark.parametrize("limit", [0, -5, True, "8 apples"])
+def test_a_memory_limit_that_is_none_is_an_error(limit: int | str) -> None:
+    with pytest.raises(UserError, match="a size is "):
+        train(random_problem(), memory_limit=limit)
+
+
+def test_without_a_memory_limit_no_short_run_is_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("l2t_bench.fitting.short_sizes", lambda *_: pytest.fail("a short run was made"))
+    assert len(train(random_problem()).curve) >= 1
+
+
 def test_a_teacher_whose_gradients_do_not_fit_is_not_begun(tmp_path: Path) -> None:
     recorder = Recorder(tmp_path, memory_limit=1)
     with pytest.raises(l2t.Refused, match="at horizon 300"):
