@@ -17,6 +17,7 @@ from l2t_bench.resident import available_bytes, resident_bytes
 from l2t_bench.units import byte_count, told
 
 _GLANCE = 5  # steps of the run that a first look takes
+_LONGEST_GLANCED_AT = 2_000  # beside a longer run a prediction costs nothing, and counts the records of its steps
 _KINDS = (Exactness.EXACT, Exactness.QUANTISED, Exactness.TRUNCATED, Exactness.STATIONARY)
 
 
@@ -93,8 +94,11 @@ def _check(backend: TeacherGradientBackend, problem: TeachingProblem, horizon: i
 
 
 def fits_by_far(backend: TeacherGradientBackend, problem: TeachingProblem, horizon: int, limit: int) -> bool:
-    """Whether even a bound from above stays below ``limit``: the law's bytes, else those of a few steps times T."""
-    if not isinstance(backend, Backend):
+    """Whether even a bound from above stays below ``limit``: the law's bytes, else those of a few steps times T.
+
+    Never said of runs so long that the records of their steps count too.
+    """
+    if not isinstance(backend, Backend) or horizon > _LONGEST_GLANCED_AT:
         return False
     known = backend.scaling(problem, horizon).bytes
     if known is not None and known > limit:

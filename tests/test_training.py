@@ -350,7 +350,8 @@ def test_a_memory_limit_is_looked_at_before_the_first_outer_step_and_leaves_no_t
     assert all(torch.equal(tensor, free.theta[name]) for name, tensor in limited.theta.items())
 
 
-def test_a_memory_limit_counts_the_students_that_are_taken_at_once() -> None:
+def test_a_memory_limit_counts_the_students_that_are_taken_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("l2t_bench.fitting.would_fit", lambda *_: [])
     problem, backend = random_problem(), l2t.load_backend("rmd[students=4]")
     with pytest.raises(l2t.Refused, match=r"rmd\[students=4\] would take"):
         train_teacher(problem, backend, outer_steps=1, horizon=100_000, students=4, memory_limit="1MB")
