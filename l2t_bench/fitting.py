@@ -6,16 +6,18 @@ from functools import partial
 
 import torch
 
+from l2t_bench.asked import checked_horizon
 from l2t_bench.backend import Backend
 from l2t_bench.errors import Refused, UserError
 from l2t_bench.gradient import Exactness, Prediction, TeacherGradientBackend
-from l2t_bench.prediction import beside_law, bytes_at, short_sizes
+from l2t_bench.prediction import bytes_at, short_sizes
 from l2t_bench.problem import TeachingProblem
 from l2t_bench.registry import list_backends, load_backend
 from l2t_bench.resident import available_bytes, resident_bytes
-from l2t_bench.units import told
+from l2t_bench.units import byte_count, told
 
 _GLANCE = 5  # steps of the run that a first look takes
+_LONGEST_GLANCED_AT = 2_000  # beside a longer run a prediction costs nothing, and counts the records of its steps
 _KINDS = (Exactness.EXACT, Exactness.QUANTISED, Exactness.TRUNCATED, Exactness.STATIONARY)
 
 
@@ -54,15 +56,30 @@ def check_room(backend: TeacherGradientBackend, problem: TeachingProblem, horizo
     """``check_fits`` in what this process may still take: of ``limit`` bytes in all, and of the machine's memory."""
     left = bytes_left(limit, problem, resident_bytes() or 0, available_bytes())
     if left is not None:
-        check_fits(backend, problem, horizon, left)
+        _check(backend, problem, horizon, left)
 
 
-def check_fits(backend: TeacherGradientBackend, problem: TeachingProblem, horizon: int, limit: int) -> None:
-    """Raises ``Refused`` with the prediction, the limit and what would fit, where the peak will pass ``limit`` bytes.
+def check_fits(
+    backend: TeacherGradientBackend, problem: TeachingProblem, horizon: int, limit: int | str | None = None
+) -> None:
+    """Raises ``Refused`` with the prediction, the limit and what would fit, where the peak will pass ``limit``.
 
-    The peak is what a teacher gradient takes above what is held when it begins. A run that fits by far costs a few
-    steps to see; one that comes near the limit costs the short runs of a prediction.
+    The peak is what a teacher gradient takes above what is held when it begins; of a backend that takes several
+    students at once, all of theirs. ``limit``: bytes, or text such as ``"20GB"``; left out, the memory that is
+    available now, the device's where the problem is on one. Where a platform does not tell that, nothing is refused.
+
+    A run that fits by far costs a few steps to see; one that comes near the limit costs the short runs of a
+    prediction, and one that is refused those of every registered method. Raises ``UserError`` for a horizon or limit
+    that is none, and as ``teacher_gradient`` does for a problem's mistakes.
     """
+    steps = checked_horizon(horizon, None, 0)
+    if limit is None:
+        check_room(backend, problem, steps, None)
+    else:
+        _check(backend, problem, steps, byte_count(limit))
+
+
+def _check(backend: TeacherGradientBackend, problem: TeachingProblem, horizon: int, limit: int) -> None:
     if fits_by_far(backend, problem, horizon, limit):
         return
     predicted = predict_bytes(backend, problem, horizon)
@@ -71,14 +88,17 @@ def check_fits(backend: TeacherGradientBackend, problem: TeachingProblem, horizo
     worth = _worth_naming(would_fit(problem, horizon, limit))
     fitting = [f"{fit.method} ({fit.exactness}, {told(fit.bytes)})" for fit in worth]
     raise Refused(
-        f"{backend} would take {told(predicted)} at horizon {horizon}, and {told(limit)} are left",
+        f"{backend} would take {told(predicted)} at horizon {horizon}, and {told(max(0, limit))} are left",
         f"these would fit: {', '.join(fitting)}" if fitting else "no method here would fit",
     )
 
 
 def fits_by_far(backend: TeacherGradientBackend, problem: TeachingProblem, horizon: int, limit: int) -> bool:
-    """Whether even a bound from above stays below ``limit``: the law's bytes, else those of a few steps times T."""
-    if not isinstance(backend, Backend):
+    """Whether even a bound from above stays below ``limit``: the law's bytes, else those of a few steps times T.
+
+    Never said of runs so long that the records of their steps count too.
+    """
+    if not isinstance(backend, Backend) or horizon > _LONGEST_GLANCED_AT:
         return False
     known = backend.scaling(problem, horizon).bytes
     if known is not None and known > limit:
@@ -125,7 +145,7 @@ def _variants(name: str, problem: TeachingProblem, horizon: int) -> Iterator[Fit
         if known is None:
             size = predict_bytes(variant, problem, horizon)
         else:
-            beside = beside if beside is not None else beside_law(variant, problem, partial(variant.scaling, problem))
+            beside = beside if beside is not None else max(0, predict_bytes(variant, problem, horizon) - known)
             size = known + beside
         yield Fit(str(variant), name, variant.capabilities.exactness, size)
 

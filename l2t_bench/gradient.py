@@ -8,7 +8,7 @@ from typing import Protocol, runtime_checkable
 from torch import Tensor
 
 from l2t_bench.errors import Refused
-from l2t_bench.health import AdjointHealth
+from l2t_bench.health import AdjointHealth, said
 from l2t_bench.peaks import PhasePeak
 from l2t_bench.problem import Step, StudentState, TeachingProblem
 from l2t_bench.tensors import TensorDict, Tensors
@@ -108,6 +108,11 @@ class TeacherGradient:
     def __post_init__(self) -> None:
         if self.health is not None and self.health.warning and self.health.warning not in self.warnings:
             object.__setattr__(self, "warnings", (*self.warnings, self.health.warning))
+
+    @property
+    def adjoint_said(self) -> str:
+        """Whether d_theta is usable as far as its adjoint tells, in words; see ``l2t_bench.health``."""
+        return said(self.health)
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ is right, and of no use to a teacher.
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 
 import torch
 from torch import Tensor
@@ -17,10 +18,14 @@ from l2t_bench.tensors import Tensors, norm
 REMEDY = "let the student's lr decay to zero (l2t.linear_decay), lower it, or shorten the horizon"
 """What helps against an adjoint that explodes."""
 _SPAN = 10  # steps over which growth is judged: a single step may kick without harm
-EXPLOSION = 2.0
-"""Growth per step, over ten steps in a row, that counts as an explosion: a thousandfold."""
+EXPLOSION = 2.0**_SPAN
+"""Growth within ten steps, or within a whole run that is shorter, that counts as an explosion: a thousandfold."""
 DEATH = 1e-7
 """Share of |w_bar_T| below which nothing more reaches theta in float32."""
+NONE_TO_WATCH = "no adjoint is walked back: none to watch"
+"""What is said of a method that does not go back step by step."""
+SOUND = "usable: the adjoint neither explodes nor dies"
+"""What is said of an adjoint that nothing is wrong with."""
 
 
 @dataclass(frozen=True)
@@ -32,21 +37,30 @@ class AdjointHealth:
 
     @property
     def exploded_at(self) -> int | None:
-        """The latest step t, met first on the way back, where the norm has grown by ``EXPLOSION`` per step."""
-        span = min(_SPAN, len(self.norms) - 1)
-        for index in range(len(self.norms) - 1 - span, -1, -1):
-            after, before = self.norms[index + span], self.norms[index]
-            if span and after > 0 and before > after * EXPLOSION**span:
+        """The latest step t, met first on the way back, where the norm has grown by ``EXPLOSION``.
+
+        A run shorter than ten steps is held to the same thousandfold: twice a step means nothing over one or two.
+        """
+        for index in range(len(self.norms) - 1 - self._span, -1, -1):
+            after, before = self.norms[index + self._span], self.norms[index]
+            if after > 0 and before > after * EXPLOSION:
                 return self.first + index
         return None
 
     @property
     def died_at(self) -> int | None:
-        """The latest step t whose norm is below ``DEATH`` of that at T."""
-        for index in range(len(self.norms) - 1, -1, -1):
-            if self.norms[index] < DEATH * self.norms[-1]:
-                return self.first + index
-        return None
+        """The latest step t from which back every norm is below ``DEATH`` of that at T.
+
+        Where a norm before t is larger again, what theta did before t does reach the objective. ``None`` also for a
+        death at step 0: theta does nothing before it.
+        """
+        dead = takewhile(lambda norm: norm < DEATH * self.norms[-1], self.norms)
+        step = self.first + sum(1 for _ in dead) - 1
+        return step if step >= max(1, self.first) else None
+
+    @property
+    def _span(self) -> int:
+        return min(_SPAN, len(self.norms) - 1)
 
     @property
     def growth(self) -> float:
@@ -56,9 +70,12 @@ class AdjointHealth:
     @property
     def warning(self) -> str:
         """What is wrong with the adjoint, in a sentence; empty where nothing is."""
+        if self.norms[-1] == 0:
+            return f"the adjoint is zero at step {self.first + len(self.norms) - 1}: the objective is flat there"
         if (step := self.exploded_at) is not None:
+            steps = f"{self._span} step{'s' * (self._span != 1)}"
             return (
-                f"the adjoint explodes at step {step} (more than {EXPLOSION:g} times per step over {_SPAN} steps): let "
+                f"the adjoint explodes at step {step} (more than {EXPLOSION:,.0f} times over {steps}): let "
                 "the student's lr decay to zero (l2t.linear_decay), lower it, or clip the teacher gradient"
             )
         if (step := self.died_at) is not None:
@@ -129,6 +146,15 @@ class AdjointWatch:
 def health_of(norms: Mapping[int, float]) -> AdjointHealth | None:
     """Of the norms by step, in the order of the steps; ``None`` where there are none."""
     return AdjointHealth(min(norms), tuple(norms.values())) if norms else None
+
+
+def said(*healths: AdjointHealth | None) -> str:
+    """Whether teacher gradients are usable as far as their adjoints tell, in words: the one place that says it.
+
+    Of several the first warning; ``NONE_TO_WATCH`` where no method here has walked an adjoint back.
+    """
+    watched = [health for health in healths if health is not None]
+    return next((health.warning for health in watched if health.warning), SOUND) if watched else NONE_TO_WATCH
 
 
 def check_finite(norms: Mapping[int, float]) -> None:

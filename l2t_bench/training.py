@@ -16,8 +16,10 @@ import torch
 from torch import Tensor
 
 from l2t_bench.errors import Diverged, UserError
+from l2t_bench.fitting import check_fits
 from l2t_bench.gradient import Cost, TeacherGradient, TeacherGradientBackend
-from l2t_bench.metabatch.contract import teacher_gradients
+from l2t_bench.health import said
+from l2t_bench.metabatch.contract import for_students, teacher_gradients
 from l2t_bench.objectives import accuracy
 from l2t_bench.optimizers import SGD
 from l2t_bench.peaks import PhasePeak
@@ -108,6 +110,7 @@ class OuterStep:
     adjoint_growth: float | None = None  # |w_bar_0| / |w_bar_T|, the largest of its students; None where none tells
     exploded: int = 0  # students whose adjoint exploded
     died: int = 0  # students whose adjoint died
+    adjoint_said: str = ""  # whether the gradients are usable as far as their adjoints tell; empty without any
     warnings: tuple[str, ...] = ()  # what must be known to trust the gradients, each once
 
 
@@ -177,6 +180,7 @@ def train_teacher(
     seed: int = 0,
     on_outer_step: Callable[[OuterStep], None] | None = None,
     phases: Phases | None = None,
+    memory_limit: int | str | None = None,
 ) -> TeacherTraining:
     """Algorithm 1: each outer step teaches ``students`` fresh students and climbs the mean of their teacher gradients.
 
@@ -184,10 +188,17 @@ def train_teacher(
     that diverges is left out and counted; a step that loses all its students leaves theta where it is. ``theta`` is the
     start (``init_teacher(seed)`` if left out) and is not changed. ``phases`` is told where the time goes.
 
-    Raises ``UserError`` for numbers that are not positive, ``Diverged`` when every student of every step diverged.
+    ``memory_limit``: what the teacher gradients of an outer step may take above what is held when they begin, in bytes
+    or as text such as ``"20GB"``; ``check_fits`` then looks before the first outer step, by some short runs of the
+    student. Left out, nothing is looked at and no run is made.
+
+    Raises ``UserError`` for numbers that are not positive, ``Refused`` for gradients that will not fit below
+    ``memory_limit``, ``Diverged`` when every student of every step diverged.
     """
     if outer_steps < 1 or students < 1:
         raise UserError(f"outer_steps and students must be at least 1, not {outer_steps} and {students}")
+    if memory_limit is not None:
+        check_fits(for_students(backend, students), problem, horizon, memory_limit)
     settings = optimizer or TeacherOptimizer()
     climb = _Climb(dict(theta) if theta is not None else problem.init_teacher(seed), settings)
     first = climb.snapshot()
@@ -269,6 +280,7 @@ def _outer_step(index: int, results: Sequence[TeacherGradient], students: int) -
         adjoint_growth=max((h.growth for h in healths if math.isfinite(h.growth)), default=None),
         exploded=sum(health.exploded_at is not None for health in healths),
         died=sum(health.died_at is not None for health in healths),
+        adjoint_said=said(*healths),
         warnings=tuple(dict.fromkeys(warning for result in results for warning in result.warnings)),
     )
 

@@ -25,6 +25,15 @@ def size(text: str) -> int:
     return int(Decimal(match[1]) * _SIZE_UNITS["" if match[2] == "B" else match[2] or ""])
 
 
+def byte_count(given: int | str) -> int:
+    """A size given as a number of bytes, or as ``size`` reads it. Raises ``UserError`` for anything else."""
+    if isinstance(given, str):
+        return size(given)
+    if isinstance(given, bool) or not isinstance(given, int) or given < 1:
+        raise UserError(f"a size is a positive number of bytes, or written 8GB, 500MB or 8GiB, not {given!r}")
+    return given
+
+
 def told(count: float) -> str:
     """A size as people read it: ``"1.5 GB"``, in powers of ten as limits are given."""
     for unit, factor in (("GB", 1e9), ("MB", 1e6)):

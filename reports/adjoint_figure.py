@@ -5,6 +5,7 @@ from collections.abc import Mapping
 import pandas as pd
 import plotly.graph_objects as go
 
+from l2t_bench.reports.adjoint_words import without_adjoint
 from l2t_bench.reports.derive import Results
 from l2t_bench.reports.marks import colours
 from l2t_bench.reports.methods import VARIANT, in_order
@@ -24,7 +25,8 @@ def adjoint_health(results: Results) -> FigureGroup:
         "Health of the adjoint",
         "How far a small change of the student's parameters before step t moves the objective. A line that climbs by "
         "orders of magnitude to the left is an explosion: the gradient is right, and of no use to a teacher. One that "
-        "falls to nothing says that what theta did early does not count. A line per seed.",
+        "falls to nothing says that what theta did early does not count. A line per seed. "
+        + without_adjoint(results.gradients, results.adjoints),
         tuple(LegendEntry(method, palette[method], "circle") for method in in_order(shown["method"])),
         tuple(panels),
     )

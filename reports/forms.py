@@ -77,6 +77,7 @@ _GRADIENT_RUN: Form = {
     "hyper_gradients?": _are_numbers_by_name,
     "warnings?": _are_texts,
     "adjoint?": or_null(_is_adjoint),
+    "adjoint_said?": is_text,
     "gradient_file": is_plain_name,
     "hyper_gradient_file?": is_plain_name,
 }
@@ -110,6 +111,7 @@ _MEASUREMENTS: Mapping[str, Form] = {
                 "adjoint_growth?": or_null(is_duration),
                 "exploded?": is_count,
                 "died?": is_count,
+                "adjoint_said?": is_text,
                 "warnings?": _are_texts,
             }
         ),

@@ -196,6 +196,7 @@ _GRADIENT_COLUMNS = [
     "adjoint_growth",
     "adjoint_exploded_at",
     "adjoint_died_at",
+    "adjoint_said",
     "warnings",
 ]
 
@@ -221,6 +222,7 @@ def _gradient_row(cell: Mapping[str, Any], measured: Mapping[str, Any]) -> dict[
         "device_peak_above_start_mib": on_device,
         **{key: measured.get(key) for key in ("gradients", "vector_products", "recomputed_steps")},
         **{f"adjoint_{key}": (measured.get("adjoint") or {}).get(key) for key in ("growth", "exploded_at", "died_at")},
+        "adjoint_said": measured.get("adjoint_said", ""),
         "warnings": "; ".join(measured.get("warnings", [])),
         **{f"diagnostic_{name}": value for name, value in measured.get("diagnostics", {}).items()},
         **{f"{HYPER}{name}": value for name, value in measured.get("hyper_gradients", {}).items()},
@@ -256,6 +258,7 @@ _CURVE_POINT = (
     "adjoint_growth",
     "exploded",
     "died",
+    "adjoint_said",
 )
 _JUDGED = ("outer_step", "dev_accuracy_mean", "dev_accuracy_std")
 _NO_VALUE = {"value": math.nan, "gradient_norm": math.nan, "noise": math.nan}

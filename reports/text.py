@@ -5,6 +5,7 @@ from typing import Any
 
 import pandas as pd
 
+from l2t_bench.reports.adjoint_words import without_adjoint
 from l2t_bench.reports.break_even_tables import break_even_tables
 from l2t_bench.reports.derive import Results, analyse, of_case
 from l2t_bench.reports.estimates import estimate_in
@@ -62,8 +63,13 @@ def _gradient_table(problem: Any, variant: Any, planned: pd.DataFrame, results: 
         status = _status_words(planned.loc[planned["method"] == method, "status"])
         rows.append((DASH, method, status, *(DASH,) * (len(columns) - 3)))
     title = f"Teacher gradients on {case_name(problem, variant)}, {_plural(planned['seed'].nunique(), 'seed')}"
-    note = _with_apart(_gradient_note(measured), variant)
+    own, adjoints = of_case(results.gradients, problem, variant), of_case(results.adjoints, problem, variant)
+    note = _with_apart(_joined(_gradient_note(measured), without_adjoint(own, adjoints)), variant)
     return Table(title, columns, tuple(rows), note, text_columns=3, row_header=1)
+
+
+def _joined(*sentences: str) -> str:
+    return " ".join(sentence for sentence in sentences if sentence)
 
 
 def _with_apart(note: str, variant: str) -> str:
@@ -72,7 +78,7 @@ def _with_apart(note: str, variant: str) -> str:
         f"Conditions: {variant}. What was measured on another machine or with other settings stands in a table of "
         "its own: no ratio or difference is formed with it."
     )
-    return f"{note} {apart}".lstrip() if variant else note
+    return _joined(note, apart) if variant else note
 
 
 def _gradient_row(row: Row, planned_seeds: int, detail: bool) -> tuple[str, ...]:

@@ -57,6 +57,11 @@ def assert_kept(file: Path, expected: dict[str, torch.Tensor]) -> None:
         torch.testing.assert_close(kept[key], tensor, rtol=0, atol=0)
 
 
+@pytest.mark.parametrize(("method", "words"), [("rmd", "usable: "), ("one-step", "no adjoint is walked back: ")])
+def test_a_cell_says_in_words_whether_its_gradient_is_usable(tmp_path: Path, method: str, words: str) -> None:
+    assert measured(tmp_path, method)["adjoint_said"].startswith(words)
+
+
 def test_hyper_gradients_and_d_omega0_are_kept_as_tensors_and_as_figures(
     tmp_path: Path, with_hyper: TeacherGradient
 ) -> None:

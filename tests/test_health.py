@@ -7,7 +7,7 @@ import torch
 
 import l2t_bench as l2t
 from l2t_bench.errors import Diverged, UserError
-from l2t_bench.health import AdjointHealth, AdjointWatch, health_of, history
+from l2t_bench.health import NONE_TO_WATCH, SOUND, AdjointHealth, AdjointWatch, health_of, history, said
 from l2t_bench.optimizers import SGD
 from l2t_bench.problem import TeachingProblem
 from l2t_bench.verification.samples import general_theta, random_batch, random_problem
@@ -46,6 +46,20 @@ def test_a_method_that_does_not_go_back_has_no_adjoint_to_tell_of() -> None:
     problem = random_problem()
     result = l2t.load_backend("torchopt-implicit").teacher_gradient(problem, general_theta(problem), horizon=12)
     assert result.health is None
+    assert result.adjoint_said == "no adjoint is walked back: none to watch", "in words, and no empty cell"
+
+
+@pytest.mark.parametrize("backend", l2t.list_backends())
+def test_every_result_says_in_words_whether_its_gradient_is_usable(backend: str) -> None:
+    problem = random_problem(optimizer=SGD(lr=0.3))
+    result = l2t.load_backend(backend).teacher_gradient(problem, general_theta(problem), horizon=12)
+    assert result.adjoint_said == (NONE_TO_WATCH if result.health is None else SOUND)
+
+
+def test_of_several_results_the_first_warning_counts_and_then_any_adjoint() -> None:
+    calm, dead = AdjointHealth(0, (1.0, 1.0)), AdjointHealth(0, (0.0, 0.0))
+    assert said(None, calm, dead) == dead.warning
+    assert said(None, calm) == SOUND and said(None, None) == said() == NONE_TO_WATCH
 
 
 def test_an_explosion_is_named_by_the_step_where_it_begins() -> None:
@@ -61,6 +75,40 @@ def test_growth_below_the_set_factor_is_no_explosion() -> None:
     slow = tuple(1.9**power for power in range(60, -1, -1))
     assert AdjointHealth(0, slow).exploded_at is None
     assert AdjointHealth(0, tuple(2.1**power for power in range(60, -1, -1))).exploded_at == 50
+
+
+@pytest.mark.parametrize("steps", range(1, 6))
+def test_over_a_few_steps_a_rate_means_nothing_and_a_thousandfold_does(steps: int) -> None:
+    tripled = tuple(3.0**power for power in range(steps, -1, -1))
+    assert AdjointHealth(0, tripled).exploded_at is None and AdjointHealth(0, tripled).warning == ""
+    steep = (1025.0, *[1.0] * steps)
+    assert AdjointHealth(0, steep).exploded_at == 0
+    told = "1 step)" if steps == 1 else f"{steps} steps)"
+    assert f"explodes at step 0 (more than 1,024 times over {told}" in AdjointHealth(0, steep).warning
+
+
+@pytest.mark.parametrize("steps", range(1, 6))
+def test_a_short_run_dies_only_where_something_of_theta_is_lost(steps: int) -> None:
+    halved = tuple(0.5**power for power in range(steps, -1, -1))
+    assert AdjointHealth(0, halved).warning == ""
+    assert AdjointHealth(0, (0.0, *[1.0] * steps)).warning == "", "theta does nothing before step 0"
+    at_cut = AdjointHealth(7, (0.0, *[1.0] * steps))
+    assert at_cut.died_at == 7 and "dies at step 7" in at_cut.warning
+
+
+def test_a_norm_that_comes_back_has_not_died() -> None:
+    assert AdjointHealth(0, (1.0, 1.0, 0.0, 1.0)).died_at is None
+    assert AdjointHealth(0, (0.0, 0.0, 1.0, 0.0, 1.0)).died_at == 1
+
+
+def test_one_norm_alone_is_no_way_back() -> None:
+    assert AdjointHealth(4, (2.0,)).warning == ""
+
+
+def test_an_objective_that_is_flat_at_the_end_is_said_to_be() -> None:
+    health = AdjointHealth(2, (0.0, 0.0, 0.0))
+    assert health.exploded_at is None and health.died_at is None
+    assert health.warning == "the adjoint is zero at step 4: the objective is flat there"
 
 
 def test_a_death_is_named_by_the_step_where_nothing_is_left() -> None:

@@ -88,17 +88,3 @@ def test_calls_in_a_row_start_and_peak_alike(backend: str) -> None:
     starts, peaks = zip(*levels(backend, 60, 60, 60), strict=True)
     assert max(starts) - min(starts) < 5, "a trajectory left behind would be 60 at least"
     assert max(peaks) - min(peaks) < 5
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    "backend",
-    [
-        *("rmd", "rmd[store=sqrt]", "rmd[store=disk]", "rmd[store=graph]", "rmd[store=reversible]", "rmd[hvp=for]"),
-        *("truncated[window=20]", "higher", "torchopt", "functorch", "implicit", "one-step", "forward"),
-    ],
-)
-def test_fifty_calls_in_a_row_leave_nothing_behind(backend: str) -> None:
-    starts, peaks = zip(*levels(backend, *[30] * 50), strict=True)
-    assert starts[-1] - starts[4] < 3, "one state left behind by each call would be 45"
-    assert peaks[-1] - peaks[4] < 5

@@ -331,9 +331,43 @@ def test_an_outer_step_tells_of_its_students_adjoints_and_warnings() -> None:
     calm = train(random_problem()).curve[0]
     assert calm.adjoint_growth is not None and calm.adjoint_growth > 0
     assert (calm.exploded, calm.died, calm.warnings) == (0, 0, ())
+    assert "usable" in calm.adjoint_said
     wild = train(random_problem(optimizer=SGD(lr=40.0, momentum=0.9)), horizon=40, students=2).curve
     told = [step for step in wild if step.exploded or step.died]
     assert told and all(step.warnings and "adjoint" in step.warnings[0] for step in told)
+    assert all(step.adjoint_said in step.warnings for step in told)
+    backend = l2t.load_backend("one-step")
+    (unwatched,) = train_teacher(random_problem(), backend, outer_steps=1, horizon=4).curve
+    assert unwatched.adjoint_growth is None and unwatched.adjoint_said == "no adjoint is walked back: none to watch"
+
+
+def test_a_memory_limit_is_looked_at_before_the_first_outer_step_and_leaves_no_trace() -> None:
+    problem, told = random_problem(), list[object]()
+    with pytest.raises(l2t.Refused, match=r"rmd would take .* at horizon 100000, and 1 MB are left; these would fit"):
+        train(problem, horizon=100_000, memory_limit="1MB", on_outer_step=told.append)
+    assert not told
+    limited, free = train(problem, memory_limit="1GB"), train(problem)
+    assert all(torch.equal(tensor, free.theta[name]) for name, tensor in limited.theta.items())
+
+
+def test_a_memory_limit_counts_the_students_that_are_taken_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("l2t_bench.fitting.would_fit", lambda *_: [])
+    problem, backend = random_problem(), l2t.load_backend("rmd[students=4]")
+    with pytest.raises(l2t.Refused, match=r"rmd\[students=4\] would take"):
+        train_teacher(problem, backend, outer_steps=1, horizon=100_000, students=4, memory_limit="1MB")
+    with pytest.raises(l2t.Refused, match=r"rmd would take"):
+        train_teacher(problem, backend, outer_steps=1, horizon=100_000, students=1, memory_limit="1MB")
+
+
+@pytest.mark.parametrize("limit", [0, -5, True, "8 apples"])
+def test_a_memory_limit_that_is_none_is_an_error(limit: int | str) -> None:
+    with pytest.raises(UserError, match="a size is "):
+        train(random_problem(), memory_limit=limit)
+
+
+def test_without_a_memory_limit_no_short_run_is_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("l2t_bench.fitting.short_sizes", lambda *_: pytest.fail("a short run was made"))
+    assert len(train(random_problem()).curve) >= 1
 
 
 def test_a_teacher_whose_gradients_do_not_fit_is_not_begun(tmp_path: Path) -> None:

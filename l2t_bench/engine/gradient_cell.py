@@ -122,6 +122,7 @@ def _times(results: Sequence[TeacherGradient]) -> dict[str, Any]:
         "hyper_gradients": hyper_figures(results[0]),
         "warnings": list(results[0].warnings),
         "adjoint": _adjoint(results[0].health),
+        "adjoint_said": results[0].adjoint_said,
         "gradients": costs[0].gradients,
         "vector_products": costs[0].vector_products,
         "recomputed_steps": costs[0].recomputed_steps,

@@ -2,6 +2,7 @@
 
 ``python tests/benchmarks/alone.py PROBLEM HORIZON METHOD ROUNDS`` writes one line of JSON: ``peak_above_start_bytes``
 of some outer steps, ``outer step`` and ``student training`` (seconds, a number per round), ``seconds_compile``.
+``bounds.py`` takes the peaks alone.
 """
 
 import json
@@ -34,27 +35,34 @@ def student_training(method: Any, problem: TeachingProblem, theta: Tensors, hori
     return meter.seconds["forward"]
 
 
+def peaks_above_start(
+    method: l2t.TeacherGradientBackend, problem: TeachingProblem, theta: Tensors, horizon: int, runs: int = PEAKS
+) -> tuple[list[int], float]:
+    """Bytes of each run, counted as a gradient cell counts them, and the seconds that a short run before compiled."""
+    peaks = []
+    with whole_pages():
+        warm = method.teacher_gradient(problem, theta, horizon=WARM_UP).cost
+        for _ in range(runs):
+            release_free_memory()
+            peaks.append(method.teacher_gradient(problem, theta, horizon=horizon).cost.host_bytes)
+    return [peak for peak in peaks if peak is not None], warm.seconds_compile
+
+
 def measure(problem_name: str, horizon: int, method_name: str, rounds: int) -> dict[str, Any]:
     """What the module's first lines say. Memory first: later, the heap holds what earlier runs have left."""
     problem, method = l2t.build_problem(problem_name), l2t.load_backend(method_name)
     theta = problem.init_teacher(0)
-    peaks = []
-    with whole_pages():
-        warm = method.teacher_gradient(problem, theta, horizon=WARM_UP).cost
-        for _ in range(PEAKS):
-            release_free_memory()
-            cost = method.teacher_gradient(problem, theta, horizon=horizon).cost
-            peaks.append(cost.host_bytes)
+    peaks, seconds_compile = peaks_above_start(method, problem, theta, horizon)
     student_training(method, problem, theta, WARM_UP)
     outer, training = [], []
     for _ in range(rounds):
         outer.append(method.teacher_gradient(problem, theta, horizon=horizon).cost.seconds)
         training.append(student_training(method, problem, theta, horizon))
     return {
-        "peak_above_start_bytes": [peak for peak in peaks if peak is not None],
+        "peak_above_start_bytes": peaks,
         "outer step": outer,
         "student training": training,
-        "seconds_compile": warm.seconds_compile,
+        "seconds_compile": seconds_compile,
     }
 
 

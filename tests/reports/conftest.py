@@ -127,6 +127,7 @@ class RunWriter:
                     "hyper_gradients": run.get("hyper_gradients", {}),
                     "warnings": run.get("warnings", []),
                     "adjoint": None if exactness == "stationary" else adjoint(horizon, run.get("growth", 2.0)),
+                    "adjoint_said": "none to watch" if exactness == "stationary" else "usable",
                     "gradient_file": name,
                     **({"warnings": run["warnings"]} if "warnings" in run else {}),
                 }

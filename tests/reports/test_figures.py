@@ -93,3 +93,4 @@ def test_the_adjoints_are_drawn_over_the_longest_horizon_a_line_per_seed(results
     assert list(lines[0].x) == [0, 50, 100] and list(lines[0].y) == pytest.approx([2.0, 2**0.5, 1.0])
     assert {entry.label for entry in group.legend} >= {"rmd", "higher"}
     assert "torchopt-implicit" not in {entry.label for entry in group.legend}, "it does not go back step by step"
+    assert group.caption.endswith("torchopt-implicit: none to watch."), "and says so in words"
