@@ -3,7 +3,7 @@
 Neither proofs nor seconds depend on what the words say. There is nothing to be learned here.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Literal
 
 import torch
@@ -40,11 +40,7 @@ class RandomWords:
 
     def build(self, name: str, device: torch.device, dtype: torch.dtype) -> TeachingProblem:
         """The problem itself, on ``device`` in ``dtype``."""
-        sizes = {field: getattr(self, field) for field in ("batch", "vocabulary", "length", "classes", "dev", "keys")}
-        for field, size in sizes.items():
-            if size < 1:
-                raise UserError(f"{field} must be at least 1, not {size}")
-        dev = self._drawn(mix_seeds(0, 61), self.dev, device)
+        self.check()
         return TeachingProblem(
             student=self.student().to(device=device, dtype=dtype),
             teacher=AttentionTeacher(self.classes, features=1, keys=self.keys, noise=0.1).to(device, dtype),
@@ -52,10 +48,20 @@ class RandomWords:
             objective=ExpectedAccuracy(),
             optimizer=SGD(lr=self.lr, momentum=self.momentum),
             train=lambda index, seed: self._drawn(mix_seeds(seed, index), self.batch, device),
-            dev=list(zip(*(part.split(_DEV_CHUNK) for part in dev), strict=True)),
+            dev=lambda: self._dev(device),
             init=self._init,
             name=name,
         )
+
+    def check(self) -> None:
+        """Raises ``UserError`` for options that make no problem."""
+        for field in fields(self):
+            if field.type is int and getattr(self, field.name) < 1:
+                raise UserError(f"{field.name} must be at least 1, not {getattr(self, field.name)}")
+
+    def _dev(self, device: torch.device) -> list[Batch]:
+        parts = self._drawn(mix_seeds(0, 61), self.dev, device)
+        return list(zip(*(part.split(_DEV_CHUNK) for part in parts), strict=True))
 
     def _drawn(self, seed: int, size: int, device: torch.device) -> Batch:
         """Words (size, length) and classes (size,), a pure function of the seed."""
@@ -88,7 +94,12 @@ class RandomTransformer(RandomWords):
     feedforward: int = 1024
     dropout: float = 0.0
 
-    def student(self) -> nn.Module:
+    def check(self) -> None:
+        super().check()
         if self.width % self.heads:
             raise UserError(f"width must be a multiple of heads, not {self.width} of {self.heads}")
+        if not 0 <= self.dropout < 1:
+            raise UserError(f"dropout must be from 0 to below 1, not {self.dropout}")
+
+    def student(self) -> nn.Module:
         return TransformerWords(self.vocabulary, self.width, self.heads, self.feedforward, self.classes, self.dropout)
