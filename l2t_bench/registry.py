@@ -50,6 +50,23 @@ PROBLEMS: Mapping[str, str] = MappingProxyType(
         "digits/lenet": "l2t_bench.problems:DigitsLeNet",
         "mnist/mlp": "l2t_bench.problems:MnistMLP",
         "mnist/lenet": "l2t_bench.problems:MnistLeNet",
+        "cifar10/resnet8": "l2t_bench.cifar_problems:Cifar10ResNet8",
+        "cifar10/resnet20": "l2t_bench.cifar_problems:Cifar10ResNet20",
+        "cifar10/resnet32": "l2t_bench.cifar_problems:Cifar10ResNet32",
+        "cifar10/wrn-16-2": "l2t_bench.cifar_problems:Cifar10WRN16x2",
+        "cifar10/wrn-40-10": "l2t_bench.cifar_problems:Cifar10WRN40x10",
+        "cifar10/densenet-bc-40-12": "l2t_bench.cifar_problems:Cifar10DenseNetBC40x12",
+        "cifar10/densenet-bc-190-40": "l2t_bench.cifar_problems:Cifar10DenseNetBC190x40",
+        "cifar100/resnet8": "l2t_bench.cifar_problems:Cifar100ResNet8",
+        "cifar100/resnet20": "l2t_bench.cifar_problems:Cifar100ResNet20",
+        "cifar100/resnet32": "l2t_bench.cifar_problems:Cifar100ResNet32",
+        "arrays/mlp": "l2t_bench.array_problems:ArraysMLP",
+        "arrays/lenet": "l2t_bench.array_problems:ArraysLeNet",
+        "arrays/resnet8": "l2t_bench.array_problems:ArraysResNet8",
+        "arrays/resnet20": "l2t_bench.array_problems:ArraysResNet20",
+        "arrays/resnet32": "l2t_bench.array_problems:ArraysResNet32",
+        "arrays/wrn-16-2": "l2t_bench.array_problems:ArraysWRN16x2",
+        "arrays/densenet-bc-40-12": "l2t_bench.array_problems:ArraysDenseNetBC40x12",
     }
 )
 SUITES: Mapping[str, str] = MappingProxyType({"quick": "l2t_bench.suites.quick:SUITE"})
