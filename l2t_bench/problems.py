@@ -1,7 +1,7 @@
 """The named problems, made of the public parts: each class's fields are the options of its name.
 
 Train and dev are drawn from the training images in an order shuffled under ``split``; with ``stratify`` class by class
-in proportion. MNIST's test set is its own 10,000 images, the digits' is what is left. Dev is never taken from a test set.
+in proportion. MNIST has a test set of its own, the digits' is what is left. Dev is never taken from a test set.
 """
 
 from collections.abc import Callable
