@@ -91,7 +91,7 @@ def arrays(count: int = 9, size: int = 2, dtype: type = np.float32) -> Arrays:
         (lambda: splits(arrays()._replace(labels=np.arange(9) / 2)), "labels must be whole numbers, not float64"),
         (
             lambda: splits(arrays()._replace(labels=np.arange(9) % 4)),
-            "labels from 0 to 3; those of 3 classes are 0 to 2",
+            "labels from 0 to 3, where 3 classes are 0 to 2",
         ),
         (lambda: splits(arrays()._replace(labels=np.arange(8) % 3)), "do not fit labels of shape"),
         (lambda: splits(arrays(0)), "there is no image"),

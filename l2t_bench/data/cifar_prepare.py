@@ -4,7 +4,7 @@ import tarfile
 from collections.abc import Mapping
 from http.client import HTTPException
 from pathlib import Path
-from urllib.error import URLError
+from urllib.error import HTTPError, URLError
 
 from l2t_bench.data.cifar_files import Cifar
 from l2t_bench.data.transfer import Prepared, check, copy, md5, move_in, staging, why
@@ -109,6 +109,8 @@ def _download(cifar: Cifar, stage: Path) -> list[Path]:
     try:
         getattr(torchvision.datasets, cifar.torchvision)(str(stage), download=True)
     except (RuntimeError, URLError, HTTPException, ConnectionError, TimeoutError, tarfile.TarError, EOFError) as error:
+        if isinstance(error, HTTPError):
+            error.close()  # it holds the connection
         told = " ".join(str(error).split())
         raise UserError(
             f"{cifar.title} could not be prepared in {cifar.place}: {told}; "
