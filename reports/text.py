@@ -12,7 +12,7 @@ from l2t_bench.reports.load import Run
 from l2t_bench.reports.rows import Row, rows_of
 from l2t_bench.reports.statistics import Estimate
 from l2t_bench.reports.table import Table
-from l2t_bench.reports.variants import case_name
+from l2t_bench.reports.variants import case_name, said
 
 
 def summary_tables(run: Run) -> list[Table]:
@@ -60,7 +60,7 @@ def _gradient_table(problem: Any, variant: Any, planned: pd.DataFrame, results: 
         status = _status_words(planned.loc[planned["method"] == method, "status"])
         rows.append((DASH, method, status, *(DASH,) * (len(columns) - 3)))
     title = f"Teacher gradients on {case_name(problem, variant)}, {_plural(planned['seed'].nunique(), 'seed')}"
-    note = _with_apart(_gradient_note(measured), variant)
+    note = _with_data(_with_apart(_gradient_note(measured), variant), planned)
     return Table(title, columns, tuple(rows), note, text_columns=3, row_header=1)
 
 
@@ -71,6 +71,12 @@ def _with_apart(note: str, variant: str) -> str:
         "its own: no ratio or difference is formed with it."
     )
     return f"{note} {apart}".lstrip() if variant else note
+
+
+def _with_data(note: str, cells: pd.DataFrame) -> str:
+    """``note``, and what the data are called: figures of a copy must not be taken for the data set's own."""
+    told = said(filter(None, cells["data"]), joined_by=" and ")
+    return f"{note} Data: {told}.".lstrip() if told else note
 
 
 def _gradient_row(row: Row, planned_seeds: int, detail: bool) -> tuple[str, ...]:
@@ -247,7 +253,7 @@ def _teaching_table(problem: Any, variant: Any, planned: pd.DataFrame, teaching:
         rows.append((f"{loss_name(row, several)}: {row['status']}", *[DASH] * (len(columns) - 1)))
     counts = sorted(set(measured["students"]))
     each = f", {counts[0]} students each" if len(counts) == 1 else ""
-    note = _with_apart(_teaching_note(measured), variant)
+    note = _with_data(_with_apart(_teaching_note(measured), variant), planned)
     return Table(f"Students taught on {case_name(problem, variant)}{each}", columns, tuple(rows), note)
 
 

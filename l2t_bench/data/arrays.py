@@ -1,11 +1,11 @@
 """Images of one's own, from a ``.npz`` file: read as they are, checked, never written."""
 
-import zipfile
 from pathlib import Path
 
 import numpy as np
 
 from l2t_bench.data.arrays_file import arrays_file
+from l2t_bench.data.npz import NotNpz, read_npz
 from l2t_bench.data.splits import Arrays
 from l2t_bench.errors import UserError
 
@@ -26,11 +26,8 @@ def load_arrays(path: str) -> tuple[Arrays, Arrays | None]:
     if not file.is_file():
         raise UserError(f"arrays: there is no file {file}")
     try:
-        with np.load(file, allow_pickle=False) as held:
-            if not isinstance(held, np.lib.npyio.NpzFile):
-                raise UserError(f"arrays: {file} is not a .npz file; it must hold {_FORM}")
-            found = {name: held[name] for name in held.files}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        found = read_npz(file)
+    except NotNpz as error:
         raise UserError(f"arrays: {file} cannot be read as a .npz file ({error}); it must hold {_FORM}") from error
     train = _part(found, "train", file)
     return train, _part(found, "test", file) if {"test_images", "test_labels"} & set(found) else None

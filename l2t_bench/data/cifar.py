@@ -1,13 +1,13 @@
 """CIFAR-10 and CIFAR-100 from the data root: the original files through torchvision, or the packed copy of CIFAR-10."""
 
 import io
-import zipfile
 from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 
 from l2t_bench.data.cifar_files import CIFAR10, CIFAR100, Cifar
+from l2t_bench.data.npz import NotNpz, read_npz
 from l2t_bench.data.root import required
 from l2t_bench.data.splits import Arrays
 from l2t_bench.data.transfer import check
@@ -62,15 +62,14 @@ def _unpacked(folder: Path, part: str) -> Arrays:
     from PIL import Image, UnidentifiedImageError
 
     try:
-        with np.load(folder / f"{part}.npz", allow_pickle=False) as packed:
-            labels, offsets = packed["labels"], packed["jpeg_offsets"]
-            kept, originals = packed["lossless_index"], packed["lossless_images"]
+        packed = read_npz(folder / f"{part}.npz")
+        labels, offsets = packed["labels"], packed["jpeg_offsets"]
         content = (folder / f"{part}.jpegs").read_bytes()
         images = np.empty((len(labels), 32, 32, 3), np.uint8)
         for row, (start, stop) in enumerate(pairwise(offsets)):
             images[row] = np.asarray(Image.open(io.BytesIO(content[start:stop])).convert("RGB"))
-        images[kept] = originals
-    except (OSError, ValueError, LookupError, EOFError, zipfile.BadZipFile, UnidentifiedImageError) as error:
+        images[packed["lossless_index"]] = packed["lossless_images"]
+    except (NotNpz, OSError, ValueError, LookupError, UnidentifiedImageError) as error:
         raise UserError(
             f"the packed copy {part}.npz, {part}.jpegs in {folder} is damaged ({error}): "
             "run `l2t-bench prepare cifar10 --from DIR`"
