@@ -1,7 +1,7 @@
 """The named problems, made of the public parts: each class's fields are the options of its name.
 
-Train and dev are drawn from the training images by ``split``'s shuffle; MNIST's test set is its own 10,000 images, the
-digits' is what is left. Dev is never taken from a test set.
+Train and dev are drawn from the training images in an order shuffled under ``split``; with ``stratify`` class by class
+in proportion. MNIST has a test set of its own, the digits' is what is left. Dev is never taken from a test set.
 """
 
 from collections.abc import Callable
@@ -11,7 +11,9 @@ from typing import ClassVar, Literal
 import torch
 from torch import nn
 
+from l2t_bench.augmentation import CropFlip
 from l2t_bench.batches import Examples, IndexedBatches
+from l2t_bench.data.checks import ImageForm
 from l2t_bench.data.digits import load_digits
 from l2t_bench.data.mnist import load_mnist
 from l2t_bench.data.splits import Arrays, ImageSplits, SplitSizes
@@ -19,7 +21,7 @@ from l2t_bench.errors import UserError
 from l2t_bench.features import PaperFeatures
 from l2t_bench.losses.dynamic import bilinear_sigmoid
 from l2t_bench.objectives import ExpectedAccuracy
-from l2t_bench.optimizers import SGD, linear_decay
+from l2t_bench.optimizers import SGD, Schedule, linear_decay, multistep
 from l2t_bench.problem import TeachingProblem
 from l2t_bench.students.lenet import LeNet
 from l2t_bench.students.mlp import MLP
@@ -30,14 +32,24 @@ _CLASSES = 10
 
 @dataclass(frozen=True)
 class ImageProblem:
-    """The options that all image problems share. The defaults are the paper's where it gives one."""
+    """The options that all image problems share. The defaults are the paper's where it gives one.
+
+    ``schedule=multistep`` divides the lr by 10 after ``first_drop`` and after ``second_drop`` epochs, an epoch being as
+    many whole batches as train holds (appendix B.2). ``augment=crop-flip``: crops from 4 pixels of reflection padding,
+    and horizontal flips. ``subtract_mean``: the mean image of train is subtracted, per pixel.
+    """
 
     batch: int = 20
     train: int = 900
     dev: int = 400
     split: int = 0
+    stratify: bool = False
+    augment: Literal["none", "crop-flip"] = "none"
+    subtract_mean: bool = False
     lr: float = 0.01
-    schedule: Literal["constant", "linear"] = "constant"
+    schedule: Literal["constant", "linear", "multistep"] = "constant"
+    first_drop: int = 40
+    second_drop: int = 60
     momentum: float = 0.9
     dampening: float = 0.0
     weight_decay: float = 0.0
@@ -54,7 +66,9 @@ class ImageProblem:
     dev_chunk: int = 250
     nonlinearity: Literal["relu", "tanh"] = "relu"
 
-    size: ClassVar[int]
+    def form(self) -> ImageForm:
+        """What the images and labels must be."""
+        raise NotImplementedError
 
     def student(self) -> nn.Module:
         raise NotImplementedError
@@ -66,11 +80,20 @@ class ImageProblem:
         """The problem itself, on ``device`` in ``dtype``; no data is read."""
         if self.dev_chunk < 1:
             raise UserError(f"dev_chunk must be at least 1, not {self.dev_chunk}")
-        splits = ImageSplits(self.load, SplitSizes(self.train, self.dev, self.split), device, dtype)
+        classes = self.form().classes
+        splits = ImageSplits(
+            self.load,
+            SplitSizes(self.train, self.dev, self.split),
+            device,
+            dtype,
+            form=self.form(),
+            stratified=self.stratify,
+            subtract_mean=self.subtract_mean,
+        )
         paper = PaperFeatures(self.refresh, self.train_batches, self.dev_examples)
         teacher = AttentionTeacher(
-            _CLASSES,
-            features=3 + _CLASSES if self.features == "paper" else 1,
+            classes,
+            features=3 + classes if self.features == "paper" else 1,
             keys=self.keys,
             gain=self.gain,
             smoothing=self.smoothing,
@@ -82,18 +105,30 @@ class ImageProblem:
             loss=bilinear_sigmoid,
             objective=ExpectedAccuracy(self.beta),
             optimizer=SGD(
-                lr=linear_decay(self.lr) if self.schedule == "linear" else self.lr,
+                lr=self._lr(),
                 momentum=self.momentum,
                 dampening=self.dampening,
                 weight_decay=self.weight_decay,
                 nesterov=self.nesterov,
             ),
-            train=IndexedBatches(splits.train, self.batch),
+            train=IndexedBatches(splits.train, self.batch, CropFlip() if self.augment == "crop-flip" else None),
             dev=_chunks(splits.dev, self.dev_chunk),
             test=_chunks(splits.test, self.dev_chunk),
             features=paper if self.features == "paper" else None,
             name=name,
         )
+
+    def _lr(self) -> float | Schedule:
+        if self.schedule == "linear":
+            return linear_decay(self.lr)
+        if self.schedule == "constant":
+            return self.lr
+        if not 0 < self.first_drop <= self.second_drop:
+            raise UserError(
+                f"lr drops after {self.first_drop} and {self.second_drop} epochs: give them in order, from 1"
+            )
+        epoch = max(1, self.train // max(1, self.batch))
+        return multistep(self.lr, (self.first_drop * epoch, self.second_drop * epoch))
 
 
 def _chunks(load: Callable[[], Examples], size: int) -> Callable[[], list[tuple[torch.Tensor, torch.Tensor]]]:
@@ -109,7 +144,10 @@ class DigitsMLP(ImageProblem):
     """scikit-learn's 8x8 digits, an MLP 64-100-10."""
 
     hidden: int = 100
-    size = 8
+    size: ClassVar[int] = 8
+
+    def form(self) -> ImageForm:
+        return ImageForm(channels=1, size=self.size, classes=_CLASSES)
 
     def student(self) -> nn.Module:
         return MLP(self.size**2, self.hidden, _CLASSES, self.nonlinearity)
@@ -124,8 +162,11 @@ class DigitsLeNet(ImageProblem):
 
     hidden: int = 500
     pool: Literal["max", "average"] = "max"
-    size = 8
+    size: ClassVar[int] = 8
     padding: ClassVar[int] = 2
+
+    def form(self) -> ImageForm:
+        return ImageForm(channels=1, size=self.size, classes=_CLASSES)
 
     def student(self) -> nn.Module:
         return LeNet(self.size, self.padding, self.hidden, _CLASSES, self.nonlinearity, self.pool)
@@ -141,6 +182,7 @@ class MnistMLP(DigitsMLP):
     hidden: int = 500
     train: int = 50_000
     dev: int = 10_000
+    stratify: bool = True
     size = 28
 
     def load(self) -> tuple[Arrays, Arrays | None]:
@@ -154,6 +196,7 @@ class MnistLeNet(DigitsLeNet):
     batch: int = 500
     train: int = 50_000
     dev: int = 10_000
+    stratify: bool = True
     size = 28
     padding = 0
 

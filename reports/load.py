@@ -24,10 +24,10 @@ class Run:
 
     ``cells`` has one row per planned cell: cell_id, what it is (suite, suite_version, profile, kind, problem, method,
     seed, round, dtype, device, settings), variant (what sets it apart from others of its kind and problem, by
-    ``variants``), status, message, seconds, environment (a key of ``environments``, empty where none was written),
-    machine (by ``variants.machine_of``) and measurements. ``status`` is the engine's, ``missing`` for a cell without a
-    result, ``damaged`` for one whose files cannot be trusted. ``d_theta`` has the teacher gradients that were kept, by
-    (cell_id, horizon).
+    ``variants``), status, message, seconds, environment (a key of ``environments``, empty where none was written), data
+    (what to call what it was measured on, empty where that is not known), machine (by ``variants.machine_of``) and
+    measurements. ``status`` is the engine's, ``missing`` for a cell without a result, ``damaged`` for one whose files
+    cannot be trusted. ``d_theta`` has the teacher gradients that were kept, by (cell_id, horizon).
     """
 
     path: Path

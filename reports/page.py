@@ -141,6 +141,7 @@ def provenance(run: Run) -> list[tuple[str, str]]:
         ("suite", f"{meta['suite']}, version {', '.join(versions)}"),
         ("profile", meta.get("profile")),
         ("seeds", meta.get("seeds")),
+        ("data", _each(run.cells["data"])),
         ("started", moment(meta.get("created"))),
         ("time in cells", f"{run.cells['seconds'].sum() / 60:.1f} minutes"),
         *((key, _each(environment.get(key) for environment in environments)) for key in _MACHINE),

@@ -14,6 +14,7 @@ import pandas as pd
 from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
+from l2t_bench.data.checksums import DATA_SET
 from l2t_bench.engine.cell import is_cell_id
 from l2t_bench.engine.records import DamagedError, inside, read_cell, read_json
 from l2t_bench.engine.store import RunFolder
@@ -31,6 +32,7 @@ _CELL_COLUMNS = [
     "message",
     "seconds",
     "environment",
+    "data",
     "machine",
     "measurements",
 ]
@@ -101,7 +103,7 @@ def _cell_row(folder: Path, planned: Mapping[str, Any], warnings: list[str]) -> 
     identity, cell_id = planned["identity"], planned["cell_id"]
     status, message, seconds = "missing", "not run yet", math.nan
     measurements: dict[str, Any] = {}
-    environment = ""
+    environment = data = ""
     try:
         record = _read_cell(folder, cell_id, identity["suite"])
     except FileNotFoundError:
@@ -114,6 +116,7 @@ def _cell_row(folder: Path, planned: Mapping[str, Any], warnings: list[str]) -> 
         message = " ".join((record["message"] or "").split())[:_LONGEST_MESSAGE]
         measurements = record["measurements"] if status == "ok" else {}
         environment = record["environment"] or ""
+        data = str(record["data"].get(DATA_SET, ""))
     return {
         "cell_id": cell_id,
         **{key: identity[key] for key in _IDENTITY_COLUMNS},
@@ -121,6 +124,7 @@ def _cell_row(folder: Path, planned: Mapping[str, Any], warnings: list[str]) -> 
         "message": message,
         "seconds": seconds,
         "environment": environment,
+        "data": data,
         "measurements": measurements,
     }
 

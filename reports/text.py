@@ -15,7 +15,7 @@ from l2t_bench.reports.methods import CROSS_ENTROPY, UNTRAINED, VARIANT, in_orde
 from l2t_bench.reports.rows import Row, rows_of
 from l2t_bench.reports.statistics import Estimate
 from l2t_bench.reports.table import Table
-from l2t_bench.reports.variants import case_name
+from l2t_bench.reports.variants import case_name, said
 
 
 def summary_tables(run: Run) -> list[Table]:
@@ -65,6 +65,7 @@ def _gradient_table(problem: Any, variant: Any, planned: pd.DataFrame, results: 
     title = f"Teacher gradients on {case_name(problem, variant)}, {_plural(planned['seed'].nunique(), 'seed')}"
     own, adjoints = of_case(results.gradients, problem, variant), of_case(results.adjoints, problem, variant)
     note = _with_apart(_joined(_gradient_note(measured), without_adjoint(own, adjoints)), variant)
+    note = _with_data(note, planned)
     return Table(title, columns, tuple(rows), note, text_columns=3, row_header=1)
 
 
@@ -79,6 +80,12 @@ def _with_apart(note: str, variant: str) -> str:
         "its own: no ratio or difference is formed with it."
     )
     return _joined(note, apart) if variant else note
+
+
+def _with_data(note: str, cells: pd.DataFrame) -> str:
+    """``note``, and what the data are called: figures of a copy must not be taken for the data set's own."""
+    told = said(filter(None, cells["data"]), joined_by=" and ")
+    return _joined(note, f"Data: {told}.") if told else note
 
 
 def _gradient_row(row: Row, planned_seeds: int, detail: bool) -> tuple[str, ...]:
@@ -255,7 +262,7 @@ def _teaching_table(problem: Any, variant: Any, planned: pd.DataFrame, teaching:
         rows.append((f"{loss_name(row, several)}: {row['status']}", *[DASH] * (len(columns) - 1)))
     counts = sorted(set(measured["students"]))
     each = f", {counts[0]} students each" if len(counts) == 1 else ""
-    note = _with_apart(_teaching_note(measured), variant)
+    note = _with_data(_with_apart(_teaching_note(measured), variant), planned)
     return Table(f"Students taught on {case_name(problem, variant)}{each}", columns, tuple(rows), note)
 
 

@@ -13,7 +13,7 @@ from statistics import fmean
 from typing import Any, Literal
 
 from l2t_bench.batches import IndexedBatches
-from l2t_bench.data.checksums import data_checksums
+from l2t_bench.data.checksums import data_record
 from l2t_bench.engine.cell import Cell
 from l2t_bench.engine.recorder import Recorder
 from l2t_bench.errors import Diverged
@@ -62,7 +62,7 @@ class Lesson:
 def measure(cell: Cell, recorder: Recorder) -> dict[str, Any]:
     """The task of a teaching cell: its settings are ``TeachingSettings``."""
     with recorder.phase("data"):
-        recorder.data.update(data_checksums(cell.problem.partition("/")[0]))
+        recorder.data.update(data_record(cell.problem))
     return teaching_cell(cell.method, TeachingSettings(**cell.settings), cell.device, cell.seed, recorder)
 
 

@@ -47,8 +47,13 @@ def test_the_backends_and_problems_are_listed_in_their_order() -> None:
         *("rmd", "truncated", *libraries),
         *("implicit", "one-step", "evolution", "forward"),
     ]
+    small, resnets = ["mlp", "lenet"], ["resnet8", "resnet20", "resnet32"]
     assert l2t.list_problems() == [
-        *("digits/mlp", "digits/lenet", "mnist/mlp", "mnist/lenet"),
+        *(f"{data}/{student}" for data in ("digits", "mnist") for student in small),
+        *(f"cifar10/{student}" for student in (*resnets, "wrn-16-2", "wrn-40-10")),
+        *("cifar10/densenet-bc-40-12", "cifar10/densenet-bc-190-40"),
+        *(f"cifar100/{student}" for student in resnets),
+        *(f"arrays/{student}" for student in (*small, *resnets, "wrn-16-2", "densenet-bc-40-12")),
         *("random/recurrent", "random/transformer"),
     ]
     assert "quick" in l2t.list_suites()
@@ -78,9 +83,13 @@ def test_building_a_problem_reads_no_data_until_it_is_needed(
     def read() -> None:
         raise Read
 
-    monkeypatch.setattr("l2t_bench.problems.load_digits", read)
-    monkeypatch.setattr("l2t_bench.problems.load_mnist", read)
-    problem = l2t.build_problem(name, dtype=str(dtype).removeprefix("torch."))
+    for loader in ("load_digits", "load_mnist"):
+        monkeypatch.setattr(f"l2t_bench.problems.{loader}", read)
+    for loader in ("load_cifar10", "load_cifar100"):
+        monkeypatch.setattr(f"l2t_bench.cifar_problems.{loader}", read)
+    monkeypatch.setattr("l2t_bench.array_problems.load_arrays", lambda path: read())
+    narrow = {"wrn-40-10": "[filters=1]", "densenet-bc-190-40": "[growth=1]"}.get(name.partition("/")[2], "")
+    problem = l2t.build_problem(name + narrow, dtype=str(dtype).removeprefix("torch."))
     assert problem.dtype == dtype
     problem.init_teacher(0), problem.init_student(0)
     with pytest.raises(Read):

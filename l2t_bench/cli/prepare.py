@@ -14,7 +14,9 @@ def _data_sets(incomplete: str) -> list[str]:
 
 
 def prepare(
-    data: Annotated[str, typer.Argument(help="Which data set: digits or mnist.", autocompletion=_data_sets)],
+    data: Annotated[
+        str, typer.Argument(help="Which data set: digits, mnist, cifar10 or cifar100.", autocompletion=_data_sets)
+    ],
     source: Annotated[
         Path | None,
         typer.Option("--from", help="Take its files from this folder, without network.", metavar="DIR"),

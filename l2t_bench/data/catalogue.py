@@ -2,9 +2,12 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 
+from l2t_bench.data.cifar_files import CIFAR10, CIFAR100, Cifar
+from l2t_bench.data.cifar_prepare import prepare_cifar
 from l2t_bench.data.digits_files import digits_files, prepare_digits
 from l2t_bench.data.mnist_files import mnist_files, prepare_mnist
 from l2t_bench.data.transfer import Prepared
@@ -13,16 +16,26 @@ from l2t_bench.names import unknown
 
 @dataclass(frozen=True)
 class DataSet:
-    """``files()`` says where its files are looked for, ``prepare(source)`` brings them there."""
+    """``files()`` says where its files are looked for, ``prepare(source)`` brings them there.
+
+    ``told()`` is what results call the data that are there now: a copy that is not the original says so.
+    """
 
     files: Callable[[], list[Path]]
     prepare: Callable[[Path | None], Prepared]
+    told: Callable[[], str]
+
+
+def _cifar(cifar: Cifar) -> DataSet:
+    return DataSet(lambda: cifar.read, partial(prepare_cifar, cifar), lambda: cifar.told)
 
 
 DATA_SETS: Mapping[str, DataSet] = MappingProxyType(
     {
-        "digits": DataSet(digits_files, prepare_digits),
-        "mnist": DataSet(mnist_files, prepare_mnist),
+        "digits": DataSet(digits_files, prepare_digits, lambda: "scikit-learn digits, 8x8"),
+        "mnist": DataSet(mnist_files, prepare_mnist, lambda: "MNIST"),
+        "cifar10": _cifar(CIFAR10),
+        "cifar100": _cifar(CIFAR100),
     }
 )
 

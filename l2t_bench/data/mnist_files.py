@@ -3,15 +3,14 @@
 Each is known by the md5 that torchvision states for it. Importing this needs no torch.
 """
 
-import errno
 from collections.abc import Collection
 from http.client import HTTPException
 from pathlib import Path
 from typing import NamedTuple
 from urllib.error import URLError
 
-from l2t_bench.data.root import VARIABLE, data_root
-from l2t_bench.data.transfer import Prepared, check, copy, md5, move_in, staging
+from l2t_bench.data.root import data_root
+from l2t_bench.data.transfer import Prepared, check, copy, md5, move_in, staging, why
 from l2t_bench.errors import UserError
 
 FILES = tuple(f"{part}-{kind}-ubyte" for part in ("train", "t10k") for kind in ("images-idx3", "labels-idx1"))
@@ -58,7 +57,7 @@ def prepare_mnist(source: Path | None = None) -> Prepared:
                     check(file, expected[file.name])
                 move_in(files, target)
     except OSError as error:
-        raise UserError(f"MNIST could not be prepared in {target}: {_why(error)}") from error
+        raise UserError(f"MNIST could not be prepared in {target}: {why(error)}") from error
     added = tuple(name for name in wanted if name not in damaged)
     return Prepared(target, _note(added, damaged, "downloaded" if source is None else "copied"), added, damaged)
 
@@ -117,14 +116,6 @@ def _download(wanted: Collection[str], stage: Path) -> list[Path]:
             "where there is no network, --from DIR takes the four .gz files from a folder"
         ) from error
     return [raw / name for name in wanted]
-
-
-def _why(error: OSError) -> str:
-    """The reason of a failed call, its file where it names one, and what to do."""
-    file = error.filename2 or error.filename  # of a rename, the one that should have come out
-    reason = f"{file}: {error.strerror}" if file else error.strerror or str(error)
-    make_room = "make room, or " if error.errno in (errno.ENOSPC, errno.EDQUOT) else ""
-    return f"{reason}; {make_room}set {VARIABLE} to a folder that can be written"
 
 
 def _note(added: Collection[str], damaged: Collection[str], verb: str) -> str:

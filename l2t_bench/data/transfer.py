@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from itertools import takewhile
 from pathlib import Path
 
+from l2t_bench.data.root import VARIABLE
 from l2t_bench.errors import UserError
 
 
@@ -79,6 +80,14 @@ def move_in(files: Sequence[Path], target: Path) -> None:
         file.replace(target / file.name)
     with suppress(OSError):  # a rename outlives a power cut once its folder is synced; some disks have no such call
         _sync(target)
+
+
+def why(error: OSError) -> str:
+    """The reason of a failed call, its file where it names one, and what to do."""
+    file = error.filename2 or error.filename  # of a rename, the one that should have come out
+    reason = f"{file}: {error.strerror}" if file else error.strerror or str(error)
+    make_room = "make room, or " if error.errno in (errno.ENOSPC, errno.EDQUOT) else ""
+    return f"{reason}; {make_room}set {VARIABLE} to a folder that can be written"
 
 
 def _sync(path: Path) -> None:

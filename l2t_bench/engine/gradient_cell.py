@@ -7,7 +7,7 @@ from typing import Any
 
 from safetensors.torch import save_file
 
-from l2t_bench.data.checksums import data_checksums
+from l2t_bench.data.checksums import data_record
 from l2t_bench.engine.cell import Cell
 from l2t_bench.engine.hyper_gradients import hyper_figures, hyper_tensors
 from l2t_bench.engine.recorder import Recorder
@@ -41,7 +41,7 @@ def measure(cell: Cell, recorder: Recorder) -> dict[str, Any]:
     if isinstance(verdict, Refused):
         raise verdict
     with recorder.phase("data"):
-        recorder.data.update(data_checksums(cell.problem.partition("/")[0]))
+        recorder.data.update(data_record(cell.problem))
         problem.train(0, cell.seed)
         theta = general_theta(problem, cell.seed)
     with recorder.phase("warm-up"):

@@ -61,7 +61,7 @@ class Recorder:
         self.folder = folder
         self.device = device  # that the cell works on: its peaks are read, whatever card is torch's current one
         self.memory_limit = memory_limit  # bytes that the cell may take, on the host or on its GPU
-        self.data: dict[str, str] = {}  # checksums of the files that the task read
+        self.data: dict[str, str] = {}  # what the task read: the data set, checksums of its files
         self._phases: dict[str, Phase] = {}
         self._samples: dict[str, Any] = {}
 

@@ -7,7 +7,7 @@ from l2t_bench.students.activations import activation, pooling
 
 
 class LeNet(nn.Module):
-    """Images (B, 1, S, S) -> logits (B, classes). 5x5 convolutions of 20 and 50 filters, each with 2x2 pooling.
+    """Images (B, channels, S, S) -> logits (B, classes). 5x5 convolutions of 20 and 50 filters, each with 2x2 pooling.
 
     ``padding`` is 0 for 28x28 images (28 -> 24 -> 12 -> 8 -> 4, 800 inputs to the hidden layer) and 2 for 8x8 ones
     (8 -> 4 -> 2, 200 inputs). ``pool``: ``max`` as in the paper, or ``average`` for a smooth student.
@@ -23,6 +23,7 @@ class LeNet(nn.Module):
         classes: int = 10,
         nonlinearity: str = "relu",
         pool: str = "max",
+        channels: int = 1,
     ) -> None:
         super().__init__()
         after = ((size - 4 + 2 * padding) // 2 - 4 + 2 * padding) // 2
@@ -30,7 +31,7 @@ class LeNet(nn.Module):
             raise UserError(f"images of {size}x{size} are too small for LeNet with padding {padding}")
         if hidden < 1:
             raise UserError(f"the hidden layer must have at least one unit, not {hidden}")
-        self.first = nn.Conv2d(1, 20, 5, padding=padding)
+        self.first = nn.Conv2d(channels, 20, 5, padding=padding)
         self.second = nn.Conv2d(20, 50, 5, padding=padding)
         self.hidden = nn.Linear(50 * after * after, hidden)
         self.output = nn.Linear(hidden, classes)
