@@ -23,7 +23,7 @@ from l2t_bench.optimizers import SGD, linear_decay
 from l2t_bench.problem import TeachingProblem
 from l2t_bench.students.lenet import LeNet
 from l2t_bench.students.mlp import MLP
-from l2t_bench.teachers import AttentionTeacher
+from l2t_bench.teachers import AttentionTeacher, StaticTeacher
 
 _CLASSES = 10
 
@@ -53,6 +53,7 @@ class ImageProblem:
     noise: float = 0.0
     dev_chunk: int = 250
     nonlinearity: Literal["relu", "tanh"] = "relu"
+    teacher: Literal["attention", "static"] = "attention"
 
     size: ClassVar[int]
 
@@ -68,17 +69,9 @@ class ImageProblem:
             raise UserError(f"dev_chunk must be at least 1, not {self.dev_chunk}")
         splits = ImageSplits(self.load, SplitSizes(self.train, self.dev, self.split), device, dtype)
         paper = PaperFeatures(self.refresh, self.train_batches, self.dev_examples)
-        teacher = AttentionTeacher(
-            _CLASSES,
-            features=3 + _CLASSES if self.features == "paper" else 1,
-            keys=self.keys,
-            gain=self.gain,
-            smoothing=self.smoothing,
-            noise=self.noise,
-        )
         return TeachingProblem(
             student=self.student().to(device=device, dtype=dtype),
-            teacher=teacher.to(device=device, dtype=dtype),
+            teacher=self._teacher().to(device=device, dtype=dtype),
             loss=bilinear_sigmoid,
             objective=ExpectedAccuracy(self.beta),
             optimizer=SGD(
@@ -91,9 +84,20 @@ class ImageProblem:
             train=IndexedBatches(splits.train, self.batch),
             dev=_chunks(splits.dev, self.dev_chunk),
             test=_chunks(splits.test, self.dev_chunk),
-            features=paper if self.features == "paper" else None,
+            features=paper if self._measures else None,
             name=name,
         )
+
+    @property
+    def _measures(self) -> bool:
+        """Whether s_t is measured: what takes no notice of it need not wait for it."""
+        return self.features == "paper" and self.teacher == "attention"
+
+    def _teacher(self) -> nn.Module:
+        start = {"gain": self.gain, "smoothing": self.smoothing, "noise": self.noise}
+        if self.teacher == "static":
+            return StaticTeacher(_CLASSES, **start)
+        return AttentionTeacher(_CLASSES, 3 + _CLASSES if self.features == "paper" else 1, self.keys, **start)
 
 
 def _chunks(load: Callable[[], Examples], size: int) -> Callable[[], list[tuple[torch.Tensor, torch.Tensor]]]:

@@ -1,4 +1,4 @@
-"""Names -> what they stand for: our backends, problems and suites, those of installed plug-ins, and those in a file.
+"""Names -> what they stand for: our backends, problems, losses and suites, those of installed plug-ins, and those in a file.
 
 Entries are "module:attribute" strings, so that listing imports nothing of ours. Others join as ``plugins`` says, or are
 named by their file: ``path/to/file.py:Attribute``.
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     import torch
 
     from l2t_bench.gradient import TeacherGradientBackend
+    from l2t_bench.losses.contract import FixedLoss
     from l2t_bench.problem import TeachingProblem
 
 BACKENDS: Mapping[str, str] = MappingProxyType(
@@ -52,8 +53,19 @@ PROBLEMS: Mapping[str, str] = MappingProxyType(
         "mnist/lenet": "l2t_bench.problems:MnistLeNet",
     }
 )
+LOSSES: Mapping[str, str] = MappingProxyType(
+    {
+        "cross-entropy": "l2t_bench.losses.image:CrossEntropy",
+        "label-smoothing": "l2t_bench.losses.image:LabelSmoothing",
+        "focal": "l2t_bench.losses.image:Focal",
+        "smooth01": "l2t_bench.losses.smooth01:Smooth01",
+        "large-margin": "l2t_bench.losses.margin:LargeMargin",
+    }
+)
 SUITES: Mapping[str, str] = MappingProxyType({"quick": "l2t_bench.suites.quick:SUITE"})
-_OWN: Mapping[str, Mapping[str, str]] = MappingProxyType({"backends": BACKENDS, "problems": PROBLEMS, "suites": SUITES})
+_OWN: Mapping[str, Mapping[str, str]] = MappingProxyType(
+    {"backends": BACKENDS, "problems": PROBLEMS, "losses": LOSSES, "suites": SUITES}
+)
 _NEEDS: Mapping[str, str] = MappingProxyType(
     {"higher": "higher", "torchopt": "torchopt", "torchopt-implicit": "torchopt"}
 )
@@ -67,6 +79,11 @@ def list_backends() -> list[str]:
 def list_problems() -> list[str]:
     """The names that ``build_problem`` knows."""
     return list(_entries("problems"))
+
+
+def list_losses() -> list[str]:
+    """The names that ``load_loss`` knows."""
+    return list(_entries("losses"))
 
 
 def list_suites() -> list[str]:
@@ -112,6 +129,30 @@ def problem_class(name: str) -> type:
     return _class("problem", name, _entries("problems"))
 
 
+def loss_class(name: str) -> type:
+    """The class behind a fixed loss's name, its options being its fields."""
+    return _class("loss", name, _entries("losses"))
+
+
+def load_loss(spec: str) -> "FixedLoss":
+    """A fixed loss by name with options, ``"smooth01[k=20,form=error]"``, or ``"file.py:Class[option=value]"``.
+
+    Raises ``UserError`` for an unknown name or option, a value that the loss has no use for, or an object that is none.
+    """
+    from l2t_bench.losses.contract import FixedLoss
+
+    name, options = split_spec(spec)
+    loss = make(loss_class(name), name, options)
+    if not isinstance(loss, FixedLoss):
+        raise UserError(f"{name} is not a loss: it lacks student(student), or cannot be called")
+    return loss
+
+
+def is_loss(spec: str) -> bool:
+    """Whether a method's name is that of a fixed loss in the catalogue, and not a backend's."""
+    return split_spec(spec)[0] in _entries("losses")
+
+
 def build_problem(spec: str, *, dtype: str = "float32", device: str = "cpu") -> "TeachingProblem":
     """A named problem with options, ``"mnist/lenet[batch=20,dev=1000]"``. Reads no data until it is needed.
 
@@ -153,7 +194,7 @@ def sources_of(method: str, problem: str, task: str) -> list[Path]:
     """
     module = task.partition(":")[0]
     targets = [f"{known_file(module) or module}:"]
-    for spec, group in ((method, "backends"), (problem, "problems")):
+    for spec, group in ((method, "losses" if is_loss(method) else "backends"), (problem, "problems")):
         name = split_spec(spec)[0]
         target = _OWN[group].get(name) or installed_entries(group).get(name, name)
         targets += [target] if ":" in target else [f"{file}:{name}" for file in plugin_files()]

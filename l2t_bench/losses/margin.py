@@ -49,7 +49,9 @@ def with_margin_layer(student: nn.Module) -> nn.Module:
     made = copy.deepcopy(student)
     linear = [(name, layer) for name, layer in made.named_modules() if isinstance(layer, nn.Linear)]
     if not linear:
-        raise UserError(f"large-margin needs a student whose last layer is nn.Linear; {type(student).__name__} has none")
+        raise UserError(
+            f"large-margin needs a student whose last layer is nn.Linear; {type(student).__name__} has none"
+        )
     name, last = linear[-1]
     layer = MarginLinear(last.in_features, last.out_features).to(last.weight).train(last.training)
     layer.weight = last.weight
@@ -89,8 +91,8 @@ class LargeMargin:
 
     t/T is read from phi, the s_t of a problem without ``features`` (as ``with_fixed_loss`` makes it): so a step replays
     as it was, and nothing counts calls. Where phi is ``None`` lambda is the ``floor``. The form of the schedule is that
-    of the authors' code, by t/T here; its constants are assumed (the paper gives none): from 1000 to about 0.01 at
-    t = T, half-way at about 2. ``margin`` 1 is cross entropy; 4 is what Liu et al. find best on CIFAR.
+    of the authors' code, by t/T here; its constants are assumed (the paper gives none): from 1000 at the
+    start to 1 after a third of the run and 0.01 at its end. ``margin`` 1 is cross entropy; 4 is what Liu et al. find best on CIFAR.
 
     Output: ``AngularLogits`` in training; plain logits, as in eval mode, are refused. Target (B,) class indices; a
     scalar, in nats.
@@ -120,6 +122,13 @@ class LargeMargin:
         """lambda at ``progress`` = t/T, a tensor of any shape."""
         return (self.start * (1 + self.decay * progress) ** -self.power).clamp(min=self.floor)
 
+    def _mixing_of(self, phi: Any) -> Tensor | float:
+        if phi is None:
+            return self.floor
+        if not isinstance(phi, Tensor) or phi.numel() != 1:
+            raise UserError("large-margin reads t/T from phi, a single number: train by with_fixed_loss")
+        return self.mixing(phi.reshape(()))
+
     def __call__(self, output: Any, target: Tensor, phi: Any = None) -> Tensor:
         if not isinstance(output, AngularLogits):
             raise UserError(
@@ -128,7 +137,7 @@ class LargeMargin:
             )
         check_batch(output.logits, target)
         plain, norms = at_label(output.logits, target), at_label(output.norms, target)
-        weight = self.mixing(plain.new_zeros(()) + phi.reshape(())) if phi is not None else self.floor
+        weight = self._mixing_of(phi)
         widened = (weight * plain + norms * psi(plain / norms, self.margin)) / (1 + weight)
         right = torch.arange(output.logits.shape[-1], device=target.device) == target[:, None]
         log_p = torch.log_softmax(torch.where(right, widened[:, None], output.logits), dim=-1)
