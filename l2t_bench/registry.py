@@ -1,11 +1,11 @@
-"""Names -> what they stand for: our backends, problems, losses and suites, those of installed plug-ins, and those in a file.
+"""Names -> what they stand for: our backends, problems, losses and suites, those of plug-ins, and those in a file.
 
 Entries are "module:attribute" strings, so that listing imports nothing of ours. Others join as ``plugins`` says, or are
 named by their file: ``path/to/file.py:Attribute``.
 """
 
 import importlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from types import MappingProxyType
@@ -194,13 +194,19 @@ def sources_of(method: str, problem: str, task: str) -> list[Path]:
     """
     module = task.partition(":")[0]
     targets = [f"{known_file(module) or module}:"]
-    for spec, group in ((method, "losses" if is_loss(method) else "backends"), (problem, "problems")):
+    for spec, groups in ((method, ("backends", "losses")), (problem, ("problems",))):
         name = split_spec(spec)[0]
-        target = _OWN[group].get(name) or installed_entries(group).get(name, name)
+        target = _unimported(name, groups)
         targets += [target] if ":" in target else [f"{file}:{name}" for file in plugin_files()]
     modules = [_located(target.rpartition(":")[0]) for target in targets]
     files = [Path(name) if name.endswith(".py") else source_of(name) for name in modules if name]
     return [file for file in files if file is not None and file.is_file()]
+
+
+def _unimported(name: str, groups: Sequence[str]) -> str:
+    """``module:attribute`` of a name of ours or of an installed package's, in the first group that has it; else it."""
+    tables = [_OWN[group] for group in groups] + [installed_entries(group) for group in groups]
+    return next((table[name] for table in tables if name in table), name)
 
 
 def code_now() -> Callable[[str, str, str], str]:

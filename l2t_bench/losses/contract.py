@@ -35,7 +35,7 @@ class OfLogits:
 
 
 def check_batch(logits: Tensor, target: Tensor) -> None:
-    """Raises ``UserError`` unless logits are (B, C) and target (B,) class indices. Looks at shapes alone: no waiting."""
+    """Raises ``UserError`` unless logits are (B, C) and target (B,) class indices. It reads no value."""
     if logits.ndim != 2:
         raise UserError(f"logits must be of shape (examples, classes), not {tuple(logits.shape)}")
     if target.ndim != 1 or str(target.dtype) not in _INDICES:
@@ -52,11 +52,11 @@ def check_labels(target: Tensor, classes: int) -> None:
     A training step does not do this: on a CPU it finds such labels by itself, on a GPU torch stops the process. Who
     reads data in looks at them once.
     """
-    if target.numel() and not (0 <= int(target.min()) and int(target.max()) < classes):
-        raise UserError(
-            f"labels must be from 0 to {classes - 1} for {classes} classes; there are {int(target.min())} to "
-            f"{int(target.max())}"
-        )
+    if not target.numel():
+        return
+    low, high = int(target.min()), int(target.max())
+    if low < 0 or high >= classes:
+        raise UserError(f"labels must be from 0 to {classes - 1} for {classes} classes; there are {low} to {high}")
 
 
 def check_rivals(logits: Tensor) -> None:

@@ -45,6 +45,7 @@ class LabelSmoothing(OfLogits):
             raise UserError(f"label-smoothing: smoothing must be in [0, 1), not {self.smoothing!r}")
 
     def __call__(self, output: Tensor, target: Tensor, phi: Any = None) -> Tensor:
+        del phi
         check_batch(output, target)
         log_p = torch.log_softmax(output, dim=-1)
         return -((1 - self.smoothing) * at_label(log_p, target) + self.smoothing * log_p.mean(dim=-1)).mean()
@@ -70,6 +71,7 @@ class Focal(OfLogits):
             raise UserError(f"focal: gamma must be a finite number from 0 on, not {self.gamma!r}")
 
     def __call__(self, output: Tensor, target: Tensor, phi: Any = None) -> Tensor:
+        del phi
         check_batch(output, target)
         check_rivals(output)
         log_p = torch.log_softmax(output, dim=-1)

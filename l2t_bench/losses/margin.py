@@ -92,7 +92,8 @@ class LargeMargin:
     t/T is read from phi, the s_t of a problem without ``features`` (as ``with_fixed_loss`` makes it): so a step replays
     as it was, and nothing counts calls. Where phi is ``None`` lambda is the ``floor``. The form of the schedule is that
     of the authors' code, by t/T here; its constants are assumed (the paper gives none): from 1000 at the
-    start to 1 after a third of the run and 0.01 at its end. ``margin`` 1 is cross entropy; 4 is what Liu et al. find best on CIFAR.
+    start to 1 after a third of the run and 0.01 at its end. ``margin`` 1 is cross entropy of a student without bias in
+    its last layer; 4 is what Liu et al. find best on CIFAR.
 
     Output: ``AngularLogits`` in training; plain logits, as in eval mode, are refused. Target (B,) class indices; a
     scalar, in nats.

@@ -54,6 +54,7 @@ class Smooth01(OfLogits):
             raise UserError(f"smooth01: form must be log or error, not {self.form!r}")
 
     def __call__(self, output: Tensor, target: Tensor, phi: Any = None) -> Tensor:
+        del phi
         scaled = self.k * margin(output, target)
         # sigmoid(-z) and not 1 - sigmoid(z), which is 0 to float32 from z = 17 on
         return -functional.logsigmoid(scaled).mean() if self.form == "log" else (-scaled).sigmoid().mean()
