@@ -6,7 +6,7 @@ from typing import Any
 import pandas as pd
 
 from l2t_bench.reports.break_even_tables import break_even_tables
-from l2t_bench.reports.derive import CROSS_ENTROPY, UNTRAINED, VARIANT, Results, analyse, estimate_in, in_order, of_case
+from l2t_bench.reports.derive import VARIANT, Results, analyse, estimate_in, in_order, of_case
 from l2t_bench.reports.formats import DASH, accuracy, equivalent, fixed, number, points, ratio
 from l2t_bench.reports.load import Run
 from l2t_bench.reports.rows import Row, rows_of
@@ -299,7 +299,7 @@ def _count(value: Any) -> str:
 def loss_label(row: Row, several_seeds: bool = False) -> str:
     """What a teaching cell is called: the control's name, or by which gradient its teacher learned."""
     name = loss_name(row, several_seeds)
-    return name if row["method"] in (CROSS_ENTROPY, UNTRAINED) else f"learned by {name}"
+    return f"learned by {name}" if row["loss"] == "learned" else name
 
 
 def other_tables(results: Results) -> list[Table]:
