@@ -158,6 +158,7 @@ def test_fixed_losses_have_right_derivatives_of_both_orders(name: str, check: An
     assert check(lambda at: loss(at, target), (near.detach().requires_grad_(),))
 
 
+@pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated:FutureWarning")  # torch's own, of jvp
 @pytest.mark.parametrize("name", LOGIT_LOSSES)
 def test_second_derivatives_forward_over_reverse_are_those_of_reverse_over_reverse(name: str) -> None:
     logits, target = sample(5)

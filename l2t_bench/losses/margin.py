@@ -26,7 +26,7 @@ class AngularLogits(NamedTuple):
 
 
 class MarginLinear(nn.Linear):
-    """A linear layer without bias (Liu et al., Eq. 1): ``AngularLogits`` in training, logits (B, C) in eval mode."""
+    """A linear layer without bias, as Liu et al.'s: ``AngularLogits`` in training, logits (B, C) in eval mode."""
 
     def __init__(self, in_features: int, out_features: int) -> None:
         super().__init__(in_features, out_features, bias=False)
@@ -65,10 +65,10 @@ def with_margin_layer(student: nn.Module) -> nn.Module:
 def psi(cosine: Tensor, m: int) -> Tensor:
     """(-1)^k cos(m theta) - 2k for theta in [k pi/m, (k+1) pi/m] (Liu et al., Eq. 6), of cos theta; any shape.
 
-    cos(m theta) is the Chebyshev polynomial T_m of cos theta (their Eq. 7 in another order), by its recurrence: no
-    arccos, whose derivative is infinite at theta = 0 and pi. k counts the cos(j pi/m), j = 1 ... m-1, that cos theta
-    does not exceed; it is a constant of the differentiation. psi and its first derivative are continuous where k
-    changes; the second one jumps.
+    cos(m theta) is the Chebyshev polynomial T_m of cos theta (their binomial expansion, in another order), by its
+    recurrence: no arccos, whose derivative is infinite at theta = 0 and pi. k counts the cos(j pi/m), j = 1 ... m-1,
+    that cos theta does not exceed; it is a constant of the differentiation. psi and its first derivative are continuous
+    where k changes; the second one jumps.
     """
     before, chebyshev = torch.ones_like(cosine), cosine
     for _ in range(m - 1):
@@ -85,15 +85,15 @@ class LargeMargin:
 
     Cross entropy of logits where the right class has |w_y| |x| psi(theta_y) in the place of |w_y| |x| cos theta_y,
     psi(theta) <= cos theta: to be right, the angle must be m times smaller. It is hard to train from the start, so the
-    two are mixed (their section 5.1): f_y = (lambda |w_y||x| cos theta + |w_y||x| psi(theta)) / (1 + lambda), with
+    two are mixed, as they do: f_y = (lambda |w_y||x| cos theta + |w_y||x| psi(theta)) / (1 + lambda), with
 
         lambda_t = max(floor, start * (1 + decay * t/T)^(-power)).
 
     t/T is read from phi, the s_t of a problem without ``features`` (as ``with_fixed_loss`` makes it): so a step replays
     as it was, and nothing counts calls. Where phi is ``None`` lambda is the ``floor``. The form of the schedule is that
-    of the authors' code, by t/T here; its constants are assumed (the paper gives none): from 1000 at the
-    start to 1 after a third of the run and 0.01 at its end. ``margin`` 1 is cross entropy of a student without bias in
-    its last layer; 4 is what Liu et al. find best on CIFAR.
+    of the authors' code (base, gamma, power and lambda_min, by the step's number), by t/T here; its constants are
+    assumed (the paper gives none): from 1000 at the start to 1 after a third of the run and 0.01 at its end.
+    ``margin`` 1 is cross entropy of a student without bias in its last layer; 4 is what Liu et al. find best on CIFAR.
 
     Output: ``AngularLogits`` in training; plain logits, as in eval mode, are refused. Target (B,) class indices; a
     scalar, in nats.
