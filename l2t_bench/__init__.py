@@ -24,9 +24,17 @@ if TYPE_CHECKING:
     from l2t_bench.objectives import ExpectedAccuracy
     from l2t_bench.optimizers import SGD, linear_decay, multistep
     from l2t_bench.problem import Step, StudentState, StudentView, TeachingProblem
-    from l2t_bench.registry import build_problem, list_backends, list_problems, list_suites, load_backend
+    from l2t_bench.registry import (
+        build_problem,
+        list_backends,
+        list_losses,
+        list_problems,
+        list_suites,
+        load_backend,
+        load_loss,
+    )
     from l2t_bench.rollout import record
-    from l2t_bench.teachers import AttentionTeacher
+    from l2t_bench.teachers import AttentionTeacher, StaticTeacher
     from l2t_bench.training import Selection, TeacherOptimizer, TeacherTraining, teach, train_teacher
 
 _SUBMODULES = ("features", "losses", "optimizers", "teachers")
@@ -50,9 +58,17 @@ _HOMES = {
     "objectives": ("ExpectedAccuracy",),
     "optimizers": ("SGD", "linear_decay", "multistep"),
     "problem": ("Step", "StudentState", "StudentView", "TeachingProblem"),
-    "registry": ("build_problem", "list_backends", "list_problems", "list_suites", "load_backend"),
+    "registry": (
+        "build_problem",
+        "list_backends",
+        "list_losses",
+        "list_problems",
+        "list_suites",
+        "load_backend",
+        "load_loss",
+    ),
     "rollout": ("record",),
-    "teachers": ("AttentionTeacher",),
+    "teachers": ("AttentionTeacher", "StaticTeacher"),
     "training": ("Selection", "TeacherOptimizer", "TeacherTraining", "teach", "train_teacher"),
 }
 
@@ -73,6 +89,7 @@ __all__ = [
     "Prediction",
     "Refused",
     "Selection",
+    "StaticTeacher",
     "Step",
     "StudentState",
     "StudentView",
@@ -88,9 +105,11 @@ __all__ = [
     "features",
     "linear_decay",
     "list_backends",
+    "list_losses",
     "list_problems",
     "list_suites",
     "load_backend",
+    "load_loss",
     "losses",
     "multistep",
     "optimizers",

@@ -157,6 +157,7 @@ def _registered() -> Iterator[Finding]:
     groups: tuple[tuple[str, Callable[[], list[str]], Callable[[str], object]], ...] = (
         ("backends", registry.list_backends, registry.backend_class),
         ("problems", registry.list_problems, registry.problem_class),
+        ("losses", registry.list_losses, registry.loss_class),
         ("suites", registry.list_suites, registry.load_suite),
     )
     for kind, names, load in groups:

@@ -1,8 +1,9 @@
-"""Others' backends, problems and suites: those of installed packages, by entry points, and those in Python files.
+"""Others' backends, problems, losses and suites: those of installed packages, by entry points, and those in files.
 
-Entry-point groups: ``l2t_bench.backends``, ``l2t_bench.problems``, ``l2t_bench.suites``. Files: ``--plugin FILE``, with
-names that join ours, and those that names such as ``a/mine.py:Mine`` lead to. Environment variables hand both on to the
-processes that a run starts. In a run a file is known by its name without folders: no two may share one.
+Entry-point groups: ``l2t_bench.backends``, ``l2t_bench.problems``, ``l2t_bench.losses``, ``l2t_bench.suites``. Python
+files: ``--plugin FILE``, with names that join ours, and those that names such as ``a/mine.py:Mine`` lead to.
+Environment variables hand both on to the processes that a run starts. In a run a file is known by its name without
+folders: no two may share one.
 """
 
 import hashlib
@@ -124,8 +125,9 @@ def _only(files: Iterable[str], stem: str) -> str | None:
 def file_entries(group: str, taken: Iterable[str]) -> dict[str, str]:
     """Name -> ``FILE.py:ATTRIBUTE`` of what the plug-in files define; it imports them.
 
-    Backends and suites are told by their ``name``, problems by a mapping ``PROBLEMS`` of names to classes. Raises
-    ``UserError`` for a file that does not import, and for a name that is ``taken`` or defined twice.
+    Backends and suites are told by their ``name``, problems and losses by a mapping ``PROBLEMS`` or ``LOSSES`` of
+    names to classes. Raises ``UserError`` for a file that does not import, and for a name that is ``taken`` or defined
+    twice.
     """
     found: dict[str, str] = {}
     taken = set(taken)
@@ -140,8 +142,8 @@ def file_entries(group: str, taken: Iterable[str]) -> dict[str, str]:
 
 def _defined(group: str, module: ModuleType) -> Iterator[tuple[str, str]]:
     """Names with the attribute that each stands for."""
-    if group == "problems":
-        yield from ((name, made.__name__) for name, made in getattr(module, "PROBLEMS", {}).items())
+    if group in ("problems", "losses"):
+        yield from ((name, made.__name__) for name, made in getattr(module, group.upper(), {}).items())
         return
     for attribute, value in vars(module).items():
         name = getattr(value, "name", None)

@@ -25,7 +25,7 @@ from l2t_bench.optimizers import SGD, Schedule, linear_decay, multistep
 from l2t_bench.problem import TeachingProblem
 from l2t_bench.students.lenet import LeNet
 from l2t_bench.students.mlp import MLP
-from l2t_bench.teachers import AttentionTeacher
+from l2t_bench.teachers import AttentionTeacher, StaticTeacher
 
 _CLASSES = 10
 
@@ -65,6 +65,7 @@ class ImageProblem:
     noise: float = 0.0
     dev_chunk: int = 250
     nonlinearity: Literal["relu", "tanh"] = "relu"
+    teacher: Literal["attention", "static"] = "attention"
 
     def form(self) -> ImageForm:
         """What the images and labels must be."""
@@ -80,7 +81,6 @@ class ImageProblem:
         """The problem itself, on ``device`` in ``dtype``; no data is read."""
         if self.dev_chunk < 1:
             raise UserError(f"dev_chunk must be at least 1, not {self.dev_chunk}")
-        classes = self.form().classes
         splits = ImageSplits(
             self.load,
             SplitSizes(self.train, self.dev, self.split),
@@ -91,17 +91,9 @@ class ImageProblem:
             subtract_mean=self.subtract_mean,
         )
         paper = PaperFeatures(self.refresh, self.train_batches, self.dev_examples)
-        teacher = AttentionTeacher(
-            classes,
-            features=3 + classes if self.features == "paper" else 1,
-            keys=self.keys,
-            gain=self.gain,
-            smoothing=self.smoothing,
-            noise=self.noise,
-        )
         return TeachingProblem(
             student=self.student().to(device=device, dtype=dtype),
-            teacher=teacher.to(device=device, dtype=dtype),
+            teacher=self._teacher().to(device=device, dtype=dtype),
             loss=bilinear_sigmoid,
             objective=ExpectedAccuracy(self.beta),
             optimizer=SGD(
@@ -114,7 +106,7 @@ class ImageProblem:
             train=IndexedBatches(splits.train, self.batch, CropFlip() if self.augment == "crop-flip" else None),
             dev=_chunks(splits.dev, self.dev_chunk),
             test=_chunks(splits.test, self.dev_chunk),
-            features=paper if self.features == "paper" else None,
+            features=paper if self._measures else None,
             name=name,
         )
 
@@ -129,6 +121,18 @@ class ImageProblem:
             )
         epoch = max(1, self.train // max(1, self.batch))
         return multistep(self.lr, (self.first_drop * epoch, self.second_drop * epoch))
+
+    @property
+    def _measures(self) -> bool:
+        """Whether s_t is measured: what takes no notice of it need not wait for it."""
+        return self.features == "paper" and self.teacher == "attention"
+
+    def _teacher(self) -> nn.Module:
+        start = {"gain": self.gain, "smoothing": self.smoothing, "noise": self.noise}
+        classes = self.form().classes
+        if self.teacher == "static":
+            return StaticTeacher(classes, **start)
+        return AttentionTeacher(classes, 3 + classes if self.features == "paper" else 1, self.keys, **start)
 
 
 def _chunks(load: Callable[[], Examples], size: int) -> Callable[[], list[tuple[torch.Tensor, torch.Tensor]]]:

@@ -1,11 +1,11 @@
-"""Names -> what they stand for: our backends, problems and suites, those of installed plug-ins, and those in a file.
+"""Names -> what they stand for: our backends, problems, losses and suites, those of plug-ins, and those in a file.
 
 Entries are "module:attribute" strings, so that listing imports nothing of ours. Others join as ``plugins`` says, or are
 named by their file: ``path/to/file.py:Attribute``.
 """
 
 import importlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from types import MappingProxyType
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     import torch
 
     from l2t_bench.gradient import TeacherGradientBackend
+    from l2t_bench.losses.contract import FixedLoss
     from l2t_bench.problem import TeachingProblem
 
 BACKENDS: Mapping[str, str] = MappingProxyType(
@@ -71,8 +72,19 @@ PROBLEMS: Mapping[str, str] = MappingProxyType(
         "random/transformer": "l2t_bench.random_problems:RandomTransformer",
     }
 )
+LOSSES: Mapping[str, str] = MappingProxyType(
+    {
+        "cross-entropy": "l2t_bench.losses.image:CrossEntropy",
+        "label-smoothing": "l2t_bench.losses.image:LabelSmoothing",
+        "focal": "l2t_bench.losses.image:Focal",
+        "smooth01": "l2t_bench.losses.smooth01:Smooth01",
+        "large-margin": "l2t_bench.losses.margin:LargeMargin",
+    }
+)
 SUITES: Mapping[str, str] = MappingProxyType({"quick": "l2t_bench.suites.quick:SUITE"})
-_OWN: Mapping[str, Mapping[str, str]] = MappingProxyType({"backends": BACKENDS, "problems": PROBLEMS, "suites": SUITES})
+_OWN: Mapping[str, Mapping[str, str]] = MappingProxyType(
+    {"backends": BACKENDS, "problems": PROBLEMS, "losses": LOSSES, "suites": SUITES}
+)
 _NEEDS: Mapping[str, str] = MappingProxyType(
     {"higher": "higher", "torchopt": "torchopt", "torchopt-implicit": "torchopt"}
 )
@@ -86,6 +98,11 @@ def list_backends() -> list[str]:
 def list_problems() -> list[str]:
     """The names that ``build_problem`` knows."""
     return list(_entries("problems"))
+
+
+def list_losses() -> list[str]:
+    """The names that ``load_loss`` knows."""
+    return list(_entries("losses"))
 
 
 def list_suites() -> list[str]:
@@ -131,6 +148,30 @@ def problem_class(name: str) -> type:
     return _class("problem", name, _entries("problems"))
 
 
+def loss_class(name: str) -> type:
+    """The class behind a fixed loss's name, its options being its fields."""
+    return _class("loss", name, _entries("losses"))
+
+
+def load_loss(spec: str) -> "FixedLoss":
+    """A fixed loss by name with options, ``"smooth01[k=20,form=error]"``, or ``"file.py:Class[option=value]"``.
+
+    Raises ``UserError`` for an unknown name or option, a value that the loss has no use for, or an object that is none.
+    """
+    from l2t_bench.losses.contract import FixedLoss
+
+    name, options = split_spec(spec)
+    loss = make(loss_class(name), name, options)
+    if not isinstance(loss, FixedLoss):
+        raise UserError(f"{name} is not a loss: it lacks student(student), or cannot be called")
+    return loss
+
+
+def is_loss(spec: str) -> bool:
+    """Whether a method's name is that of a fixed loss in the catalogue, and not a backend's."""
+    return split_spec(spec)[0] in _entries("losses")
+
+
 def build_problem(spec: str, *, dtype: str = "float32", device: str = "cpu") -> "TeachingProblem":
     """A named problem with options, ``"mnist/lenet[batch=20,dev=1000]"``. Reads no data until it is needed.
 
@@ -172,13 +213,19 @@ def sources_of(method: str, problem: str, task: str) -> list[Path]:
     """
     module = task.partition(":")[0]
     targets = [f"{known_file(module) or module}:"]
-    for spec, group in ((method, "backends"), (problem, "problems")):
+    for spec, groups in ((method, ("backends", "losses")), (problem, ("problems",))):
         name = split_spec(spec)[0]
-        target = _OWN[group].get(name) or installed_entries(group).get(name, name)
+        target = _unimported(name, groups)
         targets += [target] if ":" in target else [f"{file}:{name}" for file in plugin_files()]
     modules = [_located(target.rpartition(":")[0]) for target in targets]
     files = [Path(name) if name.endswith(".py") else source_of(name) for name in modules if name]
     return [file for file in files if file is not None and file.is_file()]
+
+
+def _unimported(name: str, groups: Sequence[str]) -> str:
+    """``module:attribute`` of a name of ours or of an installed package's, in the first group that has it; else it."""
+    tables = [_OWN[group] for group in groups] + [installed_entries(group) for group in groups]
+    return next((table[name] for table in tables if name in table), name)
 
 
 def code_now() -> Callable[[str, str, str], str]:

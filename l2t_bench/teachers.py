@@ -22,21 +22,57 @@ class AttentionTeacher(nn.Module):
         super().__init__()
         if min(classes, features, keys) < 1:
             raise UserError(f"classes, features and keys must be at least 1, not {classes}, {features} and {keys}")
-        if not (noise >= 0 and 0 <= smoothing <= 1):
-            raise UserError(f"noise must not be negative and smoothing in [0, 1], not {noise} and {smoothing}")
+        _check_start(smoothing, noise)
         self.gain, self.smoothing, self.noise = gain, smoothing, noise
         self.W = nn.Parameter(torch.empty(classes, classes, keys))
         self.V = nn.Parameter(torch.empty(keys, features))
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        classes = self.W.shape[0]
-        start = torch.eye(classes, dtype=self.W.dtype, device=self.W.device) * (1 - self.smoothing)
-        start = self.gain * (start + self.smoothing / classes)
         with torch.no_grad():
             self.V.normal_()
             self.W.normal_(std=self.noise) if self.noise else self.W.zero_()
-            self.W.add_(start[:, :, None])
+            self.W.add_(_start(self.W, self.gain, self.smoothing)[:, :, None])
 
     def forward(self, features: Tensor) -> Tensor:
         return self.W @ torch.softmax(self.V @ features, dim=0)
+
+
+class StaticTeacher(nn.Module):
+    """Phi_t = W of shape (C, C) at every step: a learned loss that takes no notice of s_t.
+
+    Beyond the paper: set beside ``AttentionTeacher`` it tells whether a loss must change as training goes on. Like one
+    of that teacher's keys, W starts at ``gain * ((1 - smoothing) I + smoothing / C)`` plus ``noise`` times a standard
+    normal.
+
+    Raises ``UserError`` for fewer classes than 1, a negative noise, or a smoothing outside [0, 1].
+    """
+
+    def __init__(self, classes: int, gain: float = 1.0, smoothing: float = 0.0, noise: float = 0.0) -> None:
+        super().__init__()
+        if classes < 1:
+            raise UserError(f"classes must be at least 1, not {classes}")
+        _check_start(smoothing, noise)
+        self.gain, self.smoothing, self.noise = gain, smoothing, noise
+        self.W = nn.Parameter(torch.empty(classes, classes))
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        with torch.no_grad():
+            self.W.normal_(std=self.noise) if self.noise else self.W.zero_()
+            self.W.add_(_start(self.W, self.gain, self.smoothing))
+
+    def forward(self, features: Tensor) -> Tensor:
+        del features
+        return self.W.clone()  # phi is made of theta and is not theta itself: some ask for its derivative by it
+
+
+def _check_start(smoothing: float, noise: float) -> None:
+    if not (noise >= 0 and 0 <= smoothing <= 1):
+        raise UserError(f"noise must not be negative and smoothing in [0, 1], not {noise} and {smoothing}")
+
+
+def _start(like: Tensor, gain: float, smoothing: float) -> Tensor:
+    """gain * ((1 - smoothing) I + smoothing / C), of the dtype and on the device of ``like``."""
+    classes = like.shape[0]
+    return gain * (torch.eye(classes, dtype=like.dtype, device=like.device) * (1 - smoothing) + smoothing / classes)

@@ -19,6 +19,7 @@ from l2t_bench.errors import Diverged, UserError
 from l2t_bench.fitting import check_fits
 from l2t_bench.gradient import Cost, TeacherGradient, TeacherGradientBackend
 from l2t_bench.health import said
+from l2t_bench.losses.contract import FixedLoss
 from l2t_bench.metabatch.contract import for_students, teacher_gradients
 from l2t_bench.objectives import accuracy
 from l2t_bench.optimizers import SGD
@@ -316,19 +317,24 @@ def teach(problem: TeachingProblem, theta: Tensors, *, horizon: int, seed: int) 
 
 
 def with_fixed_loss(problem: TeachingProblem, loss: Callable[[Any, Any, Any], Tensor]) -> TeachingProblem:
-    """The problem under a loss that takes no notice of phi; no features are measured."""
+    """The problem under a loss that takes no notice of a teacher; no features are measured, phi is t/T, shape (1,).
+
+    The student is the one that the loss asks for, where it is one of the catalogue's (``load_loss``): all but
+    ``large-margin`` leave it as it is.
+    """
 
     class NoTeacher(torch.nn.Module):
         def forward(self, features: Tensor) -> Tensor:
             return features
 
-    return replace(problem, loss=loss, features=None, teacher=NoTeacher())
+    student = loss.student(problem.student) if isinstance(loss, FixedLoss) else problem.student
+    return replace(problem, student=student, loss=loss, features=None, teacher=NoTeacher())
 
 
 def teach_fixed_loss(
     problem: TeachingProblem, loss: Callable[[Any, Any, Any], Tensor], *, horizon: int, seed: int
 ) -> StudentState:
-    """omega_T of a student under ``loss(output, target, phi)``, phi being of no meaning. Raises ``Diverged``."""
+    """omega_T of a student under ``loss(output, target, phi)``, phi being t/T. Raises ``Diverged``."""
     return teach(with_fixed_loss(problem, loss), {}, horizon=horizon, seed=seed)
 
 

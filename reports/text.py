@@ -11,7 +11,7 @@ from l2t_bench.reports.derive import Results, analyse, of_case
 from l2t_bench.reports.estimates import estimate_in
 from l2t_bench.reports.formats import DASH, accuracy, equivalent, fixed, number, points, ratio
 from l2t_bench.reports.load import Run
-from l2t_bench.reports.methods import CROSS_ENTROPY, UNTRAINED, VARIANT, in_order
+from l2t_bench.reports.methods import VARIANT, in_order
 from l2t_bench.reports.rows import Row, rows_of
 from l2t_bench.reports.statistics import Estimate
 from l2t_bench.reports.table import Table
@@ -314,7 +314,7 @@ def _count(value: Any) -> str:
 def loss_label(row: Row, several_seeds: bool = False) -> str:
     """What a teaching cell is called: the control's name, or by which gradient its teacher learned."""
     name = loss_name(row, several_seeds)
-    return name if row["method"] in (CROSS_ENTROPY, UNTRAINED) else f"learned by {name}"
+    return f"learned by {name}" if row["loss"] == "learned" else name
 
 
 def other_tables(results: Results) -> list[Table]:

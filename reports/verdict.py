@@ -14,7 +14,7 @@ import pandas as pd
 from l2t_bench.reports.derive import Results, of_case
 from l2t_bench.reports.estimates import estimate_in
 from l2t_bench.reports.formats import accuracy, equivalent, fixed, number, points, ratio
-from l2t_bench.reports.methods import CROSS_ENTROPY, UNTRAINED, VARIANT
+from l2t_bench.reports.methods import VARIANT
 from l2t_bench.reports.rows import Row, rows_of
 from l2t_bench.reports.statistics import ENOUGH, EQUIVALENT, TOO_SMALL, Estimate
 from l2t_bench.reports.text import loss_label
@@ -54,7 +54,7 @@ def findings(results: Results) -> list[Finding]:
                 found.append(_least(subject, quantity, ranked, rows))
         found += [_loss(subject, row) for row in rows_of(rows[rows["exactness"] != "exact"])]
     for (problem, variant), rows in results.teaching.groupby(VARIANT):
-        found += [_gain(row, results) for row in rows_of(rows) if row["method"] not in _CONTROLS]
+        found += [_gain(row, results) for row in rows_of(rows) if row["loss"] == "learned"]
         found += [_alike(row) for row in rows_of(of_case(results.equivalences, problem, variant))]
     return found
 
@@ -71,9 +71,6 @@ def headlines(found: Sequence[Finding]) -> list[str]:
         if asked:
             lines.append(f"{quantity.question}: {', '.join(told)} comparison{'s' * (len(asked) != 1)}.")
     return lines
-
-
-_CONTROLS = (CROSS_ENTROPY, UNTRAINED)
 
 
 def _least(subject: str, quantity: _Quantity, ranked: pd.DataFrame, rows: pd.DataFrame) -> Finding:

@@ -19,6 +19,16 @@ class TeachingSettings:
     learned_grid: Sequence[float] = (0.6, 1.2, 2.4)
     untrained_grid: Sequence[float] = (0.6, 1.2, 2.4, 4.8)
     cross_entropy_grid: Sequence[float] = (0.025, 0.05, 0.1, 0.2, 0.4)
+    fixed_grid: Sequence[float] = (
+        0.001,
+        0.004,
+        0.0125,
+        0.025,
+        0.05,
+        0.1,
+        0.2,
+        0.4,
+    )  # of fixed losses but cross entropy
     tuning_students: int = 4
     fresh_students: int = 12
     equivalence_margin: float = 0.01  # of test accuracy: losses that differ by less are called equivalent

@@ -1,6 +1,7 @@
 """One teaching cell: a loss, its own learning rate chosen on dev, and fresh students judged on test.
 
-The loss is learned by Algorithm 1 with a backend, or it is a control: the untrained teacher, or cross entropy. What
+The loss is learned by Algorithm 1 with a backend, or it is a control: the untrained teacher, or a fixed loss by its
+name. What
 departs from the paper is in the settings: a student lr that decays to zero, a sharpened objective (beta = 4), Phi that
 starts at 0.3 I, a teacher lr of its own. They were chosen on splits 1 and 2; split 3 is the one that is reported.
 """
@@ -18,11 +19,10 @@ from l2t_bench.engine.cell import Cell
 from l2t_bench.engine.recorder import Recorder
 from l2t_bench.errors import Diverged
 from l2t_bench.fitting import check_room
-from l2t_bench.losses.image import cross_entropy
 from l2t_bench.metabatch.contract import for_students
 from l2t_bench.optimizers import Schedule, linear_decay
 from l2t_bench.problem import TeachingProblem
-from l2t_bench.registry import build_problem, load_backend
+from l2t_bench.registry import build_problem, is_loss, load_backend, load_loss
 from l2t_bench.suites.settings import TeachingSettings
 from l2t_bench.training import (
     SeedRange,
@@ -69,14 +69,14 @@ def measure(cell: Cell, recorder: Recorder) -> dict[str, Any]:
 def teaching_cell(
     method: str, settings: TeachingSettings, device: str, seed: int, recorder: Recorder
 ) -> dict[str, Any]:
-    """The measurements of one loss: ``method`` is a backend's name, ``untrained-teacher`` or ``cross-entropy``.
+    """The measurements of one loss: ``method`` is a backend's name, ``untrained-teacher`` or a fixed loss's.
 
     The test set is looked at once, by the fresh students at the end.
     """
     with recorder.phase("build"):
         problem = build_problem(settings.problem, device=device)
     begun = time.perf_counter()
-    training = None if method in (UNTRAINED, CROSS_ENTROPY) else _learn(problem, method, settings, seed, recorder)
+    training = None if method == UNTRAINED or is_loss(method) else _learn(problem, method, settings, seed, recorder)
     trained = time.perf_counter()
     lesson = _lesson(problem, method, settings, training, seed)
     candidates = _candidates(method, settings)
@@ -88,7 +88,7 @@ def teaching_cell(
         ]
     sizes = {part: sum(len(targets) for _, targets in batches) for part, batches in _parts(problem).items()}
     return {
-        "loss": {UNTRAINED: "untrained", CROSS_ENTROPY: "cross-entropy"}.get(method, "learned"),
+        "loss": "untrained" if method == UNTRAINED else method if is_loss(method) else "learned",
         "lr": chosen[1],
         "schedule": chosen[0],
         "lr_grid": [{"schedule": schedule, "lr": lr, "dev_accuracy": score} for (schedule, lr), score in table.items()],
@@ -124,16 +124,16 @@ def _learn(
 def _lesson(
     problem: TeachingProblem, method: str, settings: TeachingSettings, training: TeacherTraining | None, seed: int
 ) -> Lesson:
-    if method == CROSS_ENTROPY:
-        return Lesson(with_fixed_loss(problem, cross_entropy), {}, settings.horizon)
+    if is_loss(method):
+        return Lesson(with_fixed_loss(problem, load_loss(method)), {}, settings.horizon)
     theta = training.theta if training else problem.init_teacher(seed)
     return Lesson(problem, theta, settings.horizon)
 
 
 def _candidates(method: str, settings: TeachingSettings) -> dict[tuple[str, float], Schedule | float]:
-    """Schedules by (kind, lr): decaying for all, and constant too for cross entropy."""
-    if method == CROSS_ENTROPY:
-        grid = settings.cross_entropy_grid
+    """Schedules by (kind, lr): decaying for all, and constant too for a fixed loss."""
+    if is_loss(method):
+        grid = settings.cross_entropy_grid if method == CROSS_ENTROPY else settings.fixed_grid
         constant: dict[tuple[str, float], Schedule | float] = {("constant", lr): lr for lr in grid}
         return {**constant, **{("linear", lr): linear_decay(lr) for lr in grid}}
     grid = settings.untrained_grid if method == UNTRAINED else settings.learned_grid

@@ -37,6 +37,7 @@ def test_list_names_what_there_is() -> None:
     for name in ("rmd", "truncated", "higher", "torchopt-implicit", "functorch", "digits/lenet", "mnist/mlp", "quick"):
         assert name in done.stdout
     assert "window=20" in l2t("list", "backends", "--options").stdout
+    assert "smooth01[k=50.0,form=log]" in l2t("list", "losses", "--options").stdout
 
 
 @pytest.mark.parametrize(

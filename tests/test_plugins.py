@@ -33,7 +33,15 @@ _PROBLEM = """
         dev: int = 20
         batch: int = 5
 
+    class Zero:
+        def __call__(self, output, target, phi=None):
+            return 0 * output.sum()
+
+        def student(self, student):
+            return student
+
     PROBLEMS = {"mine/tiny": Tiny}
+    LOSSES = {"zero": Zero}
 """
 _SUITE = """
     from l2t_bench.engine.cell import Cell
@@ -81,6 +89,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "mine",
         "[l2t_bench.backends]\nmine = mine.backends:Mine\n"
         "[l2t_bench.problems]\nmine/tiny = mine.problems:Tiny\n"
+        "[l2t_bench.losses]\nzero = mine.problems:Zero\n"
         "[l2t_bench.suites]\nmine-suite = mine.suites:SUITE\n",
     )
     (site / "lacking.py").write_text("import a_library_that_nobody_has\n")
@@ -114,9 +123,14 @@ def test_installed_plug_ins_are_listed_with_what_they_lack(site: Path) -> None:
     done = l2t("list", PYTHONPATH=with_inherited(site))
     assert done.returncode == 0
     listed = [line.strip() for line in done.stdout.splitlines()]
-    assert {"mine", "mine/tiny", "mine-suite", "rmd"} <= set(listed)
+    assert {"mine", "mine/tiny", "zero", "mine-suite", "rmd"} <= set(listed)
     assert "lacking  (not installed: pip install a-library-that-nobody-has)" in listed
     assert "the installed package lacking offers 'rmd', which is ours: left out" in done.stderr
+
+
+def test_losses_of_a_file_are_listed_beside_ours(files: str) -> None:
+    listed = [line.strip() for line in l2t("list", "losses", "--plugin", files).stdout.splitlines()]
+    assert {"zero", "smooth01", "cross-entropy"} <= set(listed)
 
 
 @pytest.fixture(scope="module", params=["installed", "file"])

@@ -59,6 +59,10 @@ def test_the_backends_and_problems_are_listed_in_their_order() -> None:
     assert "quick" in l2t.list_suites()
 
 
+def test_the_fixed_losses_of_the_image_experiments_are_listed() -> None:
+    assert l2t.list_losses() == ["cross-entropy", "label-smoothing", "focal", "smooth01", "large-margin"]
+
+
 @pytest.mark.parametrize("name", l2t.list_backends())
 def test_every_listed_backend_loads_under_its_name(name: str) -> None:
     backend = l2t.load_backend(name)

@@ -374,3 +374,19 @@ def test_a_teacher_whose_gradients_do_not_fit_is_not_begun(tmp_path: Path) -> No
     recorder = Recorder(tmp_path, memory_limit=1)
     with pytest.raises(l2t.Refused, match="at horizon 300"):
         teaching_cell("rmd", TeachingSettings(), "cpu", 0, recorder)
+
+
+@pytest.mark.parametrize("name", ["cross-entropy", "smooth01[form=error]", "large-margin", "label-smoothing", "focal"])
+def test_a_teaching_cell_takes_any_fixed_loss_by_its_name_with_an_lr_of_its_own(tmp_path: Path, name: str) -> None:
+    settings = TeachingSettings(
+        problem="digits/mlp[train=60,dev=60,hidden=10]",
+        horizon=10, cross_entropy_grid=(0.1,), fixed_grid=(0.1,), tuning_students=1, fresh_students=2,
+    )  # fmt: skip
+    measured = teaching_cell(name, settings, "cpu", 0, Recorder(tmp_path))
+    assert (measured["loss"], measured["outer_steps"], len(measured["students"])) == (name, 0, 2)
+    assert {tried["schedule"] for tried in measured["lr_grid"]} == {"constant", "linear"}
+
+
+def test_a_teaching_cell_of_a_loss_that_is_none_is_a_mistake(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="smooth02"):
+        teaching_cell("smooth02", TeachingSettings(), "cpu", 0, Recorder(tmp_path))

@@ -10,7 +10,7 @@ from l2t_bench.cli.options import Plugins
 if TYPE_CHECKING:
     from l2t_bench.verification.capabilities import Cell
 
-What = Literal["backends", "problems", "suites", "runs"]
+What = Literal["backends", "problems", "losses", "suites", "runs"]
 
 
 def list_names(
@@ -33,7 +33,7 @@ def list_names(
     ] = None,
     plugin: Plugins = None,
 ) -> None:
-    """List backends, problems and suites, and the runs in the folder runs/."""
+    """List backends, problems, fixed losses and suites, and the runs in the folder runs/."""
     from rich.markup import escape
 
     from l2t_bench import registry
@@ -55,6 +55,7 @@ def list_names(
     names = {
         "backends": registry.list_backends,
         "problems": registry.list_problems,
+        "losses": registry.list_losses,
         "suites": registry.list_suites,
         "runs": list_runs,
     }
@@ -143,8 +144,9 @@ def _options(kind: str, name: str) -> str:
 
     if kind == "suites":
         return ""
+    class_of = {"backends": registry.backend_class, "problems": registry.problem_class, "losses": registry.loss_class}
     try:
-        cls = registry.backend_class(name) if kind == "backends" else registry.problem_class(name)
+        cls = class_of[kind](name)
     except UserError as error:
         return f"  ({error})"
     written = ",".join(f"{key}={value}" for key, value in describe_options(cls).items())
