@@ -9,7 +9,7 @@ import torch
 from l2t_bench.backend import Backend
 from l2t_bench.errors import Refused, UserError
 from l2t_bench.gradient import Exactness, Prediction, TeacherGradientBackend
-from l2t_bench.prediction import beside_law, bytes_at, short_sizes
+from l2t_bench.prediction import beside_law, bytes_at, record_bytes, short_sizes
 from l2t_bench.problem import TeachingProblem
 from l2t_bench.registry import list_backends, load_backend
 from l2t_bench.resident import available_bytes, resident_bytes
@@ -80,6 +80,7 @@ def fits_by_far(backend: TeacherGradientBackend, problem: TeachingProblem, horiz
     """Whether even a bound from above stays below ``limit``: the law's bytes, else those of a few steps times T."""
     if not isinstance(backend, Backend):
         return False
+    backend = backend.settled(problem, horizon)
     known = backend.scaling(problem, horizon).bytes
     if known is not None and known > limit:
         return False
@@ -92,6 +93,7 @@ def predict_bytes(backend: TeacherGradientBackend, problem: TeachingProblem, hor
     """Peak bytes above the start, without the timed runs of ``predict`` where the method's growth is known."""
     if not isinstance(backend, Backend):
         return backend.predict(problem, horizon).bytes
+    backend = backend.settled(problem, horizon)
     return bytes_at(backend, problem, horizon, partial(backend.scaling, problem))
 
 
@@ -126,7 +128,7 @@ def _variants(name: str, problem: TeachingProblem, horizon: int) -> Iterator[Fit
             size = predict_bytes(variant, problem, horizon)
         else:
             beside = beside if beside is not None else beside_law(variant, problem, partial(variant.scaling, problem))
-            size = known + beside
+            size = known + beside + record_bytes(variant, problem, horizon)
         yield Fit(str(variant), name, variant.capabilities.exactness, size)
 
 

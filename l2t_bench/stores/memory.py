@@ -17,6 +17,7 @@ class KeepAll(Store):
 
     name = "all"
     keeps_between = True
+    keeps_tensors = True
 
     def __init__(
         self, rollout: Rollout, meter: Meter, wanted: Wanted, room: Room, stepper: EagerStepper | None = None
@@ -49,6 +50,7 @@ class Segments(Store):
     """
 
     name = "sqrt"
+    keeps_tensors = True
 
     def __init__(
         self, rollout: Rollout, meter: Meter, wanted: Wanted, room: Room, stepper: EagerStepper | None = None
