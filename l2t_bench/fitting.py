@@ -77,7 +77,7 @@ def check_fits(backend: TeacherGradientBackend, problem: TeachingProblem, horizo
 
 
 def fits_by_far(backend: TeacherGradientBackend, problem: TeachingProblem, horizon: int, limit: int) -> bool:
-    """Whether even a bound from above stays below ``limit``: the law's bytes, else those of a few steps times T."""
+    """Whether even a bound from above stays below ``limit``: the law's bytes and records, else a few steps' times T."""
     if not isinstance(backend, Backend):
         return False
     backend = backend.settled(problem, horizon)
@@ -85,7 +85,8 @@ def fits_by_far(backend: TeacherGradientBackend, problem: TeachingProblem, horiz
     if known is not None and known > limit:
         return False
     taken = short_sizes(backend, problem, (min(_GLANCE, horizon),))[0]
-    bound = taken * max(1, horizon / _GLANCE) if known is None else known + taken
+    records = record_bytes(backend, problem, horizon)
+    bound = taken * max(1, horizon / _GLANCE) if known is None else known + taken + records
     return bound <= limit
 
 

@@ -67,10 +67,11 @@ def bytes_at(backend: TeacherGradientBackend, problem: TeachingProblem, horizon:
 
 
 def beside_law(backend: TeacherGradientBackend, problem: TeachingProblem, growth: Growth) -> int:
-    """What a method takes beside what its law counts: a step's graph, the dev pass, the features."""
+    """What a method takes beside what its law counts, and records: a step's graph, the dev pass, the features."""
     horizons = _short(_LONG)
     sizes = short_sizes(backend, problem, horizons)
-    return max(0, *(size - (growth(steps).bytes or 0) for size, steps in zip(sizes, horizons, strict=True)))
+    known = [(growth(steps).bytes or 0) + record_bytes(backend, problem, steps) for steps in horizons]
+    return max(0, *(size - counted for size, counted in zip(sizes, known, strict=True)))
 
 
 def record_bytes(backend: TeacherGradientBackend, problem: TeachingProblem, horizon: int) -> int:

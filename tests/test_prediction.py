@@ -2,16 +2,18 @@
 
 import subprocess
 import sys
+from fractions import Fraction
 
 import pytest
 
 import l2t_bench as l2t
 from l2t_bench.backend import Backend
-from l2t_bench.fitting import predict_bytes
+from l2t_bench.fitting import fits_by_far, predict_bytes
 from l2t_bench.gradient import Refused
 from l2t_bench.optimizers import SGD
 from l2t_bench.problem import TeachingProblem
 from l2t_bench.steppers import catalogue
+from l2t_bench.stores import exact
 from l2t_bench.verification.samples import random_problem
 
 WIDE = "digits/mlp[hidden=2000,features=none,dev=50]"
@@ -97,6 +99,37 @@ def test_a_method_that_compiles_long_runs_is_predicted_as_the_run_will_find_it(m
     assert str(backend.settled(problem, 299)) == "rmd", "a prediction's own steps do not count"
     backend.teacher_gradient(problem, problem.init_teacher(0), horizon=10)
     assert str(backend.settled(problem, 290)) == "rmd[engine=compiled]"
+
+
+@pytest.mark.parametrize(
+    "backend",
+    [
+        *(f"rmd[store={store}]" for store in ("all", "sqrt", "binomial", "binomial,snapshots=1", "disk", "reversible")),
+        *("truncated[window=20]", "functorch", "implicit", "one-step", "evolution[population=4]", "forward"),
+    ],
+)
+def test_a_billion_steps_are_predicted_by_short_runs_alone(backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    followed: list[int] = []
+    one_further = exact._grown
+
+    def counted(bound: int, ratio: Fraction) -> int:
+        followed.append(1)
+        assert len(followed) < 1_000_000, "a law goes through the run step by step"
+        return one_further(bound, ratio)
+
+    monkeypatch.setattr(exact, "_grown", counted)
+    horizons: set[int] = set()
+
+    def schedule(index: int, horizon: int) -> float:
+        horizons.add(horizon)
+        return 0.3 * (1 - index / horizon)
+
+    problem = random_problem(optimizer=SGD(lr=schedule, momentum=0.9))
+    method = l2t.load_backend(backend)
+    prediction = method.predict(problem, 10**9)
+    assert prediction.seconds > 10_000 and prediction.bytes > 10**12, "the records of the run alone"
+    assert not fits_by_far(method, problem, 10**9, 10**12)
+    assert max(horizons) < 1_000, "the longest of the runs that were taken"
 
 
 def test_predicting_a_refused_problem_is_refused() -> None:
