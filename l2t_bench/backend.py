@@ -108,6 +108,11 @@ class Backend(ABC):
         del problem
         return Scaling(steps_back=horizon)
 
+    def settled(self, problem: TeachingProblem, horizon: int) -> "Backend":
+        """The method as a run of ``horizon`` steps will find it: what it leaves to the run's length is decided."""
+        del problem, horizon
+        return self
+
     def variants(self) -> tuple["Backend", ...]:
         """The method with each way of holding its run: they give the same gradient for different memory and time."""
         return (self,)
@@ -270,7 +275,8 @@ class Backend(ABC):
         return self
 
     def predict(self, problem: TeachingProblem, horizon: int) -> Prediction:
-        return predict(self, problem, horizon, partial(self.scaling, problem))
+        settled = self.settled(problem, horizon)
+        return predict(settled, problem, horizon, partial(settled.scaling, problem))
 
     def __str__(self) -> str:
         """The name with the options that differ from their defaults: ``truncated[window=5]``."""
