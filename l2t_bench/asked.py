@@ -7,6 +7,7 @@ from numbers import Real
 from typing import Any
 
 from torch import Tensor
+from torch.utils import _pytree as pytree
 
 from l2t_bench.batches import Batch
 from l2t_bench.errors import UserError
@@ -95,7 +96,9 @@ def check_pair(batch: Any) -> None:
     """Raises ``UserError`` for what is no (inputs, targets)."""
     if isinstance(batch, Tensor | Mapping | str) or not hasattr(batch, "__len__") or len(batch) != 2:
         raise UserError(f"train(index, seed) must return (inputs, targets), not {type(batch).__name__}")
-    for part in batch:
+    for part in pytree.tree_leaves(tuple(batch)):
+        if isinstance(part, Mapping):
+            raise UserError(f"train(index, seed) gives a {type(part).__name__}: make it a plain dict(...) of tensors")
         if hasattr(part, "__array__") and not isinstance(part, Tensor):
             raise UserError(
                 f"train(index, seed) gives a {type(part).__name__} of numpy's kind, where tensors are needed: "

@@ -1,7 +1,7 @@
 """The base of every backend: it starts the run, measures and checks it, leaves the differentiation to the method."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
 from functools import partial
@@ -13,7 +13,7 @@ from torch import Tensor
 from l2t_bench.adam import Adam
 from l2t_bench.adjoint import dev_gradient
 from l2t_bench.errors import Diverged, UserError
-from l2t_bench.first_look import look_through_torch_func, once
+from l2t_bench.first_look import computed_in, look_through_torch_func, once
 from l2t_bench.gradient import ANY, Capabilities, Cost, Exactness, Prediction, Refused, Supported, TeacherGradient
 from l2t_bench.health import REMEDY, AdjointWatch, first_not_finite, health_of, history
 from l2t_bench.measure import Meter
@@ -21,13 +21,11 @@ from l2t_bench.metabatch.contract import one_by_one
 from l2t_bench.optimizers import SGD
 from l2t_bench.prediction import Scaling, predict
 from l2t_bench.problem import Step, StudentState, TeachingProblem
-from l2t_bench.rollout import Rollout
-from l2t_bench.second_difference import product_error
+from l2t_bench.rollout import Rollout, TryOut
+from l2t_bench.second_difference import second_look
 from l2t_bench.second_order import Maker, StepGraph, try_products
 from l2t_bench.tensors import TensorDict, Tensors, detached, global_norm
 from l2t_bench.undifferentiable import FORWARD, SECOND, Missing, missing_derivative
-
-_WRONG = 0.02  # relative: differences of right derivatives are off by far less
 
 
 @dataclass(frozen=True)
@@ -108,6 +106,11 @@ class Backend(ABC):
         del problem
         return Scaling(steps_back=horizon)
 
+    def settled(self, problem: TeachingProblem, horizon: int) -> "Backend":
+        """The method as a run of ``horizon`` steps will find it: what it leaves to the run's length is decided."""
+        del problem, horizon
+        return self
+
     def variants(self) -> tuple["Backend", ...]:
         """The method with each way of holding its run: they give the same gradient for different memory and time."""
         return (self,)
@@ -151,28 +154,30 @@ class Backend(ABC):
         """Whether the student is differentiated by ``torch.func``, whose transforms may draw other dropout masks."""
         return False
 
-    def try_out(self, problem: TeachingProblem) -> Callable[[Step, StudentState, Any], None]:
-        """What is asked at a run's first step, once for a problem: whether the student can be differentiated at all.
+    def try_out(self, problem: TeachingProblem) -> TryOut:
+        """What is asked at some places of a run, once for a problem: whether the student can be differentiated there.
 
         It may have no second derivatives, or wrong ones, and a run would be lost, or its result worse than none.
         """
 
-        def look(step: Step, state: StudentState, phi: Any) -> None:
+        def look(place: str, step: Step, state: StudentState, phi: Any) -> None:
             if self.through_torch_func:
-                once(problem, "by torch.func", partial(look_through_torch_func, problem, state, step, phi))
+                once(problem, ("by torch.func", place), partial(look_through_torch_func, problem, state, step, phi))
             if (maker := self.second_order()) is not None:
-                once(problem, ("products", maker), partial(self._try_products, maker, problem, state, step, phi))
+                once(problem, ("products", maker, place), partial(self._try_products, maker, problem, state, step, phi))
 
         return look
 
     def _try_products(self, maker: Maker, problem: TeachingProblem, state: StudentState, step: Step, phi: Any) -> None:
+        """Raises ``Refused`` for second derivatives that are not those of the gradient; for none, what torch raises."""
         try_products(maker, problem, state, step, phi)
-        error = product_error(maker, problem, state, step, phi)
-        if error is not None and error > _WRONG:
+        found = second_look(maker, problem, state, step, phi)
+        if found is not None and found.wrong:
             raise Refused(
-                f"{self}: second derivatives of this student, as torch takes them, are {error:.0%} off from "
-                "differences of its gradient: a layer's rule is wrong, or what goes back through it is changed, or "
-                "something is computed without a gradient on the way (detach, no_grad, spectral_norm)",
+                f"{self}: second derivatives of this student at step {step.index}, as torch takes them, are "
+                f"{found.error:.1%} off from differences of its gradient: a layer's rule is wrong, or what goes back "
+                "through it is changed, or something is computed without a gradient on the way (detach, no_grad, "
+                "spectral_norm)",
                 "write that in operations with derivatives; evolution and one-step take no second derivatives",
             )
 
@@ -270,7 +275,8 @@ class Backend(ABC):
         return self
 
     def predict(self, problem: TeachingProblem, horizon: int) -> Prediction:
-        return predict(self, problem, horizon, partial(self.scaling, problem))
+        settled = self.settled(problem, horizon)
+        return predict(settled, problem, horizon, partial(settled.scaling, problem))
 
     def __str__(self) -> str:
         """The name with the options that differ from their defaults: ``truncated[window=5]``."""
@@ -290,11 +296,15 @@ def _known_name(optimizer: type) -> str:
 
 
 def _of_precision(problem: TeachingProblem) -> tuple[str, ...]:
-    if problem.dtype not in (torch.bfloat16, torch.float16):
+    """Of the student's parameters, or of what it computes in by itself or under autocast."""
+    around, kind = torch.is_autocast_enabled(problem.device.type), problem.device.type
+    dtypes = problem.dtype, computed_in(problem), torch.get_autocast_dtype(kind) if around else problem.dtype
+    low = next((dtype for dtype in dtypes if dtype in (torch.bfloat16, torch.float16)), None)
+    if low is None:
         return ()
     return (
-        f"the student is {problem.dtype}: a chain of second derivatives is lost in its rounding, and the gradient may "
-        "point anywhere; take float32, problem.to(dtype=torch.float32)",
+        f"the student computes in {low}: a chain of second derivatives is lost in its rounding, and the gradient may "
+        "point anywhere; take float32, problem.to(dtype=torch.float32), without autocast",
     )
 
 

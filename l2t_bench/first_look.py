@@ -4,20 +4,22 @@ Not every library notices a loss that teaches nothing, and none a student that i
 """
 
 from collections.abc import Callable, Hashable
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from l2t_bench.batches import Batch
 from l2t_bench.errors import Refused, UserError
 from l2t_bench.modules import float_leaves, map_tensors, module_at, same_tensors, tensor_leaves
 from l2t_bench.parts import writes_into_its_parameters
+from l2t_bench.precision import LowestPrecision
 from l2t_bench.problem import Step, StudentState, TeachingProblem
 from l2t_bench.tensors import TensorDict, Tensors, global_norm, relative_difference
 from l2t_bench.training_step import loss_gradients, student_gradient
 from l2t_bench.trial import NOT_TAKEN, Trial, nearby, trial
 
+_PRECISION = "lowest precision"
 _PLAIN_INSTEAD = "rmd[hvp=ror] replays plain training; or train without the layer's dropout"
 
 
@@ -38,25 +40,47 @@ def look_at_teacher(problem: TeachingProblem, theta: Tensors, features: Tensor, 
 
 
 def look_at_student(problem: TeachingProblem, state: StudentState, step: Step, phi: Any) -> Tensor:
-    """The first step's loss in plain training, after two forward passes.
+    """The first step's loss in plain training.
 
-    Raises ``UserError`` for a loss that does not depend on the student, for a student that is another one when it is
-    called again, and for one that writes into its parameters, also where autograd does not see it (``.data``).
+    Raises ``UserError`` for a loss that does not depend on the student, and as ``look_at_step`` does.
     """
     own = trial(problem, state, step, phi)
-    before = map_tensors(Tensor.clone, state.params)
-    loss, again = _plain_loss(own), _plain_loss(own)
-    if not same_tensors(state.params, before):
-        raise writes_into_its_parameters(step.index)
+    loss = look_at_step(own)
     if not loss.requires_grad:
         raise UserError("the loss does not depend on the student's parameters")
-    if not same_numbers(again, loss):
-        raise not_replayed(step.index, loss, again)
     once(problem, "called with given parameters", lambda: _look_at_call(own))
+    once(problem, "precision", lambda: _look_at_precision(own))
     return loss.detach()
 
 
-def once(problem: TeachingProblem, what: Hashable, look: Callable[[], None]) -> None:
+def look_at_step(at: Trial) -> Tensor:
+    """The step's loss, after two forward passes.
+
+    Raises ``UserError`` for a student that is another one when it is called again, and for one that writes into its
+    parameters, also where autograd does not see it (``.data``).
+    """
+    given = replace(at, state=replace(at.state, params=map_tensors(Tensor.clone, dict(at.params))))
+    loss, again = _plain_loss(given), _plain_loss(given)
+    if not same_tensors(given.params, at.params):
+        raise writes_into_its_parameters(at.step.index)
+    if not same_numbers(again, loss):
+        raise not_replayed(at.step.index, loss, again)
+    return loss
+
+
+def _look_at_precision(at: Trial) -> None:
+    with LowestPrecision() as watched:
+        _plain_loss(at)
+    at.problem.derived[_PRECISION] = watched.lowest
+
+
+def computed_in(problem: TeachingProblem) -> torch.dtype:
+    """The lowest precision that the first step was seen to compute in; the problem's own before one was looked at."""
+    found: torch.dtype = problem.derived.get(_PRECISION, problem.dtype)
+    return found
+
+
+def once(problem: TeachingProblem, what: Hashable, look: Callable[[], object]) -> None:
     """A look that a problem needs once, whatever the student's seed: repeated only where it raises."""
     if what not in problem.derived:
         look()
@@ -96,7 +120,7 @@ def look_through_torch_func(problem: TeachingProblem, state: StudentState, step:
     own = trial(problem, state, step, phi)
     loss, plain = _gradients_by_torch_func(own)[0], _plain_gradients(own)[0]
     if not same_numbers(loss, plain):
-        raise other_student(loss, plain)
+        raise other_student(step.index, loss, plain)
     near = nearby(own)
     try:
         found, wanted = _gradients_by_torch_func(near)[1], _plain_gradients(near)[1]
@@ -142,31 +166,15 @@ def _bound(at: Trial) -> float:
     return float(torch.finfo(at.problem.dtype).eps ** 0.5)
 
 
-class KeptBatch:
-    """The first batch as it was when it was drawn: a source that fills one buffer again changes it later.
-
-    Methods that keep their steps would then go back through other batches than they were taken with.
-    """
-
-    def __init__(self, batch: Batch) -> None:
-        self._batch = batch
-        self._then = map_tensors(Tensor.clone, tuple(batch))
-
-    def look(self, index: int) -> None:
-        """Raises ``UserError`` where it has changed by the time that step ``index`` is reached."""
-        if not same_tensors(tuple(self._batch), self._then):
-            raise UserError(
-                f"the batch of step 0 has changed by step {index}: train(index, seed) must return tensors that nothing "
-                "writes into later; one that fills a buffer again returns a copy (tensor.clone(), torch.tensor(array))"
-            )
-
-
 def same_numbers(left: Tensor, right: Tensor) -> bool:
-    """Up to what two kernels for one thing may differ by."""
+    """Up to what two kernels for one thing may differ by, relative to the largest of ``right``."""
     if not left.is_floating_point():
         return torch.equal(left, right)
+    if left.shape != right.shape:
+        return False
     tolerance = torch.finfo(left.dtype).eps ** 0.5
-    return left.shape == right.shape and torch.allclose(left, right, tolerance, tolerance, equal_nan=True)
+    largest = float(right.detach().abs().nan_to_num(0.0, 0.0).max()) if right.numel() else 0.0
+    return torch.allclose(left, right, rtol=tolerance, atol=tolerance * largest, equal_nan=True)
 
 
 def not_replayed(index: int, was: Tensor, now: Tensor) -> UserError:
@@ -178,10 +186,10 @@ def not_replayed(index: int, was: Tensor, now: Tensor) -> UserError:
     )
 
 
-def other_student(loss: Tensor, plain: Tensor) -> Refused:
-    """A method under which the first loss is not plain training's."""
+def other_student(index: int, loss: Tensor, plain: Tensor) -> Refused:
+    """A method under which the loss of step ``index`` is not plain training's."""
     return Refused(
-        f"under this method the student's first loss is {loss.item():.6g}, in plain training {plain.item():.6g}: it "
-        "draws other random numbers and would differentiate another run",
+        f"under this method the student's loss at step {index} is {loss.item():.6g}, in plain training "
+        f"{plain.item():.6g}: it draws other random numbers and would differentiate another run",
         _PLAIN_INSTEAD,
     )

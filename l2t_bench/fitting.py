@@ -10,14 +10,13 @@ from l2t_bench.asked import checked_horizon
 from l2t_bench.backend import Backend
 from l2t_bench.errors import Refused, UserError
 from l2t_bench.gradient import Exactness, Prediction, TeacherGradientBackend
-from l2t_bench.prediction import bytes_at, short_sizes
+from l2t_bench.prediction import beside_law, bytes_at, record_bytes, short_sizes
 from l2t_bench.problem import TeachingProblem
 from l2t_bench.registry import list_backends, load_backend
 from l2t_bench.resident import available_bytes, resident_bytes
 from l2t_bench.units import byte_count, told
 
 _GLANCE = 5  # steps of the run that a first look takes
-_LONGEST_GLANCED_AT = 2_000  # beside a longer run a prediction costs nothing, and counts the records of its steps
 _KINDS = (Exactness.EXACT, Exactness.QUANTISED, Exactness.TRUNCATED, Exactness.STATIONARY)
 
 
@@ -94,24 +93,25 @@ def _check(backend: TeacherGradientBackend, problem: TeachingProblem, horizon: i
 
 
 def fits_by_far(backend: TeacherGradientBackend, problem: TeachingProblem, horizon: int, limit: int) -> bool:
-    """Whether even a bound from above stays below ``limit``: the law's bytes, else those of a few steps times T.
-
-    Never said of runs so long that the records of their steps count too.
-    """
-    if not isinstance(backend, Backend) or horizon > _LONGEST_GLANCED_AT:
+    """Whether even a bound from above stays below ``limit``: the law's bytes, else those of a few steps times T."""
+    if not isinstance(backend, Backend):
         return False
+    backend = backend.settled(problem, horizon)
     known = backend.scaling(problem, horizon).bytes
     if known is not None and known > limit:
         return False
     taken = short_sizes(backend, problem, (min(_GLANCE, horizon),))[0]
-    bound = taken * max(1, horizon / _GLANCE) if known is None else known + taken
-    return bound <= limit
+    records = record_bytes(backend, problem, horizon)
+    # A few steps of a small student may find all their memory free: what they take is none, and the records are not.
+    grown = taken * max(1, horizon / _GLANCE) if known is None else known + taken
+    return grown + records <= limit
 
 
 def predict_bytes(backend: TeacherGradientBackend, problem: TeachingProblem, horizon: int) -> int:
     """Peak bytes above the start, without the timed runs of ``predict`` where the method's growth is known."""
     if not isinstance(backend, Backend):
         return backend.predict(problem, horizon).bytes
+    backend = backend.settled(problem, horizon)
     return bytes_at(backend, problem, horizon, partial(backend.scaling, problem))
 
 
@@ -145,8 +145,8 @@ def _variants(name: str, problem: TeachingProblem, horizon: int) -> Iterator[Fit
         if known is None:
             size = predict_bytes(variant, problem, horizon)
         else:
-            beside = beside if beside is not None else max(0, predict_bytes(variant, problem, horizon) - known)
-            size = known + beside
+            beside = beside if beside is not None else beside_law(variant, problem, partial(variant.scaling, problem))
+            size = known + beside + record_bytes(variant, problem, horizon)
         yield Fit(str(variant), name, variant.capabilities.exactness, size)
 
 

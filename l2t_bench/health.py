@@ -130,17 +130,28 @@ class AdjointWatch:
                 param.register_hook(note)  # type: ignore[no-untyped-call]
 
     def check(self) -> None:
-        """Raises ``Diverged`` with the step from which the adjoint is not finite; waits for the device."""
-        check_finite(self.norms())
+        """Raises ``Diverged`` with the step from which the adjoint is not finite; waits for the device.
+
+        Looks at what has come since the last look: else a run's looks would take the square of its length.
+        """
+        if not all(map(math.isfinite, self._taken_in().values())):
+            check_finite(self.norms())
 
     def norms(self) -> Mapping[int, float]:
         """Step -> norm of what has been seen so far, in the order of the steps; waits for the device."""
+        self._taken_in()
+        return dict(sorted(self._known.items()))
+
+    def _taken_in(self) -> Mapping[int, float]:
+        """What has been seen since this was last called, as numbers, which are kept."""
         found = {index: torch.stack(parts).sum().sqrt() for index, parts in self._squares.items() if parts}
         found |= self._norms
-        if found:
-            self._known |= dict(zip(found, torch.stack(list(found.values())).tolist(), strict=True))
-            self._norms, self._squares = {}, {}
-        return dict(sorted(self._known.items()))
+        if not found:
+            return {}
+        new = dict(zip(found, torch.stack(list(found.values())).tolist(), strict=True))
+        self._known |= new
+        self._norms, self._squares = {}, {}
+        return new
 
 
 def health_of(norms: Mapping[int, float]) -> AdjointHealth | None:

@@ -199,8 +199,10 @@ def same_tensors(left: Any, right: Any) -> bool:
 
 
 def _equal(left: Tensor, right: Tensor) -> bool:
-    if left.shape != right.shape or left.dtype != right.dtype:
+    if left.shape != right.shape or left.dtype != right.dtype or left.layout != right.layout:
         return False
+    if left.layout is not torch.strided:
+        left, right = left.to_dense(), right.to_dense()
     return torch.equal(left, right) or bool(((left == right) | (torch.isnan(left) & torch.isnan(right))).all())
 
 

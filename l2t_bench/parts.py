@@ -24,6 +24,12 @@ def own_copy(module: Any, part: str) -> nn.Module:
             raise UserError(f"the {where} ({type(layer).__name__}) {why}")
     if any(param.is_inference() for param in module.parameters()):
         raise UserError(f"the {part} was made in torch.inference_mode, and cannot be trained: make it outside")
+    for name, param in module.named_parameters():
+        if param._backward_hooks:
+            raise UserError(
+                f"the {part}'s {name} has a hook on its gradient, which is lost where the parameter is given anew at "
+                "every step: compute what is meant in the forward pass"
+            )
     try:
         return copy.deepcopy(module)
     except (RuntimeError, TypeError) as error:
@@ -40,6 +46,22 @@ def _unfit(layer: nn.Module) -> str | None:
     if any(type(hook).__module__ in _OLD_NORMS for hook in layer._forward_pre_hooks.values()):
         return "keeps what weight_norm or spectral_norm of torch.nn.utils computed last, and cannot be copied"
     return None
+
+
+def in_train_mode(student: nn.Module) -> nn.Module:
+    """The student, in train mode. Raises ``UserError`` for one of whose layers that would change what they do.
+
+    A student handed in as a whole in eval mode was evaluated last, and no more is meant by it.
+    """
+    apart = [name for name, layer in student.named_modules() if student.training and not layer.training]
+    student.train()
+    for name in apart:
+        if student.get_submodule(name).training:
+            raise UserError(
+                f"the student's {name} is in eval mode while the student is in train mode, and would be put into train "
+                "mode with it: let the student's own train(mode) keep it as it is"
+            )
+    return student
 
 
 def check_student(student: nn.Module) -> None:

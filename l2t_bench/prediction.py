@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from statistics import median_low
 
 from l2t_bench.errors import Diverged
 from l2t_bench.gradient import Cost, Prediction, Refused, TeacherGradientBackend
@@ -11,8 +12,11 @@ from l2t_bench.resident import release_free_memory, whole_pages
 from l2t_bench.tensors import TensorDict, size_in_bytes
 
 _SHORT, _LONG = 10, 50  # steps of the two runs: their difference is forty steps without what a run costs once
-_REPEATS = 2  # of each timed run: the quicker one counts
-_RECORD = 2_500  # bytes of a recorded step beside its batch: its objects, its loss, the norm of its adjoint
+_LONGER = 200  # steps of the second one where it is quick, or small: more of what a long run takes, and less by chance
+_SMALL = 16 << 20  # bytes
+_FEWEST, _MOST = 2, 5  # times that a run is timed: the middle one counts
+_ENOUGH = 0.5  # seconds that are looked at, so long as these numbers allow it
+_RECORD = 2_000  # bytes of a recorded step beside its batch: its objects, its loss, the norm of its adjoint
 
 
 @dataclass(frozen=True)
@@ -38,13 +42,8 @@ def predict(backend: TeacherGradientBackend, problem: TeachingProblem, horizon: 
     verdict = backend.supports(problem, horizon)
     if isinstance(verdict, Refused):
         raise verdict
-    theta = problem.init_teacher(0)
-    horizons = _short(horizon)
     peak = bytes_at(backend, problem, horizon, growth)  # memory first, times after it
-    costs = [_quickest(backend, problem, theta, steps) for steps in horizons]
-    if horizon <= _LONG:
-        return Prediction(peak, costs[-1].seconds)
-    return Prediction(peak, _seconds_at([growth(steps) for steps in (*horizons, horizon)], costs, horizon))
+    return Prediction(peak, _seconds_at(backend, problem, horizon, growth))
 
 
 def bytes_at(backend: TeacherGradientBackend, problem: TeachingProblem, horizon: int, growth: Growth) -> int:
@@ -52,27 +51,39 @@ def bytes_at(backend: TeacherGradientBackend, problem: TeachingProblem, horizon:
 
     Without a law, and at the short horizons themselves, the line through the short runs.
     """
-    if growth(horizon).bytes is not None and horizon > _LONG:
+    law = growth(horizon).bytes
+    if law is not None and horizon > _LONG:
         beside = beside_law(backend, problem, growth)  # a run first: it shows whether students can be taken at once
-        records = horizon * _record_bytes(problem) * students_at_once(backend)
-        return (growth(horizon).bytes or 0) + beside + records
-    horizons = _short(horizon)
-    kept = [growth(steps).steps_back for steps in (*horizons, horizon)]
-    return round(_line(kept, *short_sizes(backend, problem, horizons)))
+        return (growth(horizon).bytes or 0) + beside + record_bytes(backend, problem, horizon)
+    steps = _short(horizon)
+    sizes = short_sizes(backend, problem, steps)
+    if steps[-1] < horizon and sizes[-1] < _SMALL:
+        steps, sizes = [steps[-1], min(_LONGER, horizon)], sizes[-1:]
+        sizes += short_sizes(backend, problem, steps[1:])
+    # Every step is recorded, also where the method goes back through a few.
+    beside_records = [size - record_bytes(backend, problem, taken) for size, taken in zip(sizes, steps, strict=True)]
+    kept = [growth(taken).steps_back for taken in (*steps, horizon)]
+    return round(_line(kept, *beside_records)) + record_bytes(backend, problem, horizon)
 
 
 def beside_law(backend: TeacherGradientBackend, problem: TeachingProblem, growth: Growth) -> int:
-    """What a method takes beside what its law counts: a step's graph, the dev pass, the features."""
+    """What a method takes beside what its law counts, and records: a step's graph, the dev pass, the features."""
     horizons = _short(_LONG)
     sizes = short_sizes(backend, problem, horizons)
-    return max(0, *(size - (growth(steps).bytes or 0) for size, steps in zip(sizes, horizons, strict=True)))
+    known = [(growth(steps).bytes or 0) + record_bytes(backend, problem, steps) for steps in horizons]
+    return max(0, *(size - counted for size, counted in zip(sizes, known, strict=True)))
+
+
+def record_bytes(backend: TeacherGradientBackend, problem: TeachingProblem, horizon: int) -> int:
+    """What the records of a run take, of every student; a batch kept as rows of a data set holds no examples itself."""
+    return horizon * (_RECORD + size_in_bytes([problem.train(0, 0)])) * students_at_once(backend)
 
 
 def short_sizes(backend: TeacherGradientBackend, problem: TeachingProblem, horizons: Sequence[int]) -> list[int]:
     """The peaks above the start of short runs, of the device where there is one, else of the host."""
     theta = problem.init_teacher(0)
     with whole_pages():
-        _cost(backend, problem, theta, horizons[0])
+        _cost(backend, problem, theta, min(_SHORT, *horizons))
         return [_bytes(backend, problem, theta, steps) for steps in horizons]
 
 
@@ -80,24 +91,38 @@ def _short(horizon: int) -> list[int]:
     return [min(steps, horizon) for steps in (_SHORT, _LONG)]
 
 
-def _seconds_at(scalings: Sequence[Scaling], costs: Sequence[Cost], horizon: int) -> float:
-    short, long = costs
-    forward_rate = max(0.0, long.seconds_forward - short.seconds_forward) / (_LONG - _SHORT)
+def _seconds_at(backend: TeacherGradientBackend, problem: TeachingProblem, horizon: int, growth: Growth) -> float:
+    """The seconds of short runs, carried on to ``horizon``; a horizon that is short itself is timed."""
+    theta = problem.init_teacher(0)
+    low, high = _short(horizon)
+    long = _timed(backend, problem, theta, high)
+    if high < horizon and long.seconds < _ENOUGH:
+        high = min(_LONGER, horizon)
+        long = _timed(backend, problem, theta, high)
+    if high == horizon:
+        return long.seconds
+    short = _timed(backend, problem, theta, low)
+    scalings = [growth(steps) for steps in (low, high, horizon)]
+    forward_rate = max(0.0, long.seconds_forward - short.seconds_forward) / (high - low)
     back = [
-        cost.seconds_reverse - forward_rate * scaling.recomputed for cost, scaling in zip(costs, scalings, strict=False)
+        cost.seconds_reverse - forward_rate * scaling.recomputed
+        for cost, scaling in zip((short, long), scalings, strict=False)
     ]
     reverse = _line([scaling.steps_back for scaling in scalings], *back) + forward_rate * scalings[-1].recomputed
-    return long.seconds_forward + forward_rate * (horizon - _LONG) + reverse + long.seconds_dev
+    return long.seconds_forward + forward_rate * (horizon - high) + reverse + long.seconds_dev
 
 
-def _record_bytes(problem: TeachingProblem) -> int:
-    """Of one step of a recorded run; a batch kept as rows of a data set holds no examples of its own."""
-    return _RECORD + size_in_bytes([problem.train(0, 0)])
+def _timed(backend: TeacherGradientBackend, problem: TeachingProblem, theta: TensorDict, horizon: int) -> Cost:
+    """The middle one of some runs' costs, the quicker one of two.
 
-
-def _quickest(backend: TeacherGradientBackend, problem: TeachingProblem, theta: TensorDict, horizon: int) -> Cost:
-    costs = [_cost(backend, problem, theta, horizon) for _ in range(_REPEATS)]
-    return min(costs, key=lambda cost: cost.seconds)
+    A first run does not count: it has the system give it the memory that later ones find.
+    """
+    _cost(backend, problem, theta, horizon)
+    costs: list[Cost] = []
+    while len(costs) < _FEWEST or (len(costs) < _MOST and sum(cost.seconds for cost in costs) < _ENOUGH):
+        costs.append(_cost(backend, problem, theta, horizon))
+    middle = median_low(cost.seconds for cost in costs)
+    return next(cost for cost in costs if cost.seconds == middle)
 
 
 def _bytes(backend: TeacherGradientBackend, problem: TeachingProblem, theta: TensorDict, horizon: int) -> int:

@@ -31,7 +31,7 @@ from l2t_bench.modules import (
     twice_differentiable,
 )
 from l2t_bench.optimizers import Optimizer
-from l2t_bench.parts import check_groups, check_student, own_copy, writes_into_its_parameters
+from l2t_bench.parts import check_groups, check_student, in_train_mode, own_copy, writes_into_its_parameters
 from l2t_bench.tensors import TensorDict, Tensors, norm
 
 Dev = Any
@@ -131,8 +131,8 @@ class TeachingProblem:
     _student_eval: nn.Module = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        student, teacher = own_copy(self.student, "student").train(), own_copy(self.teacher, "teacher").eval()
-        check_student(student)
+        student, teacher = own_copy(self.student, "student"), own_copy(self.teacher, "teacher").eval()
+        check_student(in_train_mode(student))
         if not isinstance(self.optimizer, Optimizer):
             raise UserError(f"optimizer must be like l2t.SGD, not {type(self.optimizer).__name__}")
         check_groups(student, self.optimizer)
@@ -315,11 +315,16 @@ class TeachingProblem:
         leaves = tensor_leaves(tuple(self.dev_batches[0]))
         before = [leaf._version for leaf in leaves]
         with torch.no_grad():
-            value = self.dev_objective(held, {}, self.dev_batches[0])
+            value, again = (self.dev_objective(held, {}, self.dev_batches[0]) for _ in range(2))
         if [leaf._version for leaf in leaves] != before:
             raise UserError(
                 "the student in eval mode, or the objective, writes into its dev batch: the next look at it would find "
                 "another one; work on a copy (inputs.clone())"
+            )
+        if not torch.allclose(again, value, equal_nan=True):
+            raise UserError(
+                f"the dev objective is {value.item():.6g}, and {again.item():.6g} when it is taken again: the student "
+                "in eval mode, or the objective, draws random numbers (functional.dropout wants training=self.training)"
             )
         return value
 

@@ -15,6 +15,7 @@ _PAGE, _HUGE_PAGE = 4096, 2 << 20
 _MADV_HUGEPAGE = 14  # Linux's mman.h
 _MAPPINGS = 30_000  # the kernel allows a process 65,530; beyond these the heap serves as before
 _LARGEST_INT = 2**31 - 1
+_TENSOR_OBJECTS = 500  # bytes around a tensor's data: its objects in Python and C++, the header of its block
 _LARGEST_THRESHOLD = 32 << 20  # where glibc's own rule ends up in a process that frees large blocks
 
 
@@ -130,6 +131,16 @@ def whole_pages() -> Iterator[None]:
         yield
     finally:
         mallopt(_M_MMAP_THRESHOLD, _LARGEST_THRESHOLD)
+
+
+def held_size(size: int) -> int:
+    """What a tensor of ``size`` bytes takes of the resident size inside ``whole_pages``, in the mean over many.
+
+    The data, the objects around it, and what its last page leaves empty: half of it where the tensor is a mapping of
+    its own, less where it is so small that the heap often has a place for it.
+    """
+    empty = min(_PAGE // 2, size // 8) if size >= _PAGE else 0
+    return size + _TENSOR_OBJECTS + empty
 
 
 def _status_bytes(key: str) -> int | None:

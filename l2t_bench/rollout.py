@@ -1,18 +1,32 @@
 """A student's training run: begun, recorded step by step as it goes, or replayed from its record."""
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from l2t_bench.asked import check_recorded, check_replayable, checked_horizon, learning_rates
+from l2t_bench.checksums import BatchChecksums
 from l2t_bench.errors import Diverged, UserError, said_first
-from l2t_bench.first_look import KeptBatch, look_at_student, look_at_teacher, not_replayed, other_student, same_numbers
+from l2t_bench.first_look import (
+    look_at_step,
+    look_at_student,
+    look_at_teacher,
+    not_replayed,
+    once,
+    other_student,
+    same_numbers,
+)
 from l2t_bench.modules import tensor_leaves
 from l2t_bench.problem import Step, StudentState, TeachingProblem, forward_seed
 from l2t_bench.tensors import TensorDict, Tensors
 from l2t_bench.training_step import student_step
+from l2t_bench.trial import trial
+
+TryOut = Callable[[str, Step, StudentState, Any], None]
+"""(place in the run, step, the state that it starts from, phi_t) -> nothing; raises what speaks against going on."""
 
 _FINITE_CHECK_EVERY = 50  # steps between two looks at the losses: each look waits for the device
 
@@ -23,8 +37,8 @@ class Rollout:
     A backend asks for ``step(t, state)`` in order and for ``phi(step)``; whether the step is made now or comes from the
     record is no concern of its own. After the loop ``steps`` is the record of the run.
 
-    ``try_out`` is asked at the first step, with the state that it starts from and phi_t, before any work is done: a
-    method raises ``Refused`` there for a student that it cannot differentiate.
+    ``try_out`` is asked at the first step, before any work is done, in the middle and at the last one, where a loss may
+    have become another: a method raises ``Refused`` there for a student that it cannot differentiate.
 
     Raises ``UserError`` for a horizon that is not positive, for steps that are not a run of this student's, for a theta
     that is not the teacher's, for a learning rate that is none, for a batch source that gives another batch for the
@@ -39,7 +53,7 @@ class Rollout:
         horizon: int | None = None,
         steps: Sequence[Step] | None = None,
         seed: int = 0,
-        try_out: Callable[[Step, StudentState, Any], None] | None = None,
+        try_out: TryOut | None = None,
     ) -> None:
         self.problem = problem
         self.seed = seed
@@ -56,7 +70,7 @@ class Rollout:
         self._steps: list[Step] = []
         self._losses: list[Tensor] = []
         self._first_loss: Tensor | None = None
-        self._kept: KeptBatch | None = None  # the first batch, where it was drawn by this run
+        self._checksums = BatchChecksums()  # of the batches that were drawn by this run
         self._phi_of: Tensor | None = None
         self._phi: Any = None
 
@@ -74,7 +88,18 @@ class Rollout:
         self._steps.append(step)
         if index == 0:
             self._look(step, state)
+        if place := {self.horizon - 1: "last", self.horizon // 2: "middle", 0: "first"}.get(index):
+            self._look_again(place, step, state)
         return step
+
+    def _look_again(self, place: str, step: Step, state: StudentState) -> None:
+        """What a student may do at one step and not at another."""
+        phi = self.phi(step)
+        if place != "first":
+            own = trial(self.problem, state, step, phi)
+            once(self.problem, ("step", place), partial(look_at_step, own))
+        if self._try_out is not None:
+            self._try_out(place, step, state, phi)
 
     def phi(self, step: Step) -> Any:
         """phi_t with its graph to ``theta``; made once for all steps that share one s_t tensor."""
@@ -95,8 +120,8 @@ class Rollout:
         self._losses.append(loss.detach())
         if len(self._losses) % _FINITE_CHECK_EVERY == 0 or len(self._losses) == self.horizon:
             self._check_losses()
-        if len(self._losses) == self.horizon and self._kept is not None:
-            self._kept.look(self.horizon)
+        if len(self._losses) == self.horizon:
+            self._checksums.look(self.horizon)
 
     def check_replayed(self, losses: Mapping[int, Tensor]) -> None:
         """Hold the losses of replayed steps to those of the run that was recorded.
@@ -110,7 +135,10 @@ class Rollout:
         ours = torch.stack([losses[index] for index in indices])
         theirs = torch.stack([self._losses[index] for index in indices])
         tolerance = torch.finfo(ours.dtype).eps ** 0.5
-        same = torch.isclose(ours, theirs, tolerance, tolerance, equal_nan=True).tolist()
+        least = tolerance * float(
+            self._losses[0].abs().nan_to_num(0.0, 0.0)
+        )  # a loss near zero is the difference of larger numbers
+        same = torch.isclose(ours, theirs, tolerance, least, equal_nan=True).tolist()
         if not all(same):
             at = same.index(False)
             raise not_replayed(indices[at], theirs[at], ours[at])
@@ -152,8 +180,6 @@ class Rollout:
         look_at_teacher(self.problem, self.theta, step.features, phi)
         self._first_loss = look_at_student(self.problem, state, step, phi)
         self.problem.check_objective()
-        if self._try_out is not None:
-            self._try_out(step, state, phi)
 
     def _first_phi(self, step: Step) -> Any:
         try:
@@ -170,14 +196,14 @@ class Rollout:
     def _check_same_student(self, loss: Tensor) -> None:
         """The library's forward pass against the plain one."""
         if self._first_loss is not None and not same_numbers(loss, self._first_loss):
-            raise other_student(loss, self._first_loss)
+            raise other_student(0, loss, self._first_loss)
 
     def _check_batch(self, index: int, batch: Any) -> None:
         if index == 0:
             check_replayable(self.problem.train, batch, self.seed)
-            self._kept = KeptBatch(batch)
-        elif index == 1 and self._kept is not None:
-            self._kept.look(index)
+        self._checksums.see(index, batch)
+        if index == 1:
+            self._checksums.look(index)
 
 
 class ReplayCheck:

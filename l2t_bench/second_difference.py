@@ -6,12 +6,15 @@ differentiates twice would take that over in silence.
 """
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 import torch
 
 from l2t_bench.modules import with_float_leaves
+from l2t_bench.precision import LowestPrecision
 from l2t_bench.problem import Step, StudentState, TeachingProblem
 from l2t_bench.sampling import standard_normal
 from l2t_bench.second_order import Maker
@@ -19,22 +22,40 @@ from l2t_bench.tensors import TensorDict, Tensors, detached, global_norm, inner,
 from l2t_bench.training_step import student_gradient
 from l2t_bench.trial import NOT_TAKEN, Trial, in_float64, moved, nearby, on_few_examples, phi_entries, trial
 
-_SIZES = (1e-7, 1e-8, 1e-9)  # of the parameters' norm: so short that a ReLU's kink is hardly ever between
-_NEAR = 1e-3  # nearer need no step size be
-_DIRECTIONS = 2
+_SIZES = (1e-6, 1e-7, 1e-8)  # of the parameters' norm: so short that a ReLU's kink is hardly ever between
+_COARSE = (3e-2, 1e-2, 3e-3, 1e-3)  # for a student that computes in float32 by itself
+_NEAR = 1e-5  # nearer need no step size be
+_DIRECTIONS = 3
+_FLOOR = 1e-2  # of |g| |omega|: what products count as where they are less, as those of a loss that is linear
+_DOUBT = 10.0  # how many times its own inconsistency a difference is mistrusted by
+_BOUNDS: Mapping[torch.dtype, float] = MappingProxyType({torch.float64: 1e-4, torch.float32: 0.05})
 _FORMS: tuple[Callable[[Trial], Trial], ...] = (
     lambda own: nearby(on_few_examples(own)),
     nearby,
     lambda own: own,
-)  # the first one that the student takes
-_FLOOR = 1e-2  # of |g| |omega|: what products count as where they are less, as those of a loss that is linear
+)  # the first one that tells anything
 
 
-def product_error(maker: Maker, problem: TeachingProblem, state: StudentState, step: Step, phi: Any) -> float | None:
-    """How far a step's products with a vector are from differences of its gradient: an estimate of the relative error.
+@dataclass(frozen=True)
+class Look:
+    """What a look at second derivatives found."""
 
-    In float64, near ``state`` and ``phi``, on few examples where the student takes few. ``None`` where it takes none of
-    that, where no memory is left for it, and where nothing can be told because the numbers are not finite.
+    error: float
+    """How far they are from differences, relative, beyond what the differences themselves are in doubt by."""
+    precision: torch.dtype
+    """The lowest that the student and its loss compute in when they are given float64."""
+
+    @property
+    def wrong(self) -> bool:
+        """Whether no rounding explains it; nothing is said of what computes in less than float32."""
+        return self.precision in _BOUNDS and self.error > _BOUNDS[self.precision]
+
+
+def second_look(maker: Maker, problem: TeachingProblem, state: StudentState, step: Step, phi: Any) -> Look | None:
+    """Hold a step's products of second derivatives with a vector to differences of its gradient.
+
+    In float64, near ``state`` and ``phi``, on few examples where the student takes few, else where it does. ``None``
+    where it takes nothing of that, where no memory is left for it, and where gradients are zero or not finite.
 
     The products are J'v, J the derivative of the gradient g by (omega, phi): <J'v, u> is held to <v, Ju> for directions
     u at random. J need not be symmetric: g is no gradient where a layer scales or hides what goes back through it.
@@ -42,35 +63,49 @@ def product_error(maker: Maker, problem: TeachingProblem, state: StudentState, s
     own = trial(problem, state, step, phi)
     for form in _FORMS:
         try:
-            return _error(maker, in_float64(form(own)))
+            found = _look(maker, in_float64(form(own)))
         except torch.OutOfMemoryError:
             return None
         except NOT_TAKEN:
             continue
+        if found is not None:
+            return found
     return None
 
 
-def _error(maker: Maker, at: Trial) -> float | None:
-    gradient = _gradient(at)
+def _look(maker: Maker, at: Trial) -> Look | None:
+    with LowestPrecision() as watched:
+        gradient = _gradient(at)
     vector = _direction(at.params, gradient, 45)
     least = _FLOOR * global_norm(gradient) * global_norm(vector)
-    if not least > 0:
+    if not 0 < least < math.inf:
         return None
+    sizes = _SIZES if watched.lowest is torch.float64 else _COARSE
     pairs = _pairs(_products(maker, at, vector), at, gradient)
-    errors = [_error_along(at, vector, products, along, least) for products, along in pairs]
-    return None if any(map(math.isnan, errors)) else max(errors)
+    errors = [_error_along(at, vector, products, along, least, sizes) for products, along in pairs]
+    told = [error for error in errors if not math.isnan(error)]
+    return Look(max(told), watched.lowest) if told else None
 
 
-def _error_along(at: Trial, vector: Tensors, products: Tensors, along: Tensors, least: float) -> float:
-    """The least error among the step sizes, relative to what <J'v, u> would be for a u at random."""
+def _error_along(
+    at: Trial, vector: Tensors, products: Tensors, along: Tensors, least: float, sizes: Sequence[float]
+) -> float:
+    """The error by the step size that is least in doubt, relative to what <J'v, u> would be for a u at random.
+
+    A difference is in doubt by what it changes to at twice and at five times its step. NaN where none tells.
+    """
     count = sum(int(tensor.count_nonzero()) for tensor in along.values())
     scale = max(global_norm(products) * global_norm(along), least) / max(count, 1) ** 0.5
-    product, found = float(inner(products, along)), math.inf
-    for size in _SIZES:
-        error: float = abs(product - _slope(at, vector, along, size)) / scale
-        if math.isnan(error) or error < _NEAR:
+    product, least_doubt, found = float(inner(products, along)), math.inf, math.nan
+    error: float
+    for size in sizes:
+        slope = _slope(at, vector, along, size)
+        error = abs(product - slope) / scale
+        if error < _NEAR:
             return error
-        found = min(found, error)
+        doubt = max(abs(slope - _slope(at, vector, along, factor * size)) for factor in (2.0, 5.0)) / scale
+        if doubt < least_doubt:
+            least_doubt, found = doubt, error - _DOUBT * doubt
     return found
 
 

@@ -13,10 +13,10 @@ from l2t_bench.metabatch.falling_back import even_parts, known_apart, together_o
 from l2t_bench.prediction import Scaling
 from l2t_bench.problem import StudentState, TeachingProblem
 from l2t_bench.second_order import MODES, Maker
-from l2t_bench.steppers.catalogue import ENGINES, stepper_for
+from l2t_bench.steppers.catalogue import ENGINES, engine_at, stepper_for
 from l2t_bench.steppers.eager import EagerStepper
 from l2t_bench.stores.catalogue import STORES
-from l2t_bench.stores.contract import Law, Room, Store, Wanted, sizes_of
+from l2t_bench.stores.contract import Law, Room, Store, Wanted, share_held, sizes_of
 from l2t_bench.sweep import Swept, There, reverse_sweep
 from l2t_bench.tensors import TensorDict, Tensors
 from l2t_bench.units import size
@@ -104,8 +104,11 @@ class StoredRMD(Backend):
     def law(self, problem: TeachingProblem, horizon: int) -> Law:
         optimizer = problem.optimizer
         one = sizes_of(problem.init_student(0), optimizer.slot_names, getattr(optimizer, "momentum", 0.0))
-        sizes = one.times(1 if known_apart(self, problem, self.students) else self.students)
-        return STORES[self.store].law(self.wanted(problem, horizon), sizes, self.room)
+        return STORES[self.store].law(self.wanted(problem, horizon), one.times(self._stacked(problem)), self.room)
+
+    def _stacked(self, problem: TeachingProblem) -> int:
+        """Of how many students a state is."""
+        return 1 if known_apart(self, problem, self.students) else self.students
 
     def variants(self) -> tuple[Backend, ...]:
         own = replace(self, budget=None, snapshots=None, directory=None)
@@ -117,10 +120,16 @@ class StoredRMD(Backend):
         return tuple(replace(own, store=cast("Any", name)) for name in stores)
 
     def scaling(self, problem: TeachingProblem, horizon: int) -> Scaling:
-        law = self.law(problem, horizon)
+        law, store = self.law(problem, horizon), STORES[self.store]
         # What compiled steps keep beside the states is known when they are compiled: it is measured.
-        between = self.engine != "eager" and STORES[self.store].keeps_between
-        return Scaling(self.steps_back(horizon), None if between else law.bytes, law.recomputed)
+        between = self.engine != "eager" and store.keeps_between
+        if between or law.bytes is None:
+            return Scaling(self.steps_back(horizon), None, law.recomputed)
+        share = share_held(problem.init_student(0), self._stacked(problem)) if store.keeps_tensors else 1.0
+        return Scaling(self.steps_back(horizon), round(share * law.bytes), law.recomputed)
+
+    def settled(self, problem: TeachingProblem, horizon: int) -> Backend:
+        return replace(self, engine=engine_at(self.engine, problem, horizon))
 
     @contextmanager
     def trained(self, run: Run) -> Iterator[tuple[Store, StudentState]]:

@@ -25,7 +25,7 @@ TORCH_FUNC = "torch.func transform"
 _SAYINGS = (
     (SECOND, r"derivative for '?\S+?'? is not implemented|differentiate twice|[Dd]ouble backwards? is not"),
     (FORWARD, r"forward AD|forward-mode|\bjvp\b"),
-    (TORCH_FUNC, r"functorch transforms|torch\.func transforms|setup_context"),
+    (TORCH_FUNC, r"functorch transforms?\b|torch\.func transforms|setup_context|Cannot access data pointer of Tensor"),
 )
 """By what torch says; the last that fits counts: a message about torch.func names jvp among its transforms."""
 

@@ -1,6 +1,7 @@
 """The health of the adjoint: the norms are those of the derivative by omega_t, and what is said of them is so."""
 
 import dataclasses
+import math
 
 import pytest
 import torch
@@ -198,6 +199,21 @@ def test_a_watch_takes_no_second_look_at_a_step() -> None:
     watch.see(3, {"a": torch.tensor([1.0, 0.0])})
     assert watch.norms() == {3: 1.0, 4: 5.0}
     assert health_of(AdjointWatch().norms()) is None
+
+
+def test_a_look_at_the_adjoint_is_at_what_has_come_since_the_last_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    looked: list[float] = []
+    finite = math.isfinite
+    monkeypatch.setattr(math, "isfinite", lambda value: looked.append(value) or finite(value))
+    watch = AdjointWatch()
+    for index in (5, 4, 3):
+        watch.see_norm(index, torch.tensor(float(index)))
+        watch.check()
+    assert looked == [5.0, 4.0, 3.0], "not all over again: a run's looks would take the square of its length"
+    watch.see_norm(2, torch.tensor(math.inf))
+    with pytest.raises(Diverged, match="from step 2 back") as caught:
+        watch.check()
+    assert list(caught.value.history) == [5.0, 4.0, 3.0, math.inf]
 
 
 # -- what cannot be replayed ------------------------------------------------------------------------------------------

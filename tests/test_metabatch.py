@@ -453,8 +453,13 @@ def test_what_goes_with_one_student_only_says_so(name: str, reason: str) -> None
 def test_a_law_counts_every_student_that_is_taken_at_once_and_one_where_they_cannot_be() -> None:
     one, four = (l2t.load_backend(name) for name in ("rmd", "rmd[students=4]"))
     problem = random_problem()
-    held = [backend.scaling(problem, 100).bytes for backend in (one, four)]  # type: ignore[attr-defined]
+    held = [backend.law(problem, 100).bytes for backend in (one, four)]  # type: ignore[attr-defined]
     assert held[1] == 4 * held[0]
+    taken = [backend.scaling(problem, 100).bytes for backend in (one, four)]  # type: ignore[attr-defined]
+    around = [whole - exact for whole, exact in zip(taken, held, strict=True)]
+    assert around[0] > 0 and around[1] == pytest.approx(around[0], rel=1e-3), (
+        "stacked, they have the tensors of one between them"
+    )
     apart = student_problem("dropout")
     teacher_gradients(four, apart, general_theta(apart), horizon=2, seeds=range(4))
     held = [backend.scaling(apart, 100).bytes for backend in (one, four)]  # type: ignore[attr-defined]

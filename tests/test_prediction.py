@@ -2,13 +2,18 @@
 
 import subprocess
 import sys
+from fractions import Fraction
 
 import pytest
 
 import l2t_bench as l2t
+from l2t_bench.backend import Backend
+from l2t_bench.fitting import fits_by_far, predict_bytes
 from l2t_bench.gradient import Refused
 from l2t_bench.optimizers import SGD
 from l2t_bench.problem import TeachingProblem
+from l2t_bench.steppers import catalogue
+from l2t_bench.stores import exact
 from l2t_bench.verification.samples import random_problem
 
 WIDE = "digits/mlp[hidden=2000,features=none,dev=50]"
@@ -18,8 +23,9 @@ STATE_BYTES = 4 * (2000 * (64 + 1) + 10 * (2000 + 1))
 _PREDICT = """
 import sys, torch
 import l2t_bench as l2t
+from l2t_bench.fitting import predict_bytes
 torch.set_num_threads(1)
-print(l2t.load_backend(sys.argv[1]).predict(l2t.build_problem(sys.argv[2]), int(sys.argv[3])).bytes)
+print(predict_bytes(l2t.load_backend(sys.argv[1]), l2t.build_problem(sys.argv[2]), int(sys.argv[3])))
 """
 _MEASURE = """
 import sys, torch
@@ -37,11 +43,11 @@ with whole_pages():
 """
 
 
-def predicted_and_measured(backend: str, horizon: int) -> tuple[int, int]:
+def predicted_and_measured(backend: str, horizon: int, problem: str = WIDE) -> tuple[int, int]:
     """Bytes, each found in a process of its own."""
     predicted, measured = (
         subprocess.run(
-            [sys.executable, "-c", script, backend, WIDE, str(horizon)], capture_output=True, text=True, check=True
+            [sys.executable, "-c", script, backend, problem, str(horizon)], capture_output=True, text=True, check=True
         ).stdout
         for script in (_PREDICT, _MEASURE)
     )
@@ -54,6 +60,11 @@ def predicted_and_measured(backend: str, horizon: int) -> tuple[int, int]:
 def test_predicted_bytes_are_near_the_measured_ones(backend: str) -> None:
     predicted, measured = predicted_and_measured(backend, 150)
     assert predicted == pytest.approx(measured, rel=0.15, abs=16e6)
+
+
+def test_of_a_small_student_what_lies_around_its_tensors_counts() -> None:
+    predicted, measured = predicted_and_measured("rmd", 400, "digits/mlp[features=none,dev=50]")
+    assert predicted == pytest.approx(measured, rel=0.1), "a ninth of this peak is no number of the student's"
 
 
 @pytest.mark.slow
@@ -75,6 +86,50 @@ def test_predicted_memory_of_truncation_stops_growing_at_its_window() -> None:
     short, long = (backend.predict(problem, horizon) for horizon in (1_000, 100_000))
     assert (long.bytes - short.bytes) / 99_000 < 0.01 * STATE_BYTES, "the record of a step, and no state"
     assert long.seconds > 50 * short.seconds
+
+
+def test_a_method_that_compiles_long_runs_is_predicted_as_the_run_will_find_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(catalogue, "PAYS_FROM", 300)
+    backend, problem = l2t.load_backend("rmd[engine=auto]"), random_problem()
+    assert isinstance(backend, Backend)
+    assert str(backend.settled(problem, 299)) == "rmd" and str(backend.settled(problem, 300)) == "rmd[engine=compiled]"
+    for _ in range(3):
+        backend.predict(problem, 60)
+        predict_bytes(backend, problem, 60)
+    assert str(backend.settled(problem, 299)) == "rmd", "a prediction's own steps do not count"
+    backend.teacher_gradient(problem, problem.init_teacher(0), horizon=10)
+    assert str(backend.settled(problem, 290)) == "rmd[engine=compiled]"
+
+
+@pytest.mark.parametrize(
+    "backend",
+    [
+        *(f"rmd[store={store}]" for store in ("all", "sqrt", "binomial", "binomial,snapshots=1", "disk", "reversible")),
+        *("truncated[window=20]", "functorch", "implicit", "one-step", "evolution[population=4]", "forward"),
+    ],
+)
+def test_a_billion_steps_are_predicted_by_short_runs_alone(backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    followed: list[int] = []
+    one_further = exact._grown
+
+    def counted(bound: int, ratio: Fraction) -> int:
+        followed.append(1)
+        assert len(followed) < 1_000_000, "a law goes through the run step by step"
+        return one_further(bound, ratio)
+
+    monkeypatch.setattr(exact, "_grown", counted)
+    horizons: set[int] = set()
+
+    def schedule(index: int, horizon: int) -> float:
+        horizons.add(horizon)
+        return 0.3 * (1 - index / horizon)
+
+    problem = random_problem(optimizer=SGD(lr=schedule, momentum=0.9))
+    method = l2t.load_backend(backend)
+    prediction = method.predict(problem, 10**9)
+    assert prediction.seconds > 10_000 and prediction.bytes > 10**12, "the records of the run alone"
+    assert not fits_by_far(method, problem, 10**9, 10**12)
+    assert max(horizons) < 1_000, "the longest of the runs that were taken"
 
 
 def test_predicting_a_refused_problem_is_refused() -> None:

@@ -14,7 +14,7 @@ from l2t_bench.modules import mix_seeds, same_tensors, seeded
 from l2t_bench.optimizers import SGD, linear_decay
 from l2t_bench.problem import StudentState, TeachingProblem
 from l2t_bench.verification import checks
-from l2t_bench.verification.checks import EntryDifferences
+from l2t_bench.verification.checks import Differences
 from l2t_bench.verification.ladder import OPTIMIZERS, converged, section
 from l2t_bench.verification.reference import check_reference, load_reference, reference_path
 from l2t_bench.verification.samples import Quadratic, general_theta, random_batch, random_problem
@@ -118,7 +118,7 @@ def test_a_second_rollout_with_the_same_object_is_as_good_as_the_first(backend: 
 
 
 @cache
-def differences_of(problem: str, horizon: int) -> tuple[TeachingProblem, EntryDifferences]:
+def differences_of(problem: str, horizon: int) -> tuple[TeachingProblem, Differences]:
     """The central differences of a problem's run: they know no backend, so one set serves all."""
     built = (
         random_problem(optimizer=OPTIMIZERS[problem])

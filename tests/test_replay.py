@@ -13,7 +13,6 @@ import l2t_bench as l2t
 from l2t_bench.problem import TeachingProblem
 from l2t_bench.rollout import Rollout, check_replay
 from l2t_bench.verification.samples import general_theta, random_batch, random_problem
-from l2t_bench.verification.vectors import relative_error
 
 HORIZON = 8
 READ_AGAIN = (
@@ -22,7 +21,7 @@ READ_AGAIN = (
     *("evolution[population=4]", "evolution[estimator=es,population=2]", "evolution[estimator=pes,population=4]"),
 )
 READ_ONCE = ("rmd[store=graph]", "higher", "torchopt", "torchopt[api=meta]", "functorch", "forward")
-"""What is read once cannot be another one: these differentiate the run that was taken."""
+"""These read a step once: a mistake there would not show in their own losses."""
 
 
 class Redrawn:
@@ -73,16 +72,14 @@ def differentiate(backend: str, problem: TeachingProblem, **given: Any) -> l2t.T
     return l2t.load_backend(backend).teacher_gradient(problem, general_theta(problem), **how)
 
 
-@pytest.mark.parametrize("backend", READ_AGAIN)
-def test_a_batch_that_is_another_one_when_it_is_read_again_is_found_by_whoever_reads_it_again(backend: str) -> None:
-    with pytest.raises(l2t.UserError, match=r"step [3-7] cannot be replayed: its loss was"):
+@pytest.mark.parametrize("backend", [*READ_AGAIN, *READ_ONCE, "rmd[store=reversible]"])
+def test_a_batch_that_is_another_one_when_it_is_read_again_is_an_error_whatever_the_method(backend: str) -> None:
+    with pytest.raises(l2t.UserError, match=r"step [34] cannot be replayed|the batch of step 3 has changed by step 8"):
         differentiate(backend, redrawing())
 
 
-@pytest.mark.parametrize("backend", READ_AGAIN)
-def test_a_student_with_random_numbers_of_its_own_at_later_steps_is_found_by_whoever_takes_them_again(
-    backend: str,
-) -> None:
+@pytest.mark.parametrize("backend", [*READ_AGAIN, *READ_ONCE])
+def test_a_student_with_random_numbers_of_its_own_at_the_last_steps_is_found_whatever_the_method(backend: str) -> None:
     with pytest.raises(l2t.UserError, match=r"step [67] cannot be replayed: .* draws random numbers"):
         differentiate(backend, random_problem(student=Restless(at_the_last_steps())))
 
@@ -91,16 +88,6 @@ def test_a_student_with_random_numbers_of_its_own_at_later_steps_is_found_by_who
 def test_a_student_with_random_numbers_of_its_own_is_found_at_the_first_step_whatever_the_method(backend: str) -> None:
     with pytest.raises(l2t.UserError, match=r"step 0 cannot be replayed: .* draws random numbers"):
         differentiate(backend, random_problem(student=Restless(at_first)))
-
-
-def test_methods_that_read_a_step_once_agree_on_the_run_that_they_took() -> None:
-    problem = redrawing()
-    theta = general_theta(problem)
-    found = {name: l2t.load_backend(name).teacher_gradient(problem, theta, horizon=HORIZON) for name in READ_ONCE}
-    for name in set(READ_ONCE) - {"forward"}:
-        assert relative_error(found[name].d_theta, found["functorch"].d_theta) < 1e-12, name
-    along = found["forward"].d_theta
-    assert any(tensor.any() for tensor in along.values())
 
 
 @pytest.mark.parametrize("backend", [*READ_AGAIN, *READ_ONCE])

@@ -109,6 +109,17 @@ def test_the_bits_kept_are_what_a_multiplication_loses(ratio: str) -> None:
         assert bits / 10_000 <= 0.25
 
 
+@pytest.mark.parametrize("ratio", RATIOS)
+def test_the_bits_of_a_long_run_are_known_to_a_spill_without_following_it(ratio: str) -> None:
+    exact, values = ExactRatio(Fraction(ratio), entries=1), random_integers(1, seed=0)
+    constant = exact.bytes
+    for index in range(50_000):
+        values = exact.multiply(values) + index
+    assert spilled_bits(Fraction(ratio), 50_000) == pytest.approx(8 * (exact.bytes - constant), abs=32)
+    per_step = -math.log2(Fraction(ratio))
+    assert spilled_bits(Fraction(ratio), 10**9) == pytest.approx(10**9 * per_step, rel=1e-3)
+
+
 @pytest.mark.parametrize("ratio", ["1", "0", "-1/2", "10/9", "1/4097"])
 def test_a_ratio_that_cannot_be_undone_in_64_bits_is_an_error(ratio: str) -> None:
     with pytest.raises(ValueError, match="not a ratio"):

@@ -84,7 +84,9 @@ def test_the_cost_is_that_of_the_literature(steps: int, slots: int, advances: in
     assert followed(steps, slots)[0] == revolve.forward_steps(steps, slots) == advances
 
 
-@pytest.mark.parametrize(("slots", "repetitions", "steps"), [(3, 2, 10), (3, 3, 20), (5, 5, 252), (10, 4, 1001)])
+@pytest.mark.parametrize(
+    ("slots", "repetitions", "steps"), [(3, 2, 10), (3, 3, 20), (5, 5, 252), (10, 4, 1001), (1, 10**9 - 1, 10**9)]
+)
 def test_the_reach_is_the_binomial_coefficient_and_the_last_one_within(
     slots: int, repetitions: int, steps: int
 ) -> None:

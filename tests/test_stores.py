@@ -1,6 +1,7 @@
 """The stores of a run: each gives the very gradient of ``all``, takes what its law says, and leaves nothing behind."""
 
 import dataclasses
+import math
 import os
 import signal
 import subprocess
@@ -27,6 +28,7 @@ from l2t_bench.sampling import standard_normal
 from l2t_bench.second_order import StepGraph
 from l2t_bench.stores.catalogue import STORES
 from l2t_bench.stores.contract import Room, Store, Wanted, sizes_of
+from l2t_bench.stores.memory import segment_length
 from l2t_bench.stores.rows import layout_of
 from l2t_bench.tensors import scaled
 from l2t_bench.verification.samples import general_theta, random_problem
@@ -318,6 +320,17 @@ def test_without_a_word_binomial_takes_no_step_more_than_twice_again_on_average(
         assert law.recomputed <= 2 * horizon
     snapshot = sizes_of(problem.init_student(0), ("momentum",)).snapshot
     assert law.bytes == 21 * snapshot
+
+
+@pytest.mark.parametrize("slots", [0, 1, 2])
+@pytest.mark.parametrize("visited", [False, True])
+def test_the_segments_of_sqrt_are_of_the_length_that_holds_least(slots: int, visited: bool) -> None:
+    def held(length: int, steps: int) -> int:
+        return (1 + slots) * math.ceil(steps / length) + length * (1 + slots if visited else 1)
+
+    for steps in (*range(1, 300), 5000):
+        least = min(range(1, steps + 1), key=lambda length: held(length, steps))
+        assert segment_length(Wanted(steps, slots=visited), slots) == least, steps
 
 
 # -- a state as bytes --------------------------------------------------------------------------------------------------

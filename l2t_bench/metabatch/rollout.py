@@ -1,5 +1,6 @@
 """The runs of N students as one: recorded by N rollouts, each of which checks its own student as if it were alone."""
 
+import math
 from collections.abc import Mapping, Sequence
 
 import torch
@@ -131,15 +132,28 @@ class StackedWatch(AdjointWatch):
 
     def norms_of(self, at: int) -> Mapping[int, float]:
         """Step -> norm of one student, in the order of the steps; waits for the device."""
-        if self._lengths:
-            self._found |= dict(zip(self._lengths, torch.stack(list(self._lengths.values())).tolist(), strict=True))
-            self._lengths = {}
+        self._lengths_taken_in()
         return {index: self._found[index][at] for index in sorted(self._found)}
 
     def check(self) -> None:
-        """Note the students whose adjoint is not finite. Raises ``AllDiverged``."""
+        """Note the students whose adjoint is not finite, of what has come since the last look.
+
+        Raises ``AllDiverged``.
+        """
+        new = self._lengths_taken_in()
         for at in self._students.alive:
+            if all(math.isfinite(lengths[at]) for lengths in new.values()):
+                continue
             try:
                 check_finite(self.norms_of(at))
             except Diverged as diverged:
                 self._students.lose(at, diverged)
+
+    def _lengths_taken_in(self) -> Mapping[int, list[float]]:
+        """What has been seen since this was last called, as numbers of every student, which are kept."""
+        if not self._lengths:
+            return {}
+        new = dict(zip(self._lengths, torch.stack(list(self._lengths.values())).tolist(), strict=True))
+        self._found |= new
+        self._lengths = {}
+        return new

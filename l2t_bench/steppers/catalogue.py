@@ -3,6 +3,7 @@
 from typing import Literal
 
 from l2t_bench.measure import Meter
+from l2t_bench.problem import TeachingProblem
 from l2t_bench.rollout import Rollout
 from l2t_bench.second_order import Maker
 from l2t_bench.steppers.compiled import CompiledStepper
@@ -22,13 +23,21 @@ def stepper_for(
     engine: Engine, rollout: Rollout, meter: Meter, *, second_order: Maker, hyper: bool, slots: bool
 ) -> EagerStepper:
     """What takes the steps of a run. ``slots``: whether the states gone back through have theirs."""
-    if engine == "eager" or (engine == "auto" and not _pays(rollout)):
+    settled = engine_at(engine, rollout.problem, rollout.horizon)
+    if engine == "auto":
+        _count(rollout)
+    if settled == "eager":
         return EagerStepper(rollout, meter, second_order=second_order, hyper=hyper)
     return CompiledStepper(rollout, meter, second_order=second_order, hyper=hyper, slots=slots)
 
 
-def _pays(rollout: Rollout) -> bool:
-    """Whether the problem has come to ``PAYS_FROM`` steps, this run's included."""
+def engine_at(engine: Engine, problem: TeachingProblem, horizon: int) -> Literal["eager", "compiled"]:
+    """The engine of the problem's next run: ``auto`` compiles where that run brings it to ``PAYS_FROM`` steps."""
+    if engine == "auto":
+        return "compiled" if problem.derived.get(_COUNT, 0) + horizon >= PAYS_FROM else "eager"
+    return engine
+
+
+def _count(rollout: Rollout) -> None:
     held = rollout.problem.derived
     held[_COUNT] = held.get(_COUNT, 0) + rollout.horizon
-    return bool(held[_COUNT] >= PAYS_FROM)

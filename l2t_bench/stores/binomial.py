@@ -25,6 +25,7 @@ class Binomial(Store):
     """
 
     name = "binomial"
+    keeps_tensors = True
     reads = ("bytes", "snapshots")
 
     def __init__(

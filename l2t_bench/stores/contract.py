@@ -10,6 +10,7 @@ from l2t_bench.errors import Refused
 from l2t_bench.gradient import Capabilities
 from l2t_bench.measure import Meter
 from l2t_bench.problem import Step, StudentState, TeachingProblem
+from l2t_bench.resident import held_size
 from l2t_bench.rollout import Rollout
 from l2t_bench.second_order import MODES
 from l2t_bench.steppers.eager import EagerStepper
@@ -96,6 +97,8 @@ class Store(ABC):
     """Whether compiled steps keep results for the way back beside the states: where each step is taken once."""
     stacks: ClassVar[bool] = True
     """Whether it keeps the stacked states of several students as it keeps one student's."""
+    keeps_tensors: ClassVar[bool] = False
+    """Whether the states lie as they came, each of their tensors by itself: then they take more than their bytes."""
     exact_rollout: ClassVar[bool] = True
     """Whether the run is plain training; else the store trains a neighbour of it, and says so."""
 
@@ -156,6 +159,17 @@ class Store(ABC):
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def share_held(state: StudentState, students: int = 1) -> float:
+    """What a state whose tensors lie by themselves takes of the memory that a peak is measured in, over its bytes.
+
+    ``state`` is one student's; ``students`` of them are stacked.
+    """
+    tensors = [*state.params.values(), *state.buffers.values()]
+    exact = [students * tensor.numel() * tensor.element_size() for tensor in tensors]
+    held = [held_size(size) if tensor.is_cpu else size for size, tensor in zip(exact, tensors, strict=True)]
+    return sum(held) / sum(exact)
 
 
 def sizes_of(rollout_state: StudentState, slot_names: tuple[str, ...], momentum: float = 0.0) -> Sizes:

@@ -17,6 +17,7 @@ class KeepAll(Store):
 
     name = "all"
     keeps_between = True
+    keeps_tensors = True
 
     def __init__(
         self, rollout: Rollout, meter: Meter, wanted: Wanted, room: Room, stepper: EagerStepper | None = None
@@ -49,6 +50,7 @@ class Segments(Store):
     """
 
     name = "sqrt"
+    keeps_tensors = True
 
     def __init__(
         self, rollout: Rollout, meter: Meter, wanted: Wanted, room: Room, stepper: EagerStepper | None = None
@@ -101,5 +103,9 @@ def segment_length(wanted: Wanted, slots: int) -> int:
     """The k that makes (s*ceil(T/k) + k) least, s = 1 + ``slots`` states in a snapshot, 1 or s in a segment's state."""
     snapshot, visited = 1 + slots, 1 + slots if wanted.slots else 1
     around = math.sqrt(snapshot * wanted.steps / visited)
-    lengths = range(max(1, math.floor(around / 2)), min(wanted.steps, math.ceil(2 * around)) + 1)
+    # Without rounding up, the sum is least at `around`, and at k larger by (k - around)^2 * visited / k. Rounding adds
+    # less than a snapshot: the least k is no farther off than this, whatever the horizon, nor beyond twice `around`.
+    away = math.sqrt((snapshot / visited + 1) * 2 * around)
+    low, high = max(around / 2, around - away), min(2 * around, around + away)
+    lengths = range(max(1, math.floor(low)), min(wanted.steps, math.ceil(high)) + 1)
     return min(lengths, key=lambda k: snapshot * math.ceil(wanted.steps / k) + k * visited)

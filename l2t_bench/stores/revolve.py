@@ -4,6 +4,7 @@ Griewank and Walther, "Algorithm 799: revolve", ACM TOMS 26(1), 2000. Pure funct
 slots. A slot holds the state that a step starts from; one more state, the one at work, is held beside the slots.
 """
 
+from bisect import bisect_left
 from collections.abc import Iterator
 from dataclasses import dataclass
 from math import comb
@@ -78,11 +79,10 @@ def reach(slots: int, repetitions: int) -> int:
 
 def repetitions(steps: int, slots: int) -> int:
     """The least r with ``steps`` <= beta(``slots``, r)."""
-    found, reached = 0, 1
-    while reached < steps:
-        found += 1
-        reached = reached * (slots + found) // found
-    return found
+    high = 1
+    while reach(slots, high) < steps:
+        high *= 2
+    return bisect_left(range(high), steps, key=lambda most: reach(slots, most))  # high itself where none below does
 
 
 def forward_steps(steps: int, slots: int) -> int:

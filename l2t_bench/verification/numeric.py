@@ -265,8 +265,8 @@ def second_derivatives(run: RecordedRun, at: int, vector: Tensors, mode: str) ->
     return {**by_params, **{f"phi[{index}]": part for index, part in enumerate(by_phi)}}
 
 
-def second_derivative_differences(run: RecordedRun, at: int, vector: Tensors) -> list[TensorDict]:
-    """The same by five-point differences of the loss's gradient, at several step sizes."""
+def second_derivative_difference(run: RecordedRun, at: int, vector: Tensors, step_size: float) -> TensorDict:
+    """The same by five-point differences of the loss's gradient."""
     step, state = run.steps[at], run.states[at]
     phi = phi_leaves(run.problem.phi(run.theta, step.features))
     leaves = float_leaves(phi)
@@ -279,4 +279,4 @@ def second_derivative_differences(run: RecordedRun, at: int, vector: Tensors) ->
         return dict(zip(names, found, strict=True))
 
     names = [*state.params, *(f"phi[{index}]" for index in range(len(leaves)))]
-    return [_slopes(gradient, size) for size in (1e-3, 1e-4, 1e-5)]
+    return _slopes(gradient, step_size)
