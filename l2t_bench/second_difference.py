@@ -28,6 +28,7 @@ _NEAR = 1e-5  # nearer need no step size be
 _DIRECTIONS = 3
 _FLOOR = 1e-2  # of |g| |omega|: what products count as where they are less, as those of a loss that is linear
 _DOUBT = 10.0  # how many times its own inconsistency a difference is mistrusted by
+_FLAT = 1e-7  # of |L|: where |g| |omega| is less, what is left of g is rounding, as of a softmax that is saturated
 _BOUNDS: Mapping[torch.dtype, float] = MappingProxyType({torch.float64: 1e-4, torch.float32: 0.05})
 _FORMS: tuple[Callable[[Trial], Trial], ...] = (
     lambda own: nearby(on_few_examples(own)),
@@ -55,7 +56,8 @@ def second_look(maker: Maker, problem: TeachingProblem, state: StudentState, ste
     """Hold a step's products of second derivatives with a vector to differences of its gradient.
 
     In float64, near ``state`` and ``phi``, on few examples where the student takes few, else where it does. ``None``
-    where it takes nothing of that, where no memory is left for it, and where gradients are zero or not finite.
+    where it takes nothing of that, where no memory is left for it, and where gradients are not finite or nothing but
+    rounding.
 
     The products are J'v, J the derivative of the gradient g by (omega, phi): <J'v, u> is held to <v, Ju> for directions
     u at random. J need not be symmetric: g is no gradient where a layer scales or hides what goes back through it.
@@ -75,11 +77,12 @@ def second_look(maker: Maker, problem: TeachingProblem, state: StudentState, ste
 
 def _look(maker: Maker, at: Trial) -> Look | None:
     with LowestPrecision() as watched:
-        gradient = _gradient(at)
-    vector = _direction(at.params, gradient, 45)
-    least = _FLOOR * global_norm(gradient) * global_norm(vector)
-    if not 0 < least < math.inf:
+        found = student_gradient(at.problem, at.state, at.step, at.phi)
+    gradient, vector = found.gradients, _direction(at.params, found.gradients, 45)
+    size = global_norm(gradient) * global_norm(vector)
+    if not max(0.0, _FLAT * abs(float(found.loss))) < size < math.inf:
         return None
+    least = _FLOOR * size
     sizes = _SIZES if watched.lowest is torch.float64 else _COARSE
     pairs = _pairs(_products(maker, at, vector), at, gradient)
     errors = [_error_along(at, vector, products, along, least, sizes) for products, along in pairs]
@@ -97,10 +100,9 @@ def _error_along(
     count = sum(int(tensor.count_nonzero()) for tensor in along.values())
     scale = max(global_norm(products) * global_norm(along), least) / max(count, 1) ** 0.5
     product, least_doubt, found = float(inner(products, along)), math.inf, math.nan
-    error: float
     for size in sizes:
         slope = _slope(at, vector, along, size)
-        error = abs(product - slope) / scale
+        error: float = abs(product - slope) / scale
         if error < _NEAR:
             return error
         doubt = max(abs(slope - _slope(at, vector, along, factor * size)) for factor in (2.0, 5.0)) / scale
