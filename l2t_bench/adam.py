@@ -29,7 +29,8 @@ class Adam:
 
     The square root has no derivative at a second moment of zero, where a parameter has never had a gradient: the
     derivative there is taken as zero, in the step function too, so that every backend follows the same convention.
-    ``clip`` and ``groups`` as for ``SGD``. Raises ``UserError`` for values that ``torch.optim.Adam`` would not take.
+    ``clip`` and ``groups`` as for ``SGD``. Raises ``UserError`` for an lr of zero, and for values that
+    ``torch.optim.Adam`` does not take.
     """
 
     lr: float | Schedule

@@ -102,7 +102,8 @@ class SGD:
 
     ``lr`` is a number or a schedule ``(index, horizon) -> float``. ``clip`` bounds the global norm of the loss gradient
     before the decay, as ``clip_grad_norm_`` does. ``groups``: parameters with an lr or a weight decay of their own.
-    Raises ``UserError`` for values that ``torch.optim.SGD`` would not take.
+    Raises ``UserError`` for values that no student is trained with: an lr of zero, a momentum outside [0, 1), and those
+    that ``torch.optim.SGD`` does not take.
     """
 
     lr: float | Schedule
