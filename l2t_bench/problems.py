@@ -15,6 +15,7 @@ from l2t_bench.augmentation import CropFlip
 from l2t_bench.batches import Examples, IndexedBatches
 from l2t_bench.data.checks import ImageForm
 from l2t_bench.data.digits import load_digits
+from l2t_bench.data.label_noise import Kind, LabelNoise
 from l2t_bench.data.mnist import load_mnist
 from l2t_bench.data.splits import Arrays, ImageSplits, SplitSizes
 from l2t_bench.errors import UserError
@@ -37,6 +38,7 @@ class ImageProblem:
     ``schedule=multistep`` divides the lr by 10 after ``first_drop`` and after ``second_drop`` epochs, an epoch being as
     many whole batches as train holds (appendix B.2). ``augment=crop-flip``: crops from 4 pixels of reflection padding,
     and horizontal flips. ``subtract_mean``: the mean image of train is subtracted, per pixel.
+    ``label_noise``: so many of train's labels are wrong, ``noise_rate`` of each class's, drawn under ``split``.
     """
 
     batch: int = 20
@@ -46,6 +48,8 @@ class ImageProblem:
     stratify: bool = False
     augment: Literal["none", "crop-flip"] = "none"
     subtract_mean: bool = False
+    label_noise: Kind = "none"
+    noise_rate: float = 0.4
     lr: float = 0.01
     schedule: Literal["constant", "linear", "multistep"] = "constant"
     first_drop: int = 40
@@ -89,6 +93,7 @@ class ImageProblem:
             form=self.form(),
             stratified=self.stratify,
             subtract_mean=self.subtract_mean,
+            label_noise=LabelNoise(self.label_noise, self.noise_rate, self.split),
         )
         paper = PaperFeatures(self.refresh, self.train_batches, self.dev_examples)
         return TeachingProblem(

@@ -79,9 +79,12 @@ LOSSES: Mapping[str, str] = MappingProxyType(
         "focal": "l2t_bench.losses.image:Focal",
         "smooth01": "l2t_bench.losses.smooth01:Smooth01",
         "large-margin": "l2t_bench.losses.margin:LargeMargin",
+        "forward-correction": "l2t_bench.losses.correction:ForwardCorrection",
     }
 )
-SUITES: Mapping[str, str] = MappingProxyType({"quick": "l2t_bench.suites.quick:SUITE"})
+SUITES: Mapping[str, str] = MappingProxyType(
+    {"quick": "l2t_bench.suites.quick:SUITE", "noisy-labels": "l2t_bench.suites.noisy_labels:SUITE"}
+)
 _OWN: Mapping[str, Mapping[str, str]] = MappingProxyType(
     {"backends": BACKENDS, "problems": PROBLEMS, "losses": LOSSES, "suites": SUITES}
 )

@@ -4,12 +4,12 @@ import re
 from collections.abc import Iterable, Mapping
 
 VARIANT = ["problem", "variant"]  # within which results are set against each other
-CROSS_ENTROPY, UNTRAINED = "cross-entropy", "untrained-teacher"
+CROSS_ENTROPY, UNTRAINED, STATIC = "cross-entropy", "untrained-teacher", "static-teacher"
 _KNOWN_ORDER = (
     *("rmd", "higher", "torchopt", "functorch", "truncated"),
     *("one-step", "forward", "evolution", "implicit", "torchopt-implicit"),
 )
-_CONTROLS = (UNTRAINED, CROSS_ENTROPY)
+_CONTROLS = (STATIC, UNTRAINED, CROSS_ENTROPY)
 
 
 def base_name(method: str) -> str:

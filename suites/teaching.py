@@ -20,6 +20,7 @@ from l2t_bench.engine.recorder import Recorder
 from l2t_bench.errors import Diverged
 from l2t_bench.fitting import check_room
 from l2t_bench.metabatch.contract import for_students
+from l2t_bench.names import split_spec, write_spec
 from l2t_bench.optimizers import Schedule, linear_decay
 from l2t_bench.problem import TeachingProblem
 from l2t_bench.registry import build_problem, is_loss, load_backend, load_loss
@@ -37,7 +38,8 @@ from l2t_bench.training import (
     with_lr,
 )
 
-UNTRAINED, CROSS_ENTROPY = "untrained-teacher", "cross-entropy"
+UNTRAINED, STATIC, CROSS_ENTROPY = "untrained-teacher", "static-teacher", "cross-entropy"
+STATIC_BY = "rmd"  # the backend that a Phi is learned by that does not change
 Part = Literal["dev", "test"]
 
 
@@ -69,12 +71,13 @@ def measure(cell: Cell, recorder: Recorder) -> dict[str, Any]:
 def teaching_cell(
     method: str, settings: TeachingSettings, device: str, seed: int, recorder: Recorder
 ) -> dict[str, Any]:
-    """The measurements of one loss: ``method`` is a backend's name, ``untrained-teacher`` or a fixed loss's.
+    """The measurements of one loss: ``method`` is a backend's name, a control's, or a fixed loss's.
 
-    The test set is looked at once, by the fresh students at the end.
+    ``static-teacher`` is a Phi that is learned and does not change. The test set is looked at once, by the fresh
+    students at the end.
     """
     with recorder.phase("build"):
-        problem = build_problem(settings.problem, device=device)
+        problem = build_problem(_problem_of(method, settings), device=device)
     begun = time.perf_counter()
     training = None if method == UNTRAINED or is_loss(method) else _learn(problem, method, settings, seed, recorder)
     trained = time.perf_counter()
@@ -101,10 +104,17 @@ def teaching_cell(
     }
 
 
+def _problem_of(method: str, settings: TeachingSettings) -> str:
+    if method != STATIC:
+        return settings.problem
+    name, options = split_spec(settings.problem)
+    return write_spec(name, {**options, "teacher": "static"})
+
+
 def _learn(
     problem: TeachingProblem, method: str, settings: TeachingSettings, seed: int, recorder: Recorder
 ) -> TeacherTraining:
-    backend = load_backend(method)
+    backend = load_backend(STATIC_BY if method == STATIC else method)
     with recorder.phase("warm-up"):
         check_room(for_students(backend, settings.students), problem, settings.horizon, recorder.memory_limit)
     return train_teacher(

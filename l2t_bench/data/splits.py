@@ -10,6 +10,7 @@ import torch
 
 from l2t_bench.batches import Examples
 from l2t_bench.data.checks import ImageForm, check_arrays, check_dev
+from l2t_bench.data.label_noise import LabelNoise, with_noise
 from l2t_bench.errors import UserError
 
 
@@ -47,6 +48,7 @@ class ImageSplits:
     ``stratified``: train and dev have the classes in the pool's proportions (``stratified_rows``), and dev has every
     class. ``subtract_mean``: the mean image of train, per pixel and channel, is subtracted from all three (appendix
     B.2). With a ``form`` the images and labels are held to it when they are loaded; ``UserError`` where they differ.
+    ``label_noise``, with a ``form``: train's labels are drawn wrong; dev's and test's never are.
     """
 
     def __init__(
@@ -59,11 +61,13 @@ class ImageSplits:
         form: ImageForm | None = None,
         stratified: bool = False,
         subtract_mean: bool = False,
+        label_noise: LabelNoise | None = None,
     ) -> None:
         self._load = load
         self._form = form
         self._stratified = stratified
         self._subtract_mean = subtract_mean
+        self._label_noise = label_noise
         self._sizes = sizes
         self._device = device
         self._dtype = dtype
@@ -88,12 +92,13 @@ class ImageSplits:
         train_rows, dev_rows, rest = rows or split_rows(len(pool.labels), self._sizes)
         if self._stratified and self._form is not None:
             check_dev(pool.labels[dev_rows], self._form.classes)
+        taught = self._with_noise(Arrays(pool.images[train_rows], pool.labels[train_rows]))
         if test is None:
             test = Arrays(pool.images[rest], pool.labels[rest])
         if len(test.labels):
             self._check(test, "test images")
         parts = (
-            self._examples(pool, train_rows),
+            self._examples(taught, np.arange(len(train_rows))),
             self._examples(pool, dev_rows),
             self._examples(test, np.arange(len(test.labels))),
         )
@@ -102,6 +107,11 @@ class ImageSplits:
             for part in parts:
                 part.inputs.sub_(mean)
         return parts
+
+    def _with_noise(self, train: Arrays) -> Arrays:
+        if self._label_noise is None or self._form is None:
+            return train
+        return train._replace(labels=with_noise(train.labels, self._label_noise, self._form.classes))
 
     def _check(self, arrays: Arrays, what: str) -> None:
         if self._form is not None:
