@@ -88,9 +88,13 @@ class Rollout:
         self._steps.append(step)
         if index == 0:
             self._look(step, state)
-        if place := {self.horizon - 1: "last", self.horizon // 2: "middle", 0: "first"}.get(index):
+        if place := self.place_of(index):
             self._look_again(place, step, state)
         return step
+
+    def place_of(self, index: int) -> str | None:
+        """What step ``index`` is called among those that are looked at; ``None`` for the others."""
+        return {self.horizon - 1: "last", self.horizon // 2: "middle", 0: "first"}.get(index)
 
     def _look_again(self, place: str, step: Step, state: StudentState) -> None:
         """What a student may do at one step and not at another."""

@@ -74,7 +74,8 @@ class StackedRollout(Rollout):
         return stacked_states([rollout.initial() for rollout in self.rollouts])
 
     def step(self, index: int, state: StudentState) -> Step:
-        looks = index == 0 or self.problem.alone.features is not None  # else nobody asks for a student's state
+        # Else nobody asks for a student's state.
+        looks = self.place_of(index) is not None or self.problem.alone.features is not None
         states = states_apart(state, self.problem.count) if looks else [state] * self.problem.count
         before, dead = self._now, self.students.diverged
         self._now = [
