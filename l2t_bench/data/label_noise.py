@@ -49,5 +49,5 @@ def with_noise(labels: np.ndarray, noise: LabelNoise, classes: int) -> np.ndarra
         return labels
     bounds = transition(noise.kind, noise.rate, classes).cumsum(axis=1)
     draws = np.random.default_rng(noise.seed).random(len(labels))
-    found: np.ndarray = (draws[:, None] >= bounds[labels]).sum(axis=1)
-    return np.minimum(found, classes - 1).astype(labels.dtype)  # a row may sum to a hair less than one
+    found = (draws[:, None] >= bounds[labels]).sum(axis=1)
+    return np.asarray(np.minimum(found, classes - 1), dtype=labels.dtype)  # a row may sum to a hair less than one
