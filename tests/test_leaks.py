@@ -116,7 +116,9 @@ def assert_nothing_is_left_behind(ways: list[str]) -> None:
         assert late["objects"] - early["objects"] < CALLS - WARM, f"{way}: an object is left behind by each call"
 
 
-@pytest.mark.parametrize("name", l2t.list_backends())
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=() if name == "rmd" else pytest.mark.slow) for name in l2t.list_backends()]
+)
 def test_fifty_calls_in_a_row_leave_nothing_behind(name: str) -> None:
     check_is_installed(name)
     assert_nothing_is_left_behind([next(ways(name))])

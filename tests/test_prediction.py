@@ -101,13 +101,14 @@ def test_a_method_that_compiles_long_runs_is_predicted_as_the_run_will_find_it(m
     assert str(backend.settled(problem, 290)) == "rmd[engine=compiled]"
 
 
-@pytest.mark.parametrize(
-    "backend",
-    [
-        *(f"rmd[store={store}]" for store in ("all", "sqrt", "binomial", "binomial,snapshots=1", "disk", "reversible")),
-        *("truncated[window=20]", "functorch", "implicit", "one-step", "evolution[population=4]", "forward"),
-    ],
+QUICK = ("rmd[store=reversible]", "functorch", "truncated[window=20]")
+LONG = (
+    *(f"rmd[store={store}]" for store in ("all", "sqrt", "binomial", "binomial,snapshots=1", "disk")),
+    *("implicit", "one-step", "evolution[population=4]", "forward"),
 )
+
+
+@pytest.mark.parametrize("backend", [*QUICK, *(pytest.param(name, marks=pytest.mark.slow) for name in LONG)])
 def test_a_billion_steps_are_predicted_by_short_runs_alone(backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
     followed: list[int] = []
     one_further = exact._grown
