@@ -60,7 +60,14 @@ def test_the_backends_and_problems_are_listed_in_their_order() -> None:
 
 
 def test_the_fixed_losses_of_the_image_experiments_are_listed() -> None:
-    assert l2t.list_losses() == ["cross-entropy", "label-smoothing", "focal", "smooth01", "large-margin"]
+    assert l2t.list_losses() == [
+        "cross-entropy",
+        "label-smoothing",
+        "focal",
+        "smooth01",
+        "large-margin",
+        "forward-correction",
+    ]
 
 
 @pytest.mark.parametrize("name", l2t.list_backends())
