@@ -1,4 +1,4 @@
-"""What is looked at before a run is lost over it: the teacher, the student's first step, the first batch.
+"""What is looked at before a run is lost over it: the teacher, and the student at some of its steps.
 
 Not every library notices a loss that teaches nothing, and none a student that is another one each time it is called.
 """
@@ -100,8 +100,7 @@ def _look_at_call(own: Trial) -> None:
             called, held = _plain_gradients(at)[1], _gradients_of_module(at)
         except NOT_TAKEN:
             continue
-        apart = _apart(called, held, at)
-        if apart > _bound(at):
+        if apart := _apart(called, held, at):
             raise UserError(
                 f"the student's gradient is off by {apart:.1%} when it is called with given parameters instead of "
                 "those that it holds: activation checkpointing takes its forward pass again with the ones it holds, "
@@ -126,8 +125,7 @@ def look_through_torch_func(problem: TeachingProblem, state: StudentState, step:
         found, wanted = _gradients_by_torch_func(near)[1], _plain_gradients(near)[1]
     except NOT_TAKEN:
         return
-    apart = _apart(found, wanted, near)
-    if apart > _bound(near):
+    if apart := _apart(found, wanted, near):
         raise Refused(
             f"under this method the student's gradient is off by {apart:.1%} from that of plain training: it draws "
             "other random numbers and would differentiate another run",
@@ -158,12 +156,13 @@ def _gradients_by_torch_func(at: Trial) -> tuple[Tensor, TensorDict]:
 
 
 def _apart(ours: Tensors, theirs: Tensors, at: Trial) -> float:
-    """Relative; a gradient that is nothing beside the parameters' rounding counts as that."""
-    return relative_difference(ours, theirs, torch.finfo(at.problem.dtype).eps * max(1.0, global_norm(at.params)))
+    """How far two gradients are from each other, relative; 0 where half of the digits agree.
 
-
-def _bound(at: Trial) -> float:
-    return float(torch.finfo(at.problem.dtype).eps ** 0.5)
+    A gradient that is nothing beside the parameters' rounding counts as that.
+    """
+    rounding = torch.finfo(at.problem.dtype).eps
+    apart = relative_difference(ours, theirs, rounding * max(1.0, global_norm(at.params)))
+    return apart if apart > rounding**0.5 else 0.0
 
 
 def same_numbers(left: Tensor, right: Tensor) -> bool:
