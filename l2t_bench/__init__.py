@@ -20,6 +20,7 @@ if TYPE_CHECKING:
         TeacherGradientBackend,
     )
     from l2t_bench.groups import Group
+    from l2t_bench.lessons import teach
     from l2t_bench.metabatch.contract import teacher_gradients
     from l2t_bench.objectives import ExpectedAccuracy
     from l2t_bench.optimizers import SGD, linear_decay, multistep
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
     )
     from l2t_bench.rollout import record
     from l2t_bench.teachers import AttentionTeacher, StaticTeacher
-    from l2t_bench.training import Selection, TeacherOptimizer, TeacherTraining, teach, train_teacher
+    from l2t_bench.training import Selection, TeacherOptimizer, TeacherTraining, train_teacher
 
 _SUBMODULES = ("features", "losses", "optimizers", "teachers")
 _HOMES = {
@@ -57,6 +58,7 @@ _HOMES = {
     "metabatch.contract": ("teacher_gradients",),
     "objectives": ("ExpectedAccuracy",),
     "optimizers": ("SGD", "linear_decay", "multistep"),
+    "lessons": ("teach",),
     "problem": ("Step", "StudentState", "StudentView", "TeachingProblem"),
     "registry": (
         "build_problem",
@@ -69,7 +71,7 @@ _HOMES = {
     ),
     "rollout": ("record",),
     "teachers": ("AttentionTeacher", "StaticTeacher"),
-    "training": ("Selection", "TeacherOptimizer", "TeacherTraining", "teach", "train_teacher"),
+    "training": ("Selection", "TeacherOptimizer", "TeacherTraining", "train_teacher"),
 }
 
 __all__ = [

@@ -83,7 +83,12 @@ LOSSES: Mapping[str, str] = MappingProxyType(
     }
 )
 SUITES: Mapping[str, str] = MappingProxyType(
-    {"quick": "l2t_bench.suites.quick:SUITE", "noisy-labels": "l2t_bench.suites.noisy_labels:SUITE"}
+    {
+        "quick": "l2t_bench.suites.quick:SUITE",
+        "table1": "l2t_bench.suites.paper_images:TABLE1",
+        "table2": "l2t_bench.suites.paper_images:TABLE2",
+        "noisy-labels": "l2t_bench.suites.noisy_labels:SUITE",
+    }
 )
 _OWN: Mapping[str, Mapping[str, str]] = MappingProxyType(
     {"backends": BACKENDS, "problems": PROBLEMS, "losses": LOSSES, "suites": SUITES}

@@ -1,34 +1,28 @@
-"""Algorithm 1: train a teacher by teacher gradients; and teach a student under a teacher or a fixed loss.
+"""Algorithm 1: train a teacher by teacher gradients.
 
 Student seeds come from disjoint ranges, so that no student that judges has been trained on: see ``SeedRange``.
 """
 
 import math
 import time
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from enum import IntEnum
 from statistics import fmean, pstdev
-from typing import Any, Literal, Protocol, TypeVar
+from typing import Literal, Protocol
 
 import torch
-from torch import Tensor
 
 from l2t_bench.errors import Diverged, UserError
 from l2t_bench.fitting import check_fits
 from l2t_bench.gradient import Cost, TeacherGradient, TeacherGradientBackend
 from l2t_bench.health import said
-from l2t_bench.losses.contract import FixedLoss
+from l2t_bench.lessons import accuracy_on, teach
 from l2t_bench.metabatch.contract import for_students, teacher_gradients
-from l2t_bench.objectives import accuracy
-from l2t_bench.optimizers import SGD
 from l2t_bench.peaks import PhasePeak
-from l2t_bench.problem import StudentState, TeachingProblem, example_count
-from l2t_bench.rollout import Rollout, train_student
+from l2t_bench.problem import TeachingProblem
 from l2t_bench.tensors import TensorDict, Tensors, global_norm, mean_of
-
-K = TypeVar("K", bound=Hashable)
 
 
 class Phases(Protocol):
@@ -84,6 +78,8 @@ class TeacherOptimizer:
     def __post_init__(self) -> None:
         if not self.lr > 0 or (self.clip is not None and not self.clip > 0):
             raise UserError("the teacher's lr and clip must be positive")
+        if self.schedule not in ("linear", "constant"):
+            raise UserError(f"the teacher's schedule is linear or constant, not {self.schedule!r}")
 
     def lr_at(self, outer_step: int, outer_steps: int) -> float:
         return self.lr * (1 - outer_step / outer_steps) if self.schedule == "linear" else self.lr
@@ -139,6 +135,7 @@ class TeacherTraining:
     selection: tuple[Judged, ...] = ()
     selected_outer_step: int = 0
     travelled: float = 0.0  # |last theta - first theta|: set against the sum of what the steps moved
+    seconds: float = 0.0  # of all of it, held-out students included
 
 
 @dataclass
@@ -200,6 +197,7 @@ def train_teacher(
         raise UserError(f"outer_steps and students must be at least 1, not {outer_steps} and {students}")
     if memory_limit is not None:
         check_fits(for_students(backend, students), problem, horizon, memory_limit)
+    begun = time.perf_counter()
     settings = optimizer or TeacherOptimizer()
     climb = _Climb(dict(theta) if theta is not None else problem.init_teacher(seed), settings)
     first = climb.snapshot()
@@ -228,13 +226,13 @@ def train_teacher(
         raise Diverged("every student of every outer step diverged: lower the student's lr, or let it decay to zero")
     last = climb.snapshot()
     if not selection:
-        return TeacherTraining(
-            last, last, tuple(curve), selected_outer_step=outer_steps, travelled=distance(last, first)
-        )
+        seconds = time.perf_counter() - begun
+        return TeacherTraining(last, last, tuple(curve), (), outer_steps, distance(last, first), seconds)
     consider(outer_steps, selection.students)
     best, best_theta = max(candidates, key=lambda candidate: candidate[0].score)
     selected = tuple(judged for judged, _ in candidates)
-    return TeacherTraining(best_theta, last, tuple(curve), selected, best.outer_step, distance(last, first))
+    seconds = time.perf_counter() - begun
+    return TeacherTraining(best_theta, last, tuple(curve), selected, best.outer_step, distance(last, first), seconds)
 
 
 def _gradients(
@@ -308,46 +306,6 @@ def clipped(tensors: TensorDict, bound: float | None) -> TensorDict:
     return {name: tensor * (bound / norm) for name, tensor in tensors.items()}
 
 
-# -- teaching students -------------------------------------------------------------------------------------------------
-
-
-def teach(problem: TeachingProblem, theta: Tensors, *, horizon: int, seed: int) -> StudentState:
-    """omega_T of a student under the teacher; no teacher gradient is taken. Raises ``Diverged``."""
-    return train_student(Rollout(problem, theta, horizon=horizon, seed=seed))
-
-
-def with_fixed_loss(problem: TeachingProblem, loss: Callable[[Any, Any, Any], Tensor]) -> TeachingProblem:
-    """The problem under a loss that takes no notice of a teacher; no features are measured, phi is t/T, shape (1,).
-
-    The student is the one that the loss asks for, where it is one of the catalogue's (``load_loss``): all but
-    ``large-margin`` leave it as it is.
-    """
-
-    class NoTeacher(torch.nn.Module):
-        def forward(self, features: Tensor) -> Tensor:
-            return features
-
-    student = loss.student(problem.student) if isinstance(loss, FixedLoss) else problem.student
-    return replace(problem, student=student, loss=loss, features=None, teacher=NoTeacher())
-
-
-def teach_fixed_loss(
-    problem: TeachingProblem, loss: Callable[[Any, Any, Any], Tensor], *, horizon: int, seed: int
-) -> StudentState:
-    """omega_T of a student under ``loss(output, target, phi)``, phi being t/T. Raises ``Diverged``."""
-    return teach(with_fixed_loss(problem, loss), {}, horizon=horizon, seed=seed)
-
-
-def accuracy_on(problem: TeachingProblem, state: StudentState, part: Literal["dev", "test"] = "dev") -> float:
-    """The 0-1 accuracy of a classifier on the problem's dev or test set."""
-    batches = problem.dev_batches if part == "dev" else problem.test_batches
-    right = sum(
-        accuracy(problem.predict(state, inputs), targets) * example_count((inputs, targets))
-        for inputs, targets in batches
-    )
-    return right / sum(example_count(batch) for batch in batches)
-
-
 def judge(problem: TeachingProblem, theta: Tensors, outer_step: int, horizon: int, students: int) -> Judged:
     """Dev accuracy of the held-out students under ``theta``; one that diverges counts as 0."""
     scores = []
@@ -357,16 +315,3 @@ def judge(problem: TeachingProblem, theta: Tensors, outer_step: int, horizon: in
         except Diverged:
             scores.append(0.0)
     return Judged(outer_step, fmean(scores), pstdev(scores))
-
-
-def with_lr(problem: TeachingProblem, lr: float | Callable[[int, int], float]) -> TeachingProblem:
-    """The problem with another student lr or schedule. Raises ``UserError`` for an optimiser that is not SGD."""
-    if not isinstance(problem.optimizer, SGD):
-        raise UserError(f"with_lr changes the lr of SGD, not of {type(problem.optimizer).__name__}")
-    return replace(problem, optimizer=replace(problem.optimizer, lr=lr))
-
-
-def choose(candidates: Iterable[K], score: Callable[[K], float]) -> tuple[K, dict[K, float]]:
-    """The candidate with the highest score (the first of equals), and every candidate's score."""
-    table = {candidate: score(candidate) for candidate in candidates}
-    return max(table, key=lambda candidate: table[candidate]), table

@@ -8,10 +8,12 @@ import numpy as np
 import pandas as pd
 
 from l2t_bench.reports import load, statistics
+from l2t_bench.reports.agreement import curve_agreements, exactness_by_method
 from l2t_bench.reports.break_even import break_even
 from l2t_bench.reports.estimates import estimate_of, named
 from l2t_bench.reports.load import Run
 from l2t_bench.reports.methods import VARIANT, baseline_method, in_order, reference_method
+from l2t_bench.reports.paper_derive import beside_the_paper
 from l2t_bench.reports.reading import Arrays
 from l2t_bench.reports.statistics import NOTHING, TOO_SMALL, Estimate
 from l2t_bench.reports.teaching_derive import equivalences, teaching_summary
@@ -32,10 +34,13 @@ class Results:
     students: pd.DataFrame
     curves: pd.DataFrame
     selections: pd.DataFrame
+    effective_lrs: pd.DataFrame
     teaching: pd.DataFrame
     aggregates: pd.DataFrame  # ratios over problems
     break_even: pd.DataFrame  # of compilation
     equivalences: pd.DataFrame  # of the learned losses
+    agreements: pd.DataFrame  # of the curves of learned losses
+    papers: pd.DataFrame  # what was measured beside the paper's numbers
     others: pd.DataFrame  # figures of cells of a plug-in's own kind
     failures: pd.DataFrame
 
@@ -49,6 +54,7 @@ def analyse(run: Run) -> Results:
     """The whole derivation, run -> results."""
     quality = gradient_quality(load.gradients(run), run.d_theta)
     summary, students = gradient_summary(quality), load.students(run)
+    curves, teachings = load.curves(run), load.teachings(run)
     return Results(
         run=run,
         gradients=quality,
@@ -57,12 +63,15 @@ def analyse(run: Run) -> Results:
         memory_ranking=ranking(quality, "peak_above_start_mib"),
         adjoints=load.adjoints(run),
         students=students,
-        curves=load.curves(run),
+        curves=curves,
         selections=load.selections(run),
-        teaching=teaching_summary(students, load.teachings(run)),
+        effective_lrs=load.effective_lrs(run),
+        teaching=teaching_summary(students, teachings),
         aggregates=aggregates(summary),
         break_even=break_even(outer_steps(quality)),
         equivalences=equivalences(students),
+        agreements=curve_agreements(curves, exactness_by_method(run)),
+        papers=beside_the_paper(run, students, teachings),
         others=load.other_figures(run),
         failures=load.failures(run),
     )

@@ -81,6 +81,36 @@ _GRADIENT_RUN: Form = {
     "gradient_file": is_plain_name,
     "hyper_gradient_file?": is_plain_name,
 }
+_TRAINING: Form = {
+    "exactness?": is_text,
+    "outer_steps?": is_count,
+    "horizon?": is_count,
+    "train?": is_count,
+    "dev?": is_count,
+    "test?": is_count,
+    "curve?": list_of(
+        {
+            "outer_step": is_count,
+            "value": is_number,
+            "gradient_norm?": or_null(is_number),
+            "noise?": or_null(is_duration),
+            "moved?": or_null(is_duration),
+            "diverged?": is_count,
+            "seconds?": or_null(is_duration),
+            "adjoint_growth?": or_null(is_duration),
+            "exploded?": is_count,
+            "died?": is_count,
+            "adjoint_said?": is_text,
+            "warnings?": _are_texts,
+        }
+    ),
+    "selection?": list_of({"outer_step": is_count, "dev_accuracy_mean": is_number, "dev_accuracy_std": is_duration}),
+    "selected_outer_step?": or_null(is_count),
+    "travelled?": or_null(is_duration),
+    "largest_change?": _are_numbers_by_name,
+    "peak_bytes?": or_null(is_count),
+    "seconds_training?": or_null(is_duration),
+}
 _MEASUREMENTS: Mapping[str, Form] = {
     "gradient": {
         "exactness": is_text,
@@ -89,39 +119,17 @@ _MEASUREMENTS: Mapping[str, Form] = {
         "seconds_compile?": is_duration,
         "runs": some_of(_GRADIENT_RUN),
     },
+    "teacher": {"loss": is_text, **_TRAINING},
     "teaching": {
         "loss": is_text,
         "lr": is_number,
         "lr_grid?": list_of({"lr": is_number, "dev_accuracy": is_number}),
         "students": some_of({"seed": is_whole, "dev_accuracy": is_number, "test_accuracy": is_number}),
-        "outer_steps?": is_count,
-        "horizon?": is_count,
-        "train?": is_count,
-        "dev?": is_count,
-        "test?": is_count,
-        "curve?": list_of(
-            {
-                "outer_step": is_count,
-                "value": is_number,
-                "gradient_norm?": or_null(is_number),
-                "noise?": or_null(is_duration),
-                "moved?": or_null(is_duration),
-                "diverged?": is_count,
-                "seconds?": or_null(is_duration),
-                "adjoint_growth?": or_null(is_duration),
-                "exploded?": is_count,
-                "died?": is_count,
-                "adjoint_said?": is_text,
-                "warnings?": _are_texts,
-            }
-        ),
-        "selection?": list_of(
-            {"outer_step": is_count, "dev_accuracy_mean": is_number, "dev_accuracy_std": is_duration}
-        ),
+        **_TRAINING,
         "schedule?": is_text,
-        "selected_outer_step?": or_null(is_count),
-        "travelled?": or_null(is_duration),
-        "seconds_training?": or_null(is_duration),
         "seconds_students?": or_null(is_duration),
+        "effective_lr?": list_of(
+            {"step": is_count, "lr": is_number, "gradient_norm": is_number, "effective": or_null(is_number)}
+        ),
     },
 }

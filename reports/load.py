@@ -14,7 +14,7 @@ from l2t_bench.reports.reading import Arrays, read_cells, read_gradients, read_m
 from l2t_bench.reports.rows import rows_of
 
 MIB = 2**20
-OWN_KINDS = ("gradient", "teaching")  # of cells, with tables of their own
+OWN_KINDS = ("gradient", "teaching", "teacher")  # of cells, with tables of their own
 HYPER = "hyper_"  # how the columns of hyper-gradients begin
 
 
@@ -25,9 +25,10 @@ class Run:
     ``cells`` has one row per planned cell: cell_id, what it is (suite, suite_version, profile, kind, problem, method,
     seed, round, dtype, device, settings), variant (what sets it apart from others of its kind and problem, by
     ``variants``), status, message, seconds, environment (a key of ``environments``, empty where none was written), data
-    (what to call what it was measured on, empty where that is not known), machine (by ``variants.machine_of``) and
-    measurements. ``status`` is the engine's, ``missing`` for a cell without a result, ``damaged`` for one whose files
-    cannot be trusted. ``d_theta`` has the teacher gradients that were kept, by (cell_id, horizon).
+    (what to call what it was measured on, empty where that is not known), machine (by ``variants.machine_of``), needs
+    (the cell_id of its teacher's cell, empty for most) and measurements. ``status`` is the engine's, ``missing`` for a
+    cell without a result, ``damaged`` for one whose files cannot be trusted. ``d_theta`` has the teacher gradients that
+    were kept, by (cell_id, horizon).
     """
 
     path: Path
@@ -100,42 +101,52 @@ def students(run: Run) -> pd.DataFrame:
             "dev_accuracy": student["dev_accuracy"],
             "test_accuracy": student["test_accuracy"],
         }
-        for cell in _results(run, "teaching")
+        for cell in _taught(run)
         for student in cell["measurements"]["students"]
     ]
     return pd.DataFrame(rows, columns=_STUDENT_COLUMNS)
 
 
 def curves(run: Run) -> pd.DataFrame:
-    """One row per teaching cell and outer step: dev objective, norm of the teacher gradient, seconds.
+    """One row per teacher's training and outer step: dev objective, norm of the teacher gradient, seconds.
 
-    A step whose students all diverged has no value.
+    A step whose students all diverged has no value. Of a teacher with a cell of its own, the rows are that cell's.
     """
     rows = [
         {**_teaching_keys(cell), **{key: point.get(key) for key in _CURVE_POINT}, **(_NO_VALUE if _lost(point) else {})}
-        for cell in _results(run, "teaching")
+        for cell in _trained(run)
         for point in cell["measurements"].get("curve", [])
     ]
     return pd.DataFrame(rows, columns=[*_TEACHING_KEYS, *_CURVE_POINT])
 
 
 def selections(run: Run) -> pd.DataFrame:
-    """One row per teaching cell and judged teacher: dev accuracy of held-out students, and whether it was kept."""
+    """One row per teacher's training and judged teacher: dev accuracy of held-out students, and whether it was kept."""
     rows = [
         {
             **_teaching_keys(cell),
             **{key: point[key] for key in _JUDGED},
             "selected": point["outer_step"] == cell["measurements"].get("selected_outer_step"),
         }
-        for cell in _results(run, "teaching")
+        for cell in _trained(run)
         for point in cell["measurements"].get("selection", [])
     ]
     return pd.DataFrame(rows, columns=[*_TEACHING_KEYS, *_JUDGED, "selected"])
 
 
+def effective_lrs(run: Run) -> pd.DataFrame:
+    """One row per teaching cell and step looked at: the lr, and at which cross entropy would take a step as long."""
+    rows = [
+        {**_teaching_keys(cell), **{key: point[key] for key in _LR_POINT}}
+        for cell in _taught(run)
+        for point in cell["measurements"].get("effective_lr", [])
+    ]
+    return pd.DataFrame(rows, columns=[*_TEACHING_KEYS, *_LR_POINT])
+
+
 def teachings(run: Run) -> pd.DataFrame:
     """One row per teaching cell: what was set, what was chosen on dev, and what it took."""
-    rows = [_teaching_row(cell) for cell in _results(run, "teaching")]
+    rows = [_teaching_row(cell) for cell in _taught(run)]
     return pd.DataFrame(rows, columns=_TEACHING_COLUMNS)
 
 
@@ -165,6 +176,19 @@ def failures(run: Run) -> pd.DataFrame:
 
 def _results(run: Run, kind: str) -> Iterator[dict[str, Any]]:
     return rows_of(run.cells[(run.cells["kind"] == kind) & (run.cells["status"] == "ok")])
+
+
+def _taught(run: Run) -> Iterator[dict[str, Any]]:
+    """Teaching cells, each with what its teacher's cell has measured beside its own."""
+    trained = {cell["cell_id"]: cell["measurements"] for cell in _results(run, "teacher")}
+    for cell in _results(run, "teaching"):
+        yield {**cell, "measurements": {**trained.get(cell.get("needs"), {}), **cell["measurements"]}}
+
+
+def _trained(run: Run) -> Iterator[dict[str, Any]]:
+    """The cells that have trained a teacher."""
+    yield from _results(run, "teacher")
+    yield from (cell for cell in _results(run, "teaching") if not cell.get("needs"))
 
 
 def _columns(rows: list[dict[str, Any]], known: list[str]) -> list[str]:
@@ -260,6 +284,7 @@ _CURVE_POINT = (
     "died",
     "adjoint_said",
 )
+_LR_POINT = ("step", "lr", "gradient_norm", "effective")
 _JUDGED = ("outer_step", "dev_accuracy_mean", "dev_accuracy_std")
 _NO_VALUE = {"value": math.nan, "gradient_norm": math.nan, "noise": math.nan}
 _TEACHING_COLUMNS = [
@@ -277,12 +302,18 @@ _TEACHING_COLUMNS = [
     "straightness",
     "seconds_training",
     "seconds_students",
+    "seconds_outer_step",
+    "peak_mib",
+    "largest_change",
     "steps_warned",
     "warning",
 ]
 
 
-_DERIVED = ("lr_at_grid_edge", "signal_to_noise", "straightness", "steps_warned", "warning")
+_DERIVED = (
+    *("lr_at_grid_edge", "signal_to_noise", "straightness", "seconds_outer_step", "peak_mib", "largest_change"),
+    *("steps_warned", "warning"),
+)
 
 
 def _movement(measured: Mapping[str, Any]) -> dict[str, float]:
@@ -299,6 +330,20 @@ def _movement(measured: Mapping[str, Any]) -> dict[str, float]:
     return {
         "signal_to_noise": float(np.median(ratios)) if ratios else math.nan,
         "straightness": travelled / path if travelled is not None and path > 0 else math.nan,
+    }
+
+
+def _cost(measured: Mapping[str, Any]) -> dict[str, float]:
+    """Median seconds of an outer step's gradients, the most that was held, the largest change of an entry of theta.
+
+    The last one is of the last teacher, whichever is kept.
+    """
+    seconds = [point["seconds"] for point in measured.get("curve", []) if point.get("seconds")]
+    peak, changes = measured.get("peak_bytes"), measured.get("largest_change", {}).values()
+    return {
+        "seconds_outer_step": float(np.median(seconds)) if seconds else math.nan,
+        "peak_mib": math.nan if peak is None else peak / MIB,
+        "largest_change": max(changes, default=math.nan),
     }
 
 
@@ -330,6 +375,7 @@ def _teaching_row(cell: Mapping[str, Any]) -> dict[str, Any]:
         **_teaching_keys(cell),
         **{key: measured.get(key) for key in _TEACHING_COLUMNS if key not in (*_TEACHING_KEYS, *_DERIVED)},
         **_movement(measured),
+        **_cost(measured),
         **_warned(measured),
         "lr_at_grid_edge": len(tried) > 1 and measured["lr"] in (min(tried), max(tried)),
     }

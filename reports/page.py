@@ -14,12 +14,14 @@ from typing import Any
 import pandas as pd
 
 from l2t_bench.reports import marks, text
+from l2t_bench.reports.agreement_tables import agreement_tables
 from l2t_bench.reports.break_even_tables import break_even_tables
 from l2t_bench.reports.derive import Results, analyse
 from l2t_bench.reports.document import as_csv, download, render_template, write
 from l2t_bench.reports.figures import draw
 from l2t_bench.reports.hyper_gradients import hyper_gradient_tables
 from l2t_bench.reports.load import Run, load_run
+from l2t_bench.reports.paper_tables import paper_tables
 from l2t_bench.reports.variants import said
 from l2t_bench.reports.verdict import findings, headlines
 
@@ -81,7 +83,12 @@ def render(results: Results) -> str:
             *text.warning_tables(results),
         ],
         other_tables=text.other_tables(results),
-        teaching_tables=[*text.teaching_tables(results, detail=True), *text.equivalence_tables(results)],
+        paper_tables=paper_tables(results, detail=True),
+        teaching_tables=[
+            *text.teaching_tables(results, detail=True),
+            *text.equivalence_tables(results),
+            *agreement_tables(results),
+        ],
         failure_tables=text.failure_tables(results),
         figures=draw(results),
         marker_names=exactness_markers(results),

@@ -34,6 +34,7 @@ _CELL_COLUMNS = [
     "environment",
     "data",
     "machine",
+    "needs",
     "measurements",
 ]
 _IDENTITY_COLUMNS = _CELL_COLUMNS[1 : _CELL_COLUMNS.index("variant")]
@@ -125,6 +126,7 @@ def _cell_row(folder: Path, planned: Mapping[str, Any], warnings: list[str]) -> 
         "seconds": seconds,
         "environment": environment,
         "data": data,
+        "needs": str(identity.get("needs", "")),
         "measurements": measurements,
     }
 

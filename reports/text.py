@@ -6,12 +6,14 @@ from typing import Any
 import pandas as pd
 
 from l2t_bench.reports.adjoint_words import without_adjoint
+from l2t_bench.reports.agreement_tables import agreement_tables
 from l2t_bench.reports.break_even_tables import break_even_tables
 from l2t_bench.reports.derive import Results, analyse, of_case
 from l2t_bench.reports.estimates import estimate_in
 from l2t_bench.reports.formats import DASH, accuracy, equivalent, fixed, number, points, ratio
 from l2t_bench.reports.load import Run
 from l2t_bench.reports.methods import VARIANT, in_order
+from l2t_bench.reports.paper_tables import paper_tables
 from l2t_bench.reports.rows import Row, rows_of
 from l2t_bench.reports.statistics import Estimate
 from l2t_bench.reports.table import Table
@@ -26,8 +28,10 @@ def summary_tables(run: Run) -> list[Table]:
         *aggregate_tables(results),
         *break_even_tables(results.break_even, units="seeds"),
         *warning_tables(results),
+        *paper_tables(results),
         *teaching_tables(results),
         *equivalence_tables(results),
+        *agreement_tables(results),
         *other_tables(results),
         *failure_tables(results),
     ]

@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 import l2t_bench as l2t
+from l2t_bench.lessons import accuracy_on, teach, teach_fixed_loss, with_fixed_loss
 from l2t_bench.losses.image import cross_entropy
 from l2t_bench.losses.margin import AngularLogits, LargeMargin, MarginLinear, psi, with_margin_layer
 from l2t_bench.modules import call
-from l2t_bench.training import accuracy_on, teach, teach_fixed_loss, with_fixed_loss
 from l2t_bench.verification.samples import random_problem
 
 seeds = st.integers(0, 2**31)

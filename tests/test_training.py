@@ -14,6 +14,7 @@ from torch import Tensor, nn
 import l2t_bench as l2t
 from l2t_bench.engine.recorder import Recorder
 from l2t_bench.errors import Diverged, UserError
+from l2t_bench.lessons import accuracy_on, choose, teach, teach_fixed_loss, with_lr
 from l2t_bench.losses.image import cross_entropy
 from l2t_bench.modules import module_at, same_tensors
 from l2t_bench.optimizers import SGD
@@ -27,15 +28,10 @@ from l2t_bench.training import (
     Selection,
     TeacherOptimizer,
     TeacherTraining,
-    accuracy_on,
-    choose,
     clipped,
     distance,
     standard_error,
-    teach,
-    teach_fixed_loss,
     train_teacher,
-    with_lr,
 )
 from l2t_bench.verification.samples import general_theta, random_batch, random_problem
 

@@ -36,6 +36,9 @@ class Cell:
 
     ``timed`` cells run alone on the machine; others may share it. Neither that nor ``threads`` is part of the identity,
     and of ``device`` only its kind is: a run may go on with another GPU of the machine.
+
+    ``needs``: the id of another cell of its suite whose files the task reads, as a student's does its teacher's. It is
+    run after that one, again where that one was, and not at all without its result. What is needed needs nothing.
     """
 
     suite: str
@@ -52,12 +55,15 @@ class Cell:
     settings: Mapping[str, Any] = field(default_factory=dict)
     timed: bool = True
     threads: int = 1
+    needs: str = ""
 
     @property
     def identity(self) -> dict[str, Any]:
-        """The declared data that make this cell this cell."""
+        """The declared data that make this cell this cell; ``needs`` among them where it needs another."""
         own = {key: value for key, value in asdict(self).items() if key not in _NOT_IDENTITY}
         own["device"] = self.device.partition(":")[0]
+        if not self.needs:
+            del own["needs"]
         return own
 
     @property
@@ -103,6 +109,7 @@ class Outcome:
     environment: str | None = None  # the name of a file in environments/
     code: str | None = None  # fingerprint of the sources that it ran
     data: Mapping[str, str] = field(default_factory=dict)  # checksums of the files it read
+    needed: str | None = None  # the seal of the result that it needed, as it was then
 
 
 def is_result(record: Mapping[str, Any]) -> bool:
@@ -111,6 +118,11 @@ def is_result(record: Mapping[str, Any]) -> bool:
     Such a cell is run again by the same command, and does not take the place of a result.
     """
     return record["status"] != Status.INTERRUPTED and record.get("signal") not in _OF_OTHERS
+
+
+def seal_of(record: Mapping[str, Any]) -> str:
+    """A hash of all that a ``cell.json`` says: another for every time that the cell is run."""
+    return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def cell_record(cell: Cell, outcome: Outcome) -> dict[str, Any]:
@@ -125,6 +137,7 @@ def cell_record(cell: Cell, outcome: Outcome) -> dict[str, Any]:
         "environment": outcome.environment,
         "code": outcome.code,
         "data": dict(outcome.data),
+        "needed": outcome.needed,
         "seconds": outcome.seconds,
         "phases": dict(outcome.phases),
         "measurements": dict(outcome.measurements),

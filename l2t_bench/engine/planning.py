@@ -70,6 +70,7 @@ def cells_of(study: Study) -> list[Cell]:
     if not grid:
         raise UserError("the study has no cells: its suites have none for these backends and problems")
     cells = interleaved(in_rounds(overridden(grid, study.overrides), study))
+    _check_needs(cells)
     for cell in cells:
         if misfit := identity_misfit(cell.identity):
             raise UserError(f"suite {cell.suite!r}: a cell cannot be kept: {misfit}")
@@ -81,6 +82,18 @@ def cells_of(study: Study) -> list[Cell]:
         if counts[cell.cell_id] > 1:
             raise UserError(f"the cell {cell.label} is planned twice")
     return cells
+
+
+def _check_needs(cells: Sequence[Cell]) -> None:
+    needing = [cell for cell in cells if cell.needs]
+    there = {cell.cell_id: cell for cell in cells} if needing else {}
+    for cell in needing:
+        needed = there.get(cell.needs)
+        if needed is None or needed.suite != cell.suite or needed.needs:
+            raise UserError(
+                f"suite {cell.suite!r}: {cell.label} needs the cell {cell.needs}, which is not a cell of this suite "
+                "that needs no other"
+            )
 
 
 def _check_gradient(cell: Cell) -> None:
@@ -103,7 +116,20 @@ def overridden(cells: Sequence[Cell], overrides: Overrides) -> list[Cell]:
             known = f"; there are {', '.join(sorted(kinds))}"
             raise UserError(f"overrides: no cells of kind {kind!r}{did_you_mean(kind, kinds) or known}")
         _check_settings(kind, settings, [cell for cell in cells if cell.kind == kind])
-    return [replace(cell, settings={**cell.settings, **overrides.get(cell.kind, {})}) for cell in cells]
+    return linked_again(
+        cells, [replace(cell, settings={**cell.settings, **overrides.get(cell.kind, {})}) for cell in cells]
+    )
+
+
+def linked_again(before: Sequence[Cell], after: Sequence[Cell]) -> list[Cell]:
+    """``after``, which are the cells of ``before`` with other data, each needing what its cell needed under its new id.
+
+    A cell that needs another has that one's id in its own identity: what changes the one makes another of both.
+    """
+    if not any(cell.needs for cell in before):
+        return list(after)
+    names = {old.cell_id: new.cell_id for old, new in zip(before, after, strict=True)}
+    return [replace(cell, needs=names.get(cell.needs, cell.needs)) for cell in after]
 
 
 def _check_settings(kind: str, settings: Mapping[str, Any], cells: Sequence[Cell]) -> None:
@@ -126,13 +152,18 @@ def _alike(value: Any, usual: Any) -> bool:
 
 
 def in_rounds(cells: Sequence[Cell], study: Study) -> list[Cell]:
-    """Every timed cell once a round; what is not timed gives the same again, and is run once."""
-    return [
-        replace(cell, round=number, device=study.device, threads=study.threads if cell.timed else cell.threads)
-        for number in range(study.rounds)
-        for cell in cells
-        if cell.timed or number == 0
-    ]
+    """Every timed cell once a round; what is not timed gives the same again, and is run once.
+
+    What is needed is needed of its own round, or of the first where it is of one round alone.
+    """
+    found: list[Cell] = []
+    for number in range(study.rounds):
+        placed = [
+            replace(cell, round=number, device=study.device, threads=study.threads if cell.timed else cell.threads)
+            for cell in cells
+        ]
+        found += [new for old, new in zip(cells, linked_again(cells, placed), strict=True) if old.timed or number == 0]
+    return found
 
 
 def interleaved(cells: Sequence[Cell]) -> list[Cell]:

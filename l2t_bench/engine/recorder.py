@@ -55,10 +55,14 @@ class Recorder:
 
     ``folder`` is the cell's. ``curves.jsonl`` grows as the task goes; ``samples.json`` has the raw times behind the
     figures; ``artifacts/`` whatever files it keeps. Nothing of these counts before ``cell.json`` is there.
+    ``needed_artifact`` finds a file that the cell which this one needs has kept.
     """
 
-    def __init__(self, folder: Path, memory_limit: int | None = None, device: str = "cpu") -> None:
+    def __init__(
+        self, folder: Path, memory_limit: int | None = None, device: str = "cpu", needed: Path | None = None
+    ) -> None:
         self.folder = folder
+        self.needed = needed  # the folder of the cell that this one needs, to be read from
         self.device = device  # that the cell works on: its peaks are read, whatever card is torch's current one
         self.memory_limit = memory_limit  # bytes that the cell may take, on the host or on its GPU
         self.data: dict[str, str] = {}  # what the task read: the data set, checksums of its files
@@ -103,6 +107,12 @@ class Recorder:
         place = self.folder / "artifacts"
         place.mkdir(exist_ok=True)
         return place / name
+
+    def needed_artifact(self, name: str) -> Path:
+        """Where the needed cell has written its file ``name``. Raises ``UserError`` where nothing is needed."""
+        if self.needed is None or not is_plain_name(name):
+            raise UserError(f"no cell is needed that could have kept {name!r}")
+        return self.needed / "artifacts" / name
 
     @property
     def phases(self) -> dict[str, dict[str, Any]]:

@@ -161,6 +161,7 @@ IDENTITY: Form = {
     "dtype": is_plain_name,
     "device": is_plain_name,
     "settings": is_object,
+    "needs?": is_plain_name,
 }
 _MUST_BE: Mapping[Check, str] = {
     is_plain_name: "a name without / \\ and :",
@@ -192,6 +193,7 @@ CELL: Form = {
     "environment": or_null(is_plain_name),
     "code": or_null(is_text),
     "data": is_object,
+    "needed?": or_null(is_text),
     "seconds": is_duration,
     "phases": lambda value: isinstance(value, dict) and all(map(fits({"seconds": is_duration}), value.values())),
     "measurements": is_object,

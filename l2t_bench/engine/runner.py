@@ -3,7 +3,6 @@
 import errno
 import os
 import time
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -12,7 +11,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from l2t_bench.engine.cell import FAILURES, SCHEMA, Cell, Status, cell_record, is_result
+from l2t_bench.engine.cell import FAILURES, SCHEMA, Cell, Status, cell_record, is_result, seal_of
 from l2t_bench.engine.environment import environment, fingerprint, without_home
 from l2t_bench.engine.lock import held
 from l2t_bench.engine.planning import Plan
@@ -85,7 +84,20 @@ def run(
 def missing(folder: RunFolder, cells: Sequence[Cell], rerun: Rerun = Rerun.NONE) -> list[Cell]:
     """The cells of a plan that a run would run."""
     code = code_now()
-    return [cell for cell in cells if _wanted(cell, folder.record(cell), rerun, code)]
+    wanted = {cell.cell_id for cell in cells if _wanted(cell, folder.record(cell), rerun, code)}
+    ids = {cell.cell_id: cell for cell in cells}
+    return [
+        cell
+        for cell in cells
+        if cell.cell_id in wanted or cell.needs in wanted or _built_on_another(folder, cell, ids.get(cell.needs))
+    ]
+
+
+def _built_on_another(folder: RunFolder, cell: Cell, needed: Cell | None) -> bool:
+    """Whether what a cell needs was run again since, and the run was cut before the cell itself was."""
+    record, now = folder.record(cell), folder.record(needed) if needed else None
+    built_on = record and record.get("needed")
+    return now is not None and built_on is not None and built_on != seal_of(now)
 
 
 def _wanted(cell: Cell, record: dict[str, Any] | None, rerun: Rerun, code: Callable[[str, str, str], str]) -> bool:
@@ -153,12 +165,13 @@ def _work_off(
     folder: RunFolder, cells: Sequence[Cell], lanes: int, limits: Limits, settings: dict[str, Any]
 ) -> Iterator[tuple[Worker, str | None]]:
     """Each worker twice: with ``None`` when it begins, with its status when it has ended."""
-    queue = deque(cells)
+    queue = list(cells)
     running: list[Worker] = []
     try:
         while queue or running:
-            while queue and len(running) < lanes:
-                running.append(_start(folder, queue.popleft(), limits, settings))
+            while len(running) < lanes and (cell := _next_ready(queue, running)):
+                queue.remove(cell)
+                running.append(_start(folder, cell, limits, settings))
                 yield running[-1], None
             for worker in [each for each in running if each.ended()]:
                 running.remove(worker)
@@ -166,6 +179,12 @@ def _work_off(
             time.sleep(_POLL_SECONDS)
     finally:
         _interrupt(folder, running)
+
+
+def _next_ready(queue: Sequence[Cell], running: Sequence[Worker]) -> Cell | None:
+    """The first that does not wait for another of the queue or of those that run."""
+    unfinished = {cell.cell_id for cell in queue} | {worker.cell.cell_id for worker in running}
+    return next((cell for cell in queue if cell.needs not in unfinished), None)
 
 
 def _start(folder: RunFolder, cell: Cell, limits: Limits, settings: dict[str, Any]) -> Worker:

@@ -165,9 +165,13 @@ class RunFolder:
 
     def cell_folder(self, cell: Cell) -> Path:
         """Where a cell's files are. Raises ``UserError`` for a suite whose name would lead out of the run's folder."""
-        if not is_plain_name(cell.suite):
-            raise UserError(f"{cell.suite!r} cannot be a suite's name: it would lead out of the run's folder")
-        return self.path / "cells" / cell.suite / cell.cell_id
+        return self.files_of(cell.suite, cell.cell_id)
+
+    def files_of(self, suite: str, cell_id: str) -> Path:
+        """``cell_folder`` of a cell that only its id is known of."""
+        if not is_plain_name(suite):
+            raise UserError(f"{suite!r} cannot be a suite's name: it would lead out of the run's folder")
+        return self.path / "cells" / suite / cell_id
 
     def attempt_folder(self, cell: Cell) -> Path:
         """Where a cell is measured: in its own folder, or beside it where that holds a result."""

@@ -13,12 +13,14 @@ import sys
 import threading
 import time
 import traceback
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from l2t_bench.engine.cell import Cell, Outcome, Status
+from l2t_bench.engine.cell import Cell, Outcome, Status, seal_of
 from l2t_bench.engine.environment import torch_settings, without_home
 from l2t_bench.engine.recorder import Recorder
+from l2t_bench.engine.records import DamagedError, read_cell
 from l2t_bench.engine.store import RunFolder
 from l2t_bench.errors import Diverged, Refused
 from l2t_bench.registry import load_task
@@ -66,7 +68,8 @@ def _watch(parent: int) -> None:
 def run_cell(cell: Cell, folder: RunFolder, place: Path, order: dict[str, Any]) -> Outcome:
     """The cell's task, its files in ``place``, and how it ended. Raises what ``is_disk_full`` knows."""
     start = time.perf_counter()
-    recorder = Recorder(place, order["memory_limit"], cell.device)
+    needed = needed_by(cell, folder)
+    recorder = Recorder(place, order["memory_limit"], cell.device, needed and folder.files_of(cell.suite, cell.needs))
 
     def ended(status: Status, message: str | None = None, measurements: dict[str, Any] | None = None) -> Outcome:
         settings = torch_settings(cell.device) if "torch" in sys.modules else {}
@@ -79,9 +82,11 @@ def run_cell(cell: Cell, folder: RunFolder, place: Path, order: dict[str, Any]) 
             environment=folder.write_environment({**order["environment"], **settings}),
             code=order["code"],
             data=recorder.data,
+            needed=seal_of(needed) if needed else None,
         )
 
     try:
+        check_needed(cell, needed)
         with recorder.phase("import"):
             bound_device_memory(cell.device, order["memory_limit"])  # a task may import torch only when it runs
             task = load_task(cell.task)
@@ -101,6 +106,24 @@ def run_cell(cell: Cell, folder: RunFolder, place: Path, order: dict[str, Any]) 
         traceback.print_exc()
         return ended(status_of(error), f"{type(error).__name__}: {error}".splitlines()[0])
     return ended(Status.OK, measurements=measurements)
+
+
+def needed_by(cell: Cell, folder: RunFolder) -> dict[str, Any] | None:
+    """The result that a cell needs; ``None`` where it needs none, or there is none."""
+    try:
+        return read_cell(folder.path, cell.suite, cell.needs) if cell.needs else None
+    except (DamagedError, FileNotFoundError):
+        return None
+
+
+def check_needed(cell: Cell, needed: Mapping[str, Any] | None) -> None:
+    """Raises ``Refused`` for a cell whose files would not be there, or not be whole."""
+    if not cell.needs or (needed and needed["status"] == Status.OK):
+        return
+    what = f"the {cell.needs.partition('-')[0]} cell that it needs"
+    if needed is None:
+        raise Refused(f"{what} has no result")
+    raise Refused(f"{what} is {needed['status']}: {needed['message'] or 'it does not say why'}")
 
 
 def _led_there(divergence: Diverged) -> dict[str, Any]:

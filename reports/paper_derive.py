@@ -1,0 +1,94 @@
+"""What was measured beside the paper's numbers: one row per student and loss of a suite that repeats a table of it."""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import pandas as pd
+
+from l2t_bench.paper.numbers import PaperTable, paper_tables
+from l2t_bench.reports.estimates import named
+from l2t_bench.reports.load import Run
+from l2t_bench.reports.methods import in_order
+from l2t_bench.reports.statistics import NOTHING, Estimate, bootstrap_mean
+
+_CASE = ["suite", "profile", "problem", "variant"]
+_ESTIMATE = list(named("error", NOTHING))
+COLUMNS = [
+    *_CASE,
+    *("table", "row", "method", "loss", "paper"),
+    *_ESTIMATE,
+    *("difference", "teachers", "students", "unit"),
+    *("seconds_outer_step", "peak_mib", "outer_steps", "largest_change"),
+    *("horizon", "data", "settings", "status", "message"),
+]
+
+
+def beside_the_paper(run: Run, students: pd.DataFrame, teachings: pd.DataFrame) -> pd.DataFrame:
+    """Test errors in %, over teachers where a loss has several, else over students; the paper's numbers beside them.
+
+    ``difference`` is ours minus the paper's, in points. Of several teachers the costs are means. A loss without a
+    result has its status and message.
+    """
+    cells = run.cells[(run.cells["kind"] == "teaching") & run.cells["suite"].isin(list(paper_tables()))]
+    rows: list[dict[str, Any]] = []
+    for case, group in cells.groupby(_CASE, sort=False):
+        table = paper_tables()[str(case[0])]
+        for method in in_order(group["method"]):
+            own = group[group["method"] == method]
+            row = dict(zip(_CASE, case, strict=True)) | _named_in(table, str(case[2]), method, own, teachings)
+            rows.append(row | _measured(own, students, teachings, row["paper"]))
+    return pd.DataFrame(rows, columns=COLUMNS)
+
+
+def _named_in(
+    table: PaperTable, problem: str, method: str, own: pd.DataFrame, teachings: pd.DataFrame
+) -> dict[str, Any]:
+    """What the paper calls the student and the loss, with its number; NaN where it has none."""
+    losses = teachings.loc[teachings["cell_id"].isin(own["cell_id"]), "loss"]
+    loss = str(losses.iloc[0]) if len(losses) else _loss_without_result(own)
+    return {
+        "table": table.name,
+        "row": table.rows.get(problem, problem),
+        "method": method,
+        "loss": loss,
+        "paper": table.values.get((problem, loss), math.nan) if _papers_own(method) else math.nan,
+    }
+
+
+def _loss_without_result(own: pd.DataFrame) -> str:
+    """A cell that reads a teacher was to be taught a learned loss."""
+    return "learned" if own["needs"].any() else str(own["method"].iloc[0])
+
+
+def _papers_own(method: str) -> bool:
+    """A Phi that does not change is learned too, and is not the paper's."""
+    return method != "static-teacher"
+
+
+def _measured(own: pd.DataFrame, students: pd.DataFrame, teachings: pd.DataFrame, paper: float) -> Mapping[str, Any]:
+    taught = students[students["cell_id"].isin(own["cell_id"])]
+    costs = teachings[teachings["cell_id"].isin(own["cell_id"])]
+    teachers = int(taught["seed"].nunique())
+    error = _error(taught, teachers)
+    failed = own[own["status"] != "ok"]
+    return {
+        **named("error", error),
+        "difference": error.value - paper,
+        "teachers": teachers,
+        "students": len(taught),
+        "unit": "teachers" if teachers > 1 else "students",
+        **{name: costs[name].astype(float).mean() for name in ("seconds_outer_step", "peak_mib", "largest_change")},
+        **{name: costs[name].max() if len(costs) else None for name in ("outer_steps", "horizon")},
+        "data": next((data for data in own["data"] if data), ""),
+        "settings": own["settings"].iloc[0].get("problem", ""),
+        "status": "ok" if failed.empty else str(failed["status"].iloc[0]),
+        "message": "" if failed.empty else str(failed["message"].iloc[0]),
+    }
+
+
+def _error(taught: pd.DataFrame, teachers: int) -> Estimate:
+    """In %. What was drawn independently is the unit: teachers, each with the mean of its students, or students."""
+    errors = 100 * (1 - taught["test_accuracy"].astype(float))
+    units = errors.groupby(taught["seed"]).mean() if teachers > 1 else errors
+    return bootstrap_mean(units.to_numpy()) if len(units) else NOTHING

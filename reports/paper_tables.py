@@ -1,0 +1,88 @@
+"""The paper's tables, what was measured beside them, and what had to be assumed: tables that are ready to print."""
+
+import pandas as pd
+
+from l2t_bench.paper.assumed import IMAGES
+from l2t_bench.reports.derive import Results
+from l2t_bench.reports.estimates import estimate_in
+from l2t_bench.reports.formats import DASH, fixed, number
+from l2t_bench.reports.methods import STATIC
+from l2t_bench.reports.rows import Row, rows_of
+from l2t_bench.reports.statistics import TOO_SMALL
+from l2t_bench.reports.table import Table
+from l2t_bench.reports.variants import said
+
+_SHORT = ("loss", "paper, %", "here, %", "difference", "n", "outer step, s", "peak MiB")
+_DETAIL = ("outer steps", "max |Δθ|", "profile", "data")
+_NOTE = (
+    "Test error. Here: the mean over n fresh students, of several teachers over these, with a 95 % bootstrap interval; "
+    "difference to the paper's number in percentage points: it means something only where profile and data are the "
+    "paper's. Outer step: seconds of its teacher gradients, the median; peak: all that the process held."
+)
+_CHANGE = " max |Δθ|: the largest change of an entry of the teacher, by its last outer step."
+
+
+def paper_tables(results: Results, *, detail: bool = False) -> list[Table]:
+    """The rows of the paper's tables that the run repeats, one table for each student, and what was assumed for them.
+
+    ``detail`` adds columns that a terminal has no room for.
+    """
+    cases = ["table", "row", "problem", "profile", "variant"]
+    found = [_table(group, detail) for _, group in results.papers.groupby(cases, sort=False)]
+    return [*found, assumed_table()] if found else []
+
+
+def _table(group: pd.DataFrame, detail: bool) -> Table:
+    first = next(rows_of(group))
+    apart = f" ({first['variant']})" if first["variant"] else ""
+    title = (
+        f"{first['table']}, {_student(first)}: profile {first['profile']}{apart}, {said(filter(None, group['data']))}"
+    )
+    note = _NOTE + (_CHANGE if detail else "")
+    if first["profile"] != "paper":
+        note += f" Not the paper's experiment: {first['settings']}, T={_count(group['horizon'].max())}."
+    columns = _SHORT + (_DETAIL if detail else ())
+    return Table(title, columns, tuple(_row(row)[: len(columns)] for row in rows_of(group)), note)
+
+
+def _student(row: Row) -> str:
+    """``ResNet-8 on cifar100``: one row of the paper has several data sets."""
+    return str(row["row"]) if row["row"] == row["problem"] else f"{row['row']} on {row['problem'].partition('/')[0]}"
+
+
+def _row(row: Row) -> tuple[str, ...]:
+    error = estimate_in(row, "error")
+    here, difference, count = str(row["status"]), DASH, DASH
+    if row["status"] == "ok":
+        interval = f" [{fixed(error.low, 2)},\u00a0{fixed(error.high, 2)}]" if error.enough else ""
+        here, difference = f"{fixed(error.value, 2)}{interval}", _points(row["difference"])
+        count = f"{error.n} {row['unit']}{'' if error.enough else f', {TOO_SMALL}'}"
+    learned = row["loss"] == "learned"
+    return (
+        f"learned by {row['method']}" if learned and row["method"] != STATIC else str(row["method"]),
+        fixed(row["paper"], 2),
+        here,
+        difference,
+        count,
+        number(row["seconds_outer_step"]),
+        fixed(row["peak_mib"], 0),
+        _count(row["outer_steps"]) if learned else DASH,
+        number(row["largest_change"], 2),
+        str(row["profile"]),
+        str(row["data"]) or DASH,
+    )
+
+
+def _points(value: float) -> str:
+    text = fixed(value, 2)
+    return text if text == DASH or text.startswith("−") else f"+{text}"
+
+
+def _count(value: float | None) -> str:
+    return DASH if value is None or pd.isna(value) else f"{int(value):,}"
+
+
+def assumed_table() -> Table:
+    """What the paper does not say, and how profile ``paper`` takes it."""
+    rows = tuple((each.what, each.taken, each.why) for each in IMAGES)
+    return Table("Assumed, not in the paper", ("what", "taken", "why"), rows, "Of profile paper.", text_columns=3)

@@ -1,0 +1,137 @@
+"""Tables 1 and 2 of the paper: students by losses, the learned one by every backend.
+
+Profile ``paper`` has the appendix's values, and what it leaves open from ``assumed``. ``quick`` and ``smoke`` are the
+same experiments small enough for a CPU: fewer images, shorter runs, smaller students, by the recipe that was found to
+teach; beside every learned loss stand the controls without which no claim for it would.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+
+from l2t_bench.engine.cell import Cell
+from l2t_bench.engine.suite import Request, Suite
+from l2t_bench.errors import UserError
+from l2t_bench.paper import assumed
+from l2t_bench.suites.cells import Series, grid
+from l2t_bench.suites.controls import CROSS_ENTROPY, STATIC, UNTRAINED
+from l2t_bench.suites.settings import OWN, TeachingSettings
+
+VERSION = 1
+BACKENDS = ("rmd", "higher", "torchopt", "torchopt-implicit", "functorch", "truncated[window=100]")
+PAPERS_LOSSES = (CROSS_ENTROPY, "smooth01", "large-margin")
+CONTROLS = (
+    *(UNTRAINED, "cross-entropy-constant", "cross-entropy-decayed", "cross-entropy-dev-too"),
+    *("label-smoothing", "focal", "smooth01-tuned"),
+)
+Problems = Mapping[str, TeachingSettings]
+
+
+def _as_in_the_paper(problem: str, *, lr: float, horizon: int, outer_steps: int) -> TeachingSettings:
+    """Adam at 1e-4 (appendix B.4), the student's own lr, nothing chosen on dev."""
+    return TeachingSettings(
+        problem=problem,
+        lr=lr,
+        horizon=horizon,
+        outer_steps=outer_steps,
+        students=1,
+        teacher_lr=1e-4,
+        teacher_betas=(0.9, 0.999),
+        teacher_schedule="constant",
+        clip=0.0,
+        select_every=0,
+        learned_schedules=(OWN,),
+        fixed_schedules=(OWN,),
+        fresh_students=assumed.FRESH_STUDENTS,
+        equivalence_margin=0.002,
+    )
+
+
+def _papers_mnist() -> Problems:
+    images = 60_000 - assumed.MNIST_DEV
+    return {
+        "mnist/mlp": _as_in_the_paper("mnist/mlp", lr=0.01, horizon=images // 20 * assumed.MLP_EPOCHS, outer_steps=60),
+        "mnist/lenet": _as_in_the_paper(
+            "mnist/lenet", lr=0.01, horizon=images // 500 * assumed.LENET_EPOCHS, outer_steps=60
+        ),
+    }
+
+
+_CIFAR = (
+    *(f"{data}/resnet{depth}" for depth in (8, 20, 32) for data in ("cifar10", "cifar100")),
+    *("cifar10/wrn-40-10", "cifar10/densenet-bc-190-40"),
+)
+
+
+def _papers_cifar() -> Problems:
+    horizon = (50_000 - assumed.CIFAR_DEV) // 128 * assumed.CIFAR_EPOCHS
+    return {name: _as_in_the_paper(name, lr=0.1, horizon=horizon, outer_steps=100) for name in _CIFAR}
+
+
+# By the recipe: a sharpened objective, a student lr that falls to zero, Phi that begins small, several students.
+_RECIPE = TeachingSettings(
+    students=2, outer_steps=60, select_every=20, select_students=8, tuning_students=3, fresh_students=20
+)
+_MNIST_GRIDS = replace(
+    _RECIPE,
+    learned_grid=(0.05, 0.1, 0.2),
+    untrained_grid=(0.05, 0.1, 0.2, 0.4),
+    cross_entropy_grid=(0.0125, 0.025, 0.05, 0.1),
+    fixed_grid=(0.001, 0.004, 0.0125, 0.05, 0.1),
+)
+
+
+def _quick_mnist() -> Problems:
+    options = "batch=20,beta=4,dev=4000,gain=0.3,hidden=100,lr=0.1,schedule=linear,train=1000"
+    return {
+        "mnist/mlp": replace(_MNIST_GRIDS, problem=f"mnist/mlp[{options}]", lr=0.1, horizon=300),
+        "mnist/lenet": replace(
+            _MNIST_GRIDS, problem=f"mnist/lenet[{options}]", lr=0.1, horizon=100, outer_steps=20, students=1
+        ),
+    }
+
+
+def _quick_cifar() -> Problems:
+    options = "batch=32,beta=4,dev=1000,gain=0.3,lr=0.1,schedule=linear,train=1000"
+    settings = replace(_MNIST_GRIDS, horizon=60, outer_steps=10, students=1, select_every=5, lr=0.1)
+    return {"cifar10/resnet8": replace(settings, problem=f"cifar10/resnet8[{options},filters=4]")}
+
+
+def _smallest(problems: Problems) -> Problems:
+    """A run of twenty steps, two outer steps, two students: does it all run?"""
+    shrunk = {"horizon": 20, "outer_steps": 2, "students": 1, "select_every": 1, "select_students": 2}
+    shrunk |= {"tuning_students": 1, "fresh_students": 2}
+    grids = {"learned_grid": (0.1,), "untrained_grid": (0.1,), "cross_entropy_grid": (0.05,), "fixed_grid": (0.0125,)}
+    return {name: replace(settings, **shrunk, **grids) for name, settings in problems.items()}
+
+
+def _profile(table: str, profile: str, problems: Callable[[], Problems]) -> Callable[[Request], Sequence[Cell]]:
+    """The grid of one table and profile; a problem that is asked for is one of the table's, by its name there."""
+    beside, controls = ((), (UNTRAINED,)) if profile == "paper" else ((STATIC,), CONTROLS)
+
+    def cells(request: Request) -> Sequence[Cell]:
+        known = problems()
+        for name in request.problems:
+            if name not in known:
+                raise UserError(f"{table}, profile {profile}, has {', '.join(known)}, not {name}")
+        return grid(
+            Series(table, VERSION, profile),
+            {name: known[name] for name in request.problems or known},
+            learned=(*(request.backends or BACKENDS), *beside),
+            controls=(*PAPERS_LOSSES, *controls),
+            seeds=request.seeds or (0,),
+        )
+
+    return cells
+
+
+def _table(name: str, summary: str, paper: Callable[[], Problems], quick: Callable[[], Problems]) -> Suite:
+    profiles = {
+        "paper": _profile(name, "paper", paper),
+        "quick": _profile(name, "quick", quick),
+        "smoke": _profile(name, "smoke", lambda: _smallest(quick())),
+    }
+    return Suite(name, VERSION, summary, profiles, default_profile="quick")
+
+
+TABLE1 = _table("table1", "the paper's Table 1: MNIST, an MLP and LeNet, every loss", _papers_mnist, _quick_mnist)
+TABLE2 = _table("table2", "the paper's Table 2: CIFAR-10 and CIFAR-100, every loss", _papers_cifar, _quick_cifar)
