@@ -87,6 +87,9 @@ SUITES: Mapping[str, str] = MappingProxyType(
         "quick": "l2t_bench.suites.quick:SUITE",
         "table1": "l2t_bench.suites.paper_images:TABLE1",
         "table2": "l2t_bench.suites.paper_images:TABLE2",
+        "figure3": "l2t_bench.suites.figures:FIGURE3",
+        "figure4": "l2t_bench.suites.figures:FIGURE4",
+        "generalise": "l2t_bench.suites.generalise:SUITE",
         "noisy-labels": "l2t_bench.suites.noisy_labels:SUITE",
     }
 )

@@ -17,6 +17,14 @@ def seconds(text: str) -> float:
     return float(match[1]) * _TIME_UNITS[match[2]]
 
 
+def duration(value: float) -> str:
+    """A time as people read it: ``"42 s"``, ``"12 min"``, ``"3.4 h"``, ``"21.6 days"``."""
+    for unit, factor in (("days", 86_400.0), ("h", 3600.0), ("min", 60.0)):
+        if value >= 2 * factor:
+            return f"{value / factor:.3g} {unit}"
+    return f"{value:.3g} s"
+
+
 def size(text: str) -> int:
     """``"8GB"``, ``"500MB"``, ``"8GiB"`` or a plain number of bytes. Raises ``UserError`` for anything else."""
     match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]?I?B)?", text.strip().upper())

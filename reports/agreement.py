@@ -38,7 +38,8 @@ def curve_agreements(curves: pd.DataFrame, exactness: Mapping[str, str]) -> pd.D
 
 
 def _rows(group: pd.DataFrame, exactness: Mapping[str, str]) -> Iterator[dict[str, Any]]:
-    lines = {method: own.sort_values("outer_step")["value"].to_numpy(float) for method, own in group.groupby("method")}
+    ordered = group.sort_values("outer_step").groupby("method")["value"]
+    lines = {str(method): line.to_numpy(float) for method, line in ordered}
     against = reference_method({method: exactness.get(method, "") for method in lines}) or ""
     for method in in_order(lines):
         named = {"method": method, "exactness": exactness.get(method, ""), "against": against}

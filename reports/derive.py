@@ -35,6 +35,7 @@ class Results:
     curves: pd.DataFrame
     selections: pd.DataFrame
     effective_lrs: pd.DataFrame
+    coefficients: pd.DataFrame  # of Phi_t
     teaching: pd.DataFrame
     aggregates: pd.DataFrame  # ratios over problems
     break_even: pd.DataFrame  # of compilation
@@ -66,6 +67,7 @@ def analyse(run: Run) -> Results:
         curves=curves,
         selections=load.selections(run),
         effective_lrs=load.effective_lrs(run),
+        coefficients=load.coefficients(run),
         teaching=teaching_summary(students, teachings),
         aggregates=aggregates(summary),
         break_even=break_even(outer_steps(quality)),

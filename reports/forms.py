@@ -24,10 +24,21 @@ def check_measurements(kind: str, measurements: Mapping[str, Any]) -> None:
     misfit = first_misfit(measurements, _MEASUREMENTS.get(kind, {}))
     if misfit is not None:
         raise DamagedError(f"has {misfit!r} missing or of another form")
+    if kind == "phi":
+        _check_pairs(measurements)
     if kind == "gradient":
         horizons = [run["horizon"] for run in measurements["runs"]]
         if len(set(horizons)) < len(horizons):
             raise DamagedError("has one horizon twice")
+
+
+def _check_pairs(measurements: Mapping[str, Any]) -> None:
+    """Every class that is named has a name, and a value at every part of the run."""
+    classes, parts = len(measurements["names"]), len(measurements["parts"])
+    for pair in measurements["pairs"]:
+        named = [pair["anchor"], *pair["similar"], *pair["dissimilar"]]
+        if max(named) >= classes or len(pair["rows"]) != parts or any(len(row) != classes for row in pair["rows"]):
+            raise DamagedError("has 'pairs' of another form")
 
 
 def _are_durations(value: Any) -> bool:
@@ -111,6 +122,27 @@ _TRAINING: Form = {
     "peak_bytes?": or_null(is_count),
     "seconds_training?": or_null(is_duration),
 }
+
+
+def _are_names(value: Any) -> bool:
+    return _are_texts(value) and bool(value)
+
+
+def _are_rows(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(row, list) and all(map(is_number, row)) for row in value)
+
+
+def _are_indices(value: Any) -> bool:
+    return isinstance(value, list) and all(map(is_count, value))
+
+
+_PAIR: Form = {
+    "anchor": is_count,
+    "similar": _are_indices,
+    "dissimilar": _are_indices,
+    "rule": is_text,
+    "rows": _are_rows,
+}
 _MEASUREMENTS: Mapping[str, Form] = {
     "gradient": {
         "exactness": is_text,
@@ -118,6 +150,11 @@ _MEASUREMENTS: Mapping[str, Form] = {
         "memory_law?": is_text,
         "seconds_compile?": is_duration,
         "runs": some_of(_GRADIENT_RUN),
+    },
+    "phi": {
+        "names": _are_names,
+        "parts": lambda value: isinstance(value, list) and all(map(is_number, value)),
+        "pairs": some_of(_PAIR),
     },
     "teacher": {"loss": is_text, **_TRAINING},
     "teaching": {

@@ -14,7 +14,7 @@ from l2t_bench.reports.reading import Arrays, read_cells, read_gradients, read_m
 from l2t_bench.reports.rows import rows_of
 
 MIB = 2**20
-OWN_KINDS = ("gradient", "teaching", "teacher")  # of cells, with tables of their own
+OWN_KINDS = ("gradient", "teaching", "teacher", "phi")  # of cells, with tables of their own
 HYPER = "hyper_"  # how the columns of hyper-gradients begin
 
 
@@ -142,6 +142,21 @@ def effective_lrs(run: Run) -> pd.DataFrame:
         for point in cell["measurements"].get("effective_lr", [])
     ]
     return pd.DataFrame(rows, columns=[*_TEACHING_KEYS, *_LR_POINT])
+
+
+def coefficients(run: Run) -> pd.DataFrame:
+    """One row per cell that looked at Phi_t, class, part of the training and other class: that entry of Phi_t."""
+    rows = [
+        {**{key: cell[key] for key in _ADJOINT_KEYS}, "anchor": names[pair["anchor"]], "rule": pair["rule"]}
+        | {"part": part, "other": names[other], "alike": alike, "value": row[other]}
+        for cell in _results(run, "phi")
+        for names in (cell["measurements"]["names"],)
+        for pair in cell["measurements"]["pairs"]
+        for part, row in zip(cell["measurements"]["parts"], pair["rows"], strict=True)
+        for alike, others in ((True, pair["similar"]), (False, pair["dissimilar"]))
+        for other in others
+    ]
+    return pd.DataFrame(rows, columns=[*_ADJOINT_KEYS, *("anchor", "rule", "part", "other", "alike", "value")])
 
 
 def teachings(run: Run) -> pd.DataFrame:

@@ -16,6 +16,7 @@ import pandas as pd
 from l2t_bench.reports import marks, text
 from l2t_bench.reports.agreement_tables import agreement_tables
 from l2t_bench.reports.break_even_tables import break_even_tables
+from l2t_bench.reports.coefficients_figure import coefficient_tables
 from l2t_bench.reports.derive import Results, analyse
 from l2t_bench.reports.document import as_csv, download, render_template, write
 from l2t_bench.reports.figures import draw
@@ -88,6 +89,7 @@ def render(results: Results) -> str:
             *text.teaching_tables(results, detail=True),
             *text.equivalence_tables(results),
             *agreement_tables(results),
+            *coefficient_tables(results),
         ],
         failure_tables=text.failure_tables(results),
         figures=draw(results),

@@ -1,7 +1,6 @@
 """What was measured beside the paper's numbers: one row per student and loss of a suite that repeats a table of it."""
 
 import math
-from collections.abc import Mapping
 from typing import Any
 
 import pandas as pd
@@ -66,7 +65,7 @@ def _papers_own(method: str) -> bool:
     return method != "static-teacher"
 
 
-def _measured(own: pd.DataFrame, students: pd.DataFrame, teachings: pd.DataFrame, paper: float) -> Mapping[str, Any]:
+def _measured(own: pd.DataFrame, students: pd.DataFrame, teachings: pd.DataFrame, paper: float) -> dict[str, Any]:
     taught = students[students["cell_id"].isin(own["cell_id"])]
     costs = teachings[teachings["cell_id"].isin(own["cell_id"])]
     teachers = int(taught["seed"].nunique())

@@ -8,6 +8,7 @@ import pandas as pd
 from l2t_bench.reports.adjoint_words import without_adjoint
 from l2t_bench.reports.agreement_tables import agreement_tables
 from l2t_bench.reports.break_even_tables import break_even_tables
+from l2t_bench.reports.coefficients_figure import coefficient_tables
 from l2t_bench.reports.derive import Results, analyse, of_case
 from l2t_bench.reports.estimates import estimate_in
 from l2t_bench.reports.formats import DASH, accuracy, equivalent, fixed, number, points, ratio
@@ -32,6 +33,7 @@ def summary_tables(run: Run) -> list[Table]:
         *teaching_tables(results),
         *equivalence_tables(results),
         *agreement_tables(results),
+        *coefficient_tables(results),
         *other_tables(results),
         *failure_tables(results),
     ]

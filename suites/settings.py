@@ -72,5 +72,19 @@ class TeachingSettings(TrainingSettings, JudgingSettings):
         return _taken(JudgingSettings, vars(self))
 
 
+@dataclass(frozen=True)
+class CoefficientSettings:
+    """Of a cell that looks at Phi_t: at which parts of a student's training, of which classes.
+
+    ``pairs``: class, those that are like it, those that are not, as indices; empty: by the confusion on dev.
+    """
+
+    problem: str = DIGITS
+    horizon: int = 300
+    at: Sequence[float] = (0.25, 0.5, 0.75)
+    pairs: Sequence[Any] = ()
+    names: Sequence[str] = ()  # of the classes; empty: their numbers
+
+
 def _taken(kind: type, values: Mapping[str, Any]) -> dict[str, Any]:
     return {each.name: values[each.name] for each in fields(kind)}

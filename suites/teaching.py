@@ -152,7 +152,7 @@ def learn(
     problem: TeachingProblem, method: str, settings: TrainingSettings, seed: int, recorder: Recorder
 ) -> TeacherTraining:
     """Algorithm 1. Raises ``Refused`` where it would not fit, before it is begun."""
-    backend = _backend_of(method)
+    backend = backend_of(method)
     with recorder.phase("warm-up"):
         check_room(for_students(backend, settings.students), problem, settings.horizon, recorder.memory_limit)
     selection = Selection(settings.select_every, settings.select_students) if settings.select_every else None
@@ -172,13 +172,14 @@ def learn(
     )
 
 
-def _backend_of(method: str) -> TeacherGradientBackend:
+def backend_of(method: str) -> TeacherGradientBackend:
+    """The backend that a method's teacher learns by."""
     return load_backend(STATIC_BY if method == STATIC else method)
 
 
 def exactness_of(method: str) -> str:
     """What the gradient is that a method learns by."""
-    return str(_backend_of(method).capabilities.exactness)
+    return str(backend_of(method).capabilities.exactness)
 
 
 def _training_record(training: TeacherTraining, first: TensorDict) -> dict[str, Any]:

@@ -145,6 +145,7 @@ def _show_forecast(plan: "Plan", folder: Path, waiting: "Sequence[Cell]") -> Non
     from l2t_bench.cli.console import console
     from l2t_bench.engine.forecast import forecast
     from l2t_bench.engine.store import RunFolder
+    from l2t_bench.units import duration
 
     out, kept, to_run = console(), RunFolder(folder), {cell.cell_id for cell in waiting}
     for cell in plan.cells:
@@ -153,11 +154,11 @@ def _show_forecast(plan: "Plan", folder: Path, waiting: "Sequence[Cell]") -> Non
     table = Table(title=f"{len(plan.cells)} cells, {len(waiting)} to run", title_justify="left", header_style="dim")
     for column in ("kind", "problem", "method"):
         table.add_column(column)
-    for column in ("cells", "there", "seconds each", "peak MiB", "known from"):
+    for column in ("cells", "there", "each", "peak MiB", "known from"):
         table.add_column(column, justify="right")
-    lines = forecast(plan.cells, folder, waiting)
+    lines = forecast(plan.cells, folder, waiting, plan.study.memory_limit)
     for line in lines:
-        seconds = "?" if line.seconds is None else f"{line.seconds:.1f}"
+        seconds = "?" if line.seconds is None else duration(line.seconds)
         peak = "?" if line.peak_bytes is None else f"{line.peak_bytes / 2**20:.0f}"
         table.add_row(
             *(escape(word) for word in (line.kind, line.problem, line.method)),
@@ -166,9 +167,7 @@ def _show_forecast(plan: "Plan", folder: Path, waiting: "Sequence[Cell]") -> Non
     out.print(table)
     total = sum((line.seconds or 0) * line.to_run for line in lines)
     unknown = sum(line.to_run for line in lines if line.seconds is None)
-    print(
-        f"about {total / 60:.1f} minutes{f', and {unknown} cells of unknown length' if unknown else ''}; into {folder}"
-    )
+    print(f"about {duration(total)}{f', and {unknown} cells of unknown length' if unknown else ''}; into {folder}")
 
 
 def _as_interrupt(number: int, frame: object) -> None:

@@ -69,7 +69,8 @@ def run_cell(cell: Cell, folder: RunFolder, place: Path, order: dict[str, Any]) 
     """The cell's task, its files in ``place``, and how it ended. Raises what ``is_disk_full`` knows."""
     start = time.perf_counter()
     needed = needed_by(cell, folder)
-    recorder = Recorder(place, order["memory_limit"], cell.device, needed and folder.files_of(cell.suite, cell.needs))
+    read_from = folder.files_of(cell.suite, cell.needs) if cell.needs else None
+    recorder = Recorder(place, order["memory_limit"], cell.device, read_from)
 
     def ended(status: Status, message: str | None = None, measurements: dict[str, Any] | None = None) -> Outcome:
         settings = torch_settings(cell.device) if "torch" in sys.modules else {}
