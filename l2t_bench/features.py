@@ -44,7 +44,8 @@ class PaperFeatures:
         right = (predicted == target).to(logits.dtype)
         classes = logits.shape[-1]
         hits = torch.zeros(classes, dtype=logits.dtype, device=logits.device).index_add_(0, predicted, right)
-        calls = torch.bincount(predicted, minlength=classes).to(logits.dtype)
+        # As the hits are counted: torch.bincount waits for the device to learn how many classes there are.
+        calls = torch.zeros_like(hits).index_add_(0, predicted, torch.ones_like(right))
         time = torch.full((), view.index / view.horizon, dtype=logits.dtype, device=logits.device)
         return torch.cat([torch.stack([time, train_accuracy, right.mean()]), hits / calls.clamp(min=1)])
 

@@ -343,7 +343,8 @@ class TeachingProblem:
     def step_features(self, view: StudentView) -> Tensor:
         """s_t as the problem's ``features`` rule gives it, checked: 1-D, of the student's dtype and device."""
         if self.features is None:
-            return torch.tensor([view.index / view.horizon], dtype=self.dtype, device=self.device)
+            # Filled on the device: a number that is copied there from the host is waited for, at every step.
+            return torch.full((1,), view.index / view.horizon, dtype=self.dtype, device=self.device)
         before = None if view.previous is None else view.previous._version
         with torch.no_grad():
             features = self.features(view)

@@ -9,6 +9,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
 import l2t_bench as l2t
 from l2t_bench.features import PaperFeatures
@@ -121,3 +122,33 @@ def test_batches_that_are_not_two_tensors_are_refused_with_what_to_do() -> None:
 def test_a_rule_that_measures_nothing_is_an_error(options: dict[str, int]) -> None:
     with pytest.raises(l2t.UserError, match="every and train_batches must be at least 1, dev_examples not negative"):
         PaperFeatures(**options)
+
+
+class _ReadsOnTheHost(TorchDispatchMode):
+    """Notes the operators whose result, or whose result's size, the host must know: on a GPU each is a wait."""
+
+    _READS = ("_local_scalar_dense", "bincount", "nonzero", "masked_select", "unique")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[str] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        del types
+        if any(name in str(func) for name in self._READS):
+            self.found.append(str(func))
+        return func(*args, **(kwargs or {}))
+
+
+def test_nothing_of_the_features_is_read_by_the_host() -> None:
+    with _ReadsOnTheHost() as reads:
+        PaperFeatures(every=1)(view(3, 12, lambda at: DEV[0], DEV))
+        random_problem().step_features(view(3, 12, lambda at: DEV[0], DEV))
+    assert reads.found == []
+
+
+def test_a_host_read_would_be_found() -> None:
+    with _ReadsOnTheHost() as reads:
+        torch.bincount(torch.tensor([0, 1]))
+        float(torch.ones(()))
+    assert len(reads.found) == 2
