@@ -33,6 +33,10 @@ class PaperFeatures:
         if self.every < 1 or self.train_batches < 1 or self.dev_examples < 0:
             raise UserError("features: every and train_batches must be at least 1, dev_examples not negative")
 
+    def held_until(self, index: int) -> int:
+        """The step after ``index`` at which s_t is measured anew: until then no state is looked at."""
+        return index - index % self.every + self.every
+
     def __call__(self, view: StudentView) -> Tensor:
         if view.previous is not None and view.index % self.every:
             return view.previous

@@ -138,9 +138,12 @@ class StoredRMD(Backend):
         with kind(run.rollout, run.meter, wanted, self.room, self.stepper(run)) as store:
             with run.forward():
                 state = store.begin(run.rollout.initial())
-                for index in range(run.horizon):
-                    step = run.rollout.step(index, state)
-                    state = store.advance(step, state)
+                index = 0
+                while index < run.horizon:
+                    ahead = run.rollout.known_ahead(index, store.stepper.at_once)
+                    steps = [run.rollout.step(at, state) for at in range(index, index + ahead)]
+                    state = store.advance_all(steps, state)
+                    index += ahead
             yield store, state
 
     def there_and_back(self, run: Run) -> Derivative:
