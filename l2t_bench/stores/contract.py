@@ -91,7 +91,7 @@ class Store(ABC):
     """The fields of ``Room`` that mean something to it."""
     modes: ClassVar[tuple[str, ...]] = tuple(MODES)
     """The ways to take second derivatives that go with it."""
-    engines: ClassVar[tuple[str, ...]] = ("eager", "compiled", "auto")
+    engines: ClassVar[tuple[str, ...]] = ("eager", "compiled", "graphed", "auto")
     """The ways to take steps that go with it."""
     keeps_between: ClassVar[bool] = False
     """Whether compiled steps keep results for the way back beside the states: where each step is taken once."""
