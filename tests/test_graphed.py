@@ -187,6 +187,21 @@ def test_students_of_a_meta_batch_are_taken_in_blocks(watched: Watched) -> None:
     assert watched.replays == FORWARD + BACK
 
 
+def test_no_place_is_written_twice_in_one_copy(watched: Watched, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a GPU the tensors of one copy are written at once. Slots that nobody keeps take turns at two places."""
+    copies = 0
+
+    def checked(places: list[Tensor], tensors: list[Tensor]) -> None:
+        nonlocal copies
+        copies += 1
+        assert len({place.data_ptr() for place in places}) == len(places)
+        copy_all(places, tensors)
+
+    monkeypatch.setattr("l2t_bench.steppers.graphed.copy_all", checked)
+    gradient(momentum(), "engine=graphed")
+    assert copies == FORWARD + BACK
+
+
 def test_runs_share_a_recording_and_leave_each_others_results_as_they_are(watched: Watched) -> None:
     problem = momentum()
     first = gradient(problem, "engine=graphed")
