@@ -69,18 +69,21 @@ class TruncatedRMD(StoredRMD):
         total, values = zeros_like(run.theta), []
         shares: list[float] = []
         stepper, state = self.stepper(run), run.rollout.initial()
-        for index in range(run.horizon):
-            with run.forward(steps=1):
-                step = run.rollout.step(index, state)
-                tail.append(Visit(step, self._visited(run, state)))
-                state = stepper.advance(step, state)
-            if (index + 1) % self.every == 0 or index + 1 == run.horizon:
-                value, w_bar = run.dev_gradient(state, index + 1)
-                watch = run.watch if index + 1 == run.horizon else None
+        index = 0
+        while index < run.horizon:
+            ahead = run.rollout.known_ahead(index, min(stepper.at_once, self.every - index % self.every))
+            with run.forward(steps=ahead):
+                steps = [run.rollout.step(at, state) for at in range(index, index + ahead)]
+                states = [state, *stepper.advance_all(steps, state)]
+                tail.extend(Visit(*pair) for pair in zip(steps, self._visited(run, states[:-1]), strict=True))
+                state, index = states[-1], index + ahead
+            if index % self.every == 0 or index == run.horizon:
+                value, w_bar = run.dev_gradient(state, index)
+                watch = run.watch if index == run.horizon else None
                 with run.reverse():
                     swept = reverse_sweep(run.rollout, reversed(tail), w_bar, run.meter, watch=watch, stepper=stepper)
                 total = added(total, swept.d_theta)
-                if index >= self.window:
+                if index > self.window:
                     shares.append(_share(swept.adjoint.params, w_bar))
                 values.append(value)
         mean = sum(values) / len(values)
@@ -92,8 +95,8 @@ class TruncatedRMD(StoredRMD):
             warnings=stepper.warnings,
         )
 
-    def _visited(self, run: Run, state: StudentState) -> StudentState:
-        return state if run.problem.optimizer.reads_slots else state.without_slots()
+    def _visited(self, run: Run, states: list[StudentState]) -> list[StudentState]:
+        return states if run.problem.optimizer.reads_slots else [state.without_slots() for state in states]
 
 
 def _share(at_cut: Tensors, at_end: Tensors) -> float:

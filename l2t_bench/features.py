@@ -33,6 +33,10 @@ class PaperFeatures:
         if self.every < 1 or self.train_batches < 1 or self.dev_examples < 0:
             raise UserError("features: every and train_batches must be at least 1, dev_examples not negative")
 
+    def held_until(self, index: int) -> int:
+        """The step after ``index`` at which s_t is measured anew: until then no state is looked at."""
+        return index - index % self.every + self.every
+
     def __call__(self, view: StudentView) -> Tensor:
         if view.previous is not None and view.index % self.every:
             return view.previous
@@ -44,7 +48,8 @@ class PaperFeatures:
         right = (predicted == target).to(logits.dtype)
         classes = logits.shape[-1]
         hits = torch.zeros(classes, dtype=logits.dtype, device=logits.device).index_add_(0, predicted, right)
-        calls = torch.bincount(predicted, minlength=classes).to(logits.dtype)
+        # As the hits are counted: torch.bincount waits for the device to learn how many classes there are.
+        calls = torch.zeros_like(hits).index_add_(0, predicted, torch.ones_like(right))
         time = torch.full((), view.index / view.horizon, dtype=logits.dtype, device=logits.device)
         return torch.cat([torch.stack([time, train_accuracy, right.mean()]), hits / calls.clamp(min=1)])
 

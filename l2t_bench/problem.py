@@ -85,6 +85,18 @@ class StudentView:
     previous: Tensor | None
 
 
+def unseeing(view: StudentView) -> StudentView:
+    """The view at a step of which ``held_until`` says that the student is not looked at: it may be at another state."""
+
+    def refuse(inputs: Any) -> Any:
+        del inputs
+        raise UserError(
+            f"features(view) looks at the student at step {view.index}, which its held_until(index) says it does not"
+        )
+
+    return replace(view, predict=refuse, decode=refuse)
+
+
 def forward_seed(seed: int, index: int) -> int:
     """The seed of the forward pass of step ``index`` in the run of student ``seed``."""
     return mix_seeds(seed, index)
@@ -105,7 +117,9 @@ class TeachingProblem:
         train: ``train(index, seed)`` gives batch ``index`` of the run of student ``seed``, always the same one.
         dev: one ``(inputs, targets)`` tuple, a **list** of such batches (the objective is their example-weighted mean,
             differentiated batch by batch), or a function without arguments that returns either, called when needed.
-        features: ``features(view)`` gives s_t as a 1-D tensor; ``None`` means t/T, shape (1,).
+        features: ``features(view)`` gives s_t as a 1-D tensor; ``None`` means t/T, shape (1,). One that looks at the
+            student every so many steps only may say so by a method ``held_until(index)``: the step after ``index`` at
+            which it looks again. Until then it must not predict or decode, and steps can be taken in blocks.
         init: ``init(seed)`` gives omega_0 as a dict of the trained parameters' tensors; ``None`` means the layers'
             ``reset_parameters``.
         prepare_dev: ``prepare_dev(view, seed)`` makes the dev batches at omega_T; constants of the differentiation.
@@ -343,7 +357,8 @@ class TeachingProblem:
     def step_features(self, view: StudentView) -> Tensor:
         """s_t as the problem's ``features`` rule gives it, checked: 1-D, of the student's dtype and device."""
         if self.features is None:
-            return torch.tensor([view.index / view.horizon], dtype=self.dtype, device=self.device)
+            # Filled on the device: a number that is copied there from the host is waited for, at every step.
+            return torch.full((1,), view.index / view.horizon, dtype=self.dtype, device=self.device)
         before = None if view.previous is None else view.previous._version
         with torch.no_grad():
             features = self.features(view)

@@ -20,7 +20,7 @@ from l2t_bench.first_look import (
     same_numbers,
 )
 from l2t_bench.modules import tensor_leaves
-from l2t_bench.problem import Step, StudentState, TeachingProblem, forward_seed
+from l2t_bench.problem import Step, StudentState, TeachingProblem, forward_seed, unseeing
 from l2t_bench.tensors import TensorDict, Tensors
 from l2t_bench.training_step import student_step
 from l2t_bench.trial import trial
@@ -91,6 +91,23 @@ class Rollout:
         if place := self.place_of(index):
             self._look_again(place, step, state)
         return step
+
+    def known_ahead(self, index: int, most: int) -> int:
+        """How many steps from ``index`` on, at most ``most``, hang on no state but that which the first starts from.
+
+        They may all be asked for at that state. The steps that are looked at, and the first one, are the first of
+        theirs; so is one whose s_t is measured at the state.
+        """
+        looked_at = (at for at in (1, self.horizon // 2, self.horizon - 1, self.horizon) if at > index)
+        return max(1, min(most, min(looked_at) - index, self._features_held(index) - index))
+
+    def _features_held(self, index: int) -> int:
+        """The step after ``index`` whose s_t hangs on its state, as far as is known."""
+        features = self.problem.features
+        if self._recorded is not None or features is None:
+            return self.horizon
+        held_until: Callable[[int], int] | None = getattr(features, "held_until", None)
+        return index + 1 if held_until is None else held_until(index)
 
     def place_of(self, index: int) -> str | None:
         """What step ``index`` is called among those that are looked at; ``None`` for the others."""
@@ -170,6 +187,8 @@ class Rollout:
         self._check_batch(index, batch)
         previous = self._steps[-1].features if self._steps else None
         view = self.problem.view(state, index, self.horizon, self.seed, previous)
+        if index and self._features_held(index - 1) > index and self.problem.features is not None:
+            view = unseeing(view)
         return Step(
             index=index,
             batch=batch,

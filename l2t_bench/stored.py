@@ -28,15 +28,16 @@ class StoredRMD(Backend):
 
     ``store``: what is kept of the run (see ``l2t_bench.stores``). ``hvp``: how the second derivatives are taken,
     ``ror`` reverse-over-reverse or ``for`` forward-over-reverse. ``engine``: how steps are taken (see
-    ``l2t_bench.steppers``), ``eager``, ``compiled``, or ``auto``: compiled where it pays. ``hyper``: also the
-    derivatives by the optimiser's numbers. What the store may take: ``budget``, of memory (``2GB``), or a number of
-    ``snapshots``, and a ``directory`` for its files; each store says which of these it reads. ``students``: how many of
-    an outer step's students are taken at once (see ``l2t_bench.metabatch``), each at the memory of one.
+    ``l2t_bench.steppers``), ``eager``, ``compiled``, ``graphed`` (compiled, and on a GPU replayed in blocks as CUDA
+    graphs), or ``auto``: compiled where it pays. ``hyper``: also the derivatives by the optimiser's numbers. What the
+    store may take: ``budget``, of memory (``2GB``), or a number of ``snapshots``, and a ``directory`` for its files;
+    each store says which of these it reads. ``students``: how many of an outer step's students are taken at once (see
+    ``l2t_bench.metabatch``), each at the memory of one.
     """
 
     store: Literal["all", "sqrt", "binomial", "disk", "host", "graph", "reversible"] = "all"
     hvp: Literal["ror", "for"] = "ror"
-    engine: Literal["eager", "compiled", "auto"] = "eager"
+    engine: Literal["eager", "compiled", "graphed", "auto"] = "eager"
     hyper: bool = False
     budget: str | None = None
     snapshots: int | None = None
@@ -121,8 +122,9 @@ class StoredRMD(Backend):
 
     def scaling(self, problem: TeachingProblem, horizon: int) -> Scaling:
         law, store = self.law(problem, horizon), STORES[self.store]
-        # What compiled steps keep beside the states is known when they are compiled: it is measured.
-        between = self.engine != "eager" and store.keeps_between
+        # What compiled steps keep beside the states is known when they are compiled: it is measured. So are the blocks
+        # of a graph.
+        between = self.engine == "graphed" or (self.engine != "eager" and store.keeps_between)
         if between or law.bytes is None:
             return Scaling(self.steps_back(horizon), None, law.recomputed)
         share = share_held(problem.init_student(0), self._stacked(problem)) if store.keeps_tensors else 1.0
@@ -138,9 +140,12 @@ class StoredRMD(Backend):
         with kind(run.rollout, run.meter, wanted, self.room, self.stepper(run)) as store:
             with run.forward():
                 state = store.begin(run.rollout.initial())
-                for index in range(run.horizon):
-                    step = run.rollout.step(index, state)
-                    state = store.advance(step, state)
+                index = 0
+                while index < run.horizon:
+                    ahead = run.rollout.known_ahead(index, store.stepper.at_once)
+                    steps = [run.rollout.step(at, state) for at in range(index, index + ahead)]
+                    state = store.advance_all(steps, state)
+                    index += ahead
             yield store, state
 
     def there_and_back(self, run: Run) -> Derivative:

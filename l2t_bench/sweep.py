@@ -3,8 +3,9 @@
 A stepper goes back through one step; here is the loop around it, which watches what comes of it.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import islice
 
 import torch
 from torch import Tensor
@@ -74,19 +75,27 @@ def reverse_sweep(
     guard = _Guard(rollout, watch)
     found: list[Mapping[str, Tensor]] = []
     adjoint, first = stepper.begin_back(w_bar), True
-    for visit in backwards:
-        index = visit.step.index
+    for visits in _in_groups(backwards, stepper.at_once):
         if first:
-            watch.see(index + 1, adjoint.params)
-        passed = stepper.back(visit, adjoint)
-        adjoint, first = passed.adjoint, False
-        found.append(passed.hyper)
-        guard.see(index, passed.loss)
-        meter.count(vector_products=1, recomputed_steps=0 if visit.second_order else 1)
-        watch.see_norm(index, passed.norm)
-        del visit, passed  # else a step's graph lives until the next step's is made
+            watch.see(visits[0].step.index + 1, adjoint.params)
+        all_passed = stepper.back_all(visits, adjoint)
+        adjoint, first = all_passed[-1].adjoint, False
+        for visit, passed in zip(visits, all_passed, strict=True):
+            found.append(passed.hyper)
+            guard.see(visit.step.index, passed.loss)
+            meter.count(vector_products=1, recomputed_steps=0 if visit.second_order else 1)
+            watch.see_norm(visit.step.index, passed.norm)
+        del visits, visit, all_passed, passed  # else a step's graph lives until the next step's is made
     guard.look()
     return Swept(stepper.d_theta(), adjoint, _hyper(found))
+
+
+def _in_groups(visits: Iterable[Visit], size: int) -> Iterator[list[Visit]]:
+    """So many visits at a time, and what is left at the end; none is held while the next is asked for."""
+    rest = iter(visits)
+    while group := list(islice(rest, size)):
+        yield group
+        del group
 
 
 def _hyper(found: list[Mapping[str, Tensor]]) -> dict[str, Tensor]:

@@ -50,12 +50,15 @@ def break_even(costs: pd.DataFrame) -> pd.DataFrame:
 
 
 def plain_twin(method: str) -> str | None:
-    """The same method in plain torch: ``rmd`` of ``rmd[engine=compiled]``; ``None`` for one that is not compiled."""
+    """The same method in plain torch: ``rmd`` of ``rmd[engine=compiled]``; ``None`` for one that is not compiled.
+
+    ``engine=graphed`` is compiled too.
+    """
     try:
         name, options = split_spec(method)
     except UserError:
         return None
-    return write_spec(name, options) if options.pop("engine", "") == "compiled" else None
+    return write_spec(name, options) if options.pop("engine", "") in ("compiled", "graphed") else None
 
 
 def paid_from(seconds_compile: float, seconds_saved: float) -> float:

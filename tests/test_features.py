@@ -9,10 +9,14 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
 import l2t_bench as l2t
 from l2t_bench.features import PaperFeatures
 from l2t_bench.problem import StudentView
+from l2t_bench.steppers import catalogue, compiling
+from l2t_bench.steppers.recording import Reruns
+from l2t_bench.teachers import AttentionTeacher
 from l2t_bench.verification.samples import general_theta, random_batch, random_problem
 
 Pair = tuple[Tensor, Tensor]
@@ -121,3 +125,50 @@ def test_batches_that_are_not_two_tensors_are_refused_with_what_to_do() -> None:
 def test_a_rule_that_measures_nothing_is_an_error(options: dict[str, int]) -> None:
     with pytest.raises(l2t.UserError, match="every and train_batches must be at least 1, dev_examples not negative"):
         PaperFeatures(**options)
+
+
+class _ReadsOnTheHost(TorchDispatchMode):
+    """Notes the operators whose result, or whose result's size, the host must know: on a GPU each is a wait."""
+
+    _READS = ("_local_scalar_dense", "bincount", "nonzero", "masked_select", "unique")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[str] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        del types
+        if any(name in str(func) for name in self._READS):
+            self.found.append(str(func))
+        return func(*args, **(kwargs or {}))
+
+
+def test_nothing_of_the_features_is_read_by_the_host() -> None:
+    with _ReadsOnTheHost() as reads:
+        PaperFeatures(every=1)(view(3, 12, lambda at: DEV[0], DEV))
+        random_problem().step_features(view(3, 12, lambda at: DEV[0], DEV))
+    assert reads.found == []
+
+
+@pytest.mark.parametrize("engine", ["eager", "compiled", "graphed"])
+def test_no_step_of_a_run_has_the_host_read_a_number(engine: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """There and back, s_t measured at every step; what is looked at every fifty steps is read as a list."""
+    monkeypatch.setattr(compiling, "_compiled", lambda traced, random: traced.graph)
+    monkeypatch.setattr(catalogue, "recorder_for", lambda device: Reruns())
+    teacher = AttentionTeacher(4, features=7, keys=3, noise=0.3).double()
+    problem = dataclasses.replace(random_problem(), teacher=teacher, features=PaperFeatures(every=1))
+    theta, backend = general_theta(problem), l2t.load_backend(f"rmd[engine={engine}]")
+    backend.teacher_gradient(problem, theta, horizon=24)  # what is looked at once for a problem
+    counts = []
+    for horizon in (24, 44):
+        with _ReadsOnTheHost() as reads:
+            backend.teacher_gradient(problem, theta, horizon=horizon)
+        counts.append(len(reads.found))
+    assert counts[0] == counts[1]
+
+
+def test_a_host_read_would_be_found() -> None:
+    with _ReadsOnTheHost() as reads:
+        torch.bincount(torch.tensor([0, 1]))
+        float(torch.ones(()))
+    assert len(reads.found) == 2

@@ -88,6 +88,9 @@ class StackedRollout(Rollout):
             check_stacked(self.problem, self.theta, self._maker, state, step, self._now)
         return step
 
+    def known_ahead(self, index: int, most: int) -> int:
+        return min(rollout.known_ahead(index, most) for rollout in self.rollouts)
+
     def _stacked_features(self, before: Sequence[Step]) -> Tensor:
         """s_t of every student, (N, |s_t|); the very tensor of the step before where no student's has changed."""
         same = self._features is not None and all(

@@ -7,10 +7,12 @@ from l2t_bench.problem import TeachingProblem
 from l2t_bench.rollout import Rollout
 from l2t_bench.second_order import Maker
 from l2t_bench.steppers.compiled import CompiledStepper
+from l2t_bench.steppers.cuda_graphs import recorder_for
 from l2t_bench.steppers.eager import EagerStepper
+from l2t_bench.steppers.graphed import GraphedStepper
 
-Engine = Literal["eager", "compiled", "auto"]
-ENGINES: tuple[Engine, ...] = ("eager", "compiled", "auto")
+Engine = Literal["eager", "compiled", "graphed", "auto"]
+ENGINES: tuple[Engine, ...] = ("eager", "compiled", "graphed", "auto")
 
 PAYS_FROM = 5_000
 """Steps of a problem after which ``auto`` compiles: by then plain torch has cost about what compiling costs, so that
@@ -28,11 +30,17 @@ def stepper_for(
         _count(rollout)
     if settled == "eager":
         return EagerStepper(rollout, meter, second_order=second_order, hyper=hyper)
-    return CompiledStepper(rollout, meter, second_order=second_order, hyper=hyper, slots=slots)
+    if settled == "compiled":
+        return CompiledStepper(rollout, meter, second_order=second_order, hyper=hyper, slots=slots)
+    recorder = recorder_for(rollout.problem.device)
+    return GraphedStepper(rollout, meter, recorder=recorder, second_order=second_order, hyper=hyper, slots=slots)
 
 
-def engine_at(engine: Engine, problem: TeachingProblem, horizon: int) -> Literal["eager", "compiled"]:
-    """The engine of the problem's next run: ``auto`` compiles where that run brings it to ``PAYS_FROM`` steps."""
+def engine_at(engine: Engine, problem: TeachingProblem, horizon: int) -> Literal["eager", "compiled", "graphed"]:
+    """The engine of the problem's next run: ``auto`` compiles where that run brings it to ``PAYS_FROM`` steps.
+
+    It does not choose ``graphed``, of which no timing on a GPU is known yet.
+    """
     if engine == "auto":
         return "compiled" if problem.derived.get(_COUNT, 0) + horizon >= PAYS_FROM else "eager"
     return engine

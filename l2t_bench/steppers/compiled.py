@@ -1,7 +1,9 @@
 """The steps of a run traced whole and compiled: no operator by itself, no graph, results written where they stay."""
 
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
+from typing import TypeVar
 
+import torch
 from torch import Tensor
 
 from l2t_bench.adjoint import Visit
@@ -16,6 +18,8 @@ from l2t_bench.steppers.rows import Places, adjoint_place, copy_into
 from l2t_bench.steppers.tracing import Given, given
 from l2t_bench.tensors import TensorDict, added, zeros_like
 
+Made = TypeVar("Made")
+
 
 class CompiledStepper(EagerStepper):
     """Steps that look like the run's second one go through compiled functions, all others in plain torch.
@@ -25,6 +29,8 @@ class CompiledStepper(EagerStepper):
     torch beside the first step, and why. The functions are made once for a problem, and kept with it. ``slots``:
     whether the states gone back through have theirs.
     """
+
+    engine = "compiled"
 
     def __init__(
         self,
@@ -47,12 +53,17 @@ class CompiledStepper(EagerStepper):
         self._odd: set[int] = set()
 
     @property
+    def numbers_on(self) -> torch.device:
+        """Where the functions have lr and index: on the host, where each call has its own."""
+        return torch.device("cpu")
+
+    @property
     def warnings(self) -> tuple[str, ...]:
         if isinstance(self._made, str):
-            return (f"engine=compiled: {self._made}; the run was taken in plain torch",)
+            return (f"engine={self.engine}: {self._made}; the run was taken in plain torch",)
         if self._odd:
             return (
-                f"engine=compiled: {len(self._odd)} of {self.rollout.horizon} steps, the first of them step "
+                f"engine={self.engine}: {len(self._odd)} of {self.rollout.horizon} steps, the first of them step "
                 f"{min(self._odd)}, are shaped otherwise than the one that was compiled, and went in plain torch",
             )
         return ()
@@ -82,15 +93,18 @@ class CompiledStepper(EagerStepper):
         if fitting is None:
             return super().back(visit, adjoint)
         functions, leaves = fitting
-        if adjoint is not self._bars:
-            self._bars = self._bars or adjoint_place(adjoint.params, tuple(adjoint.slots))
-            copy_into(self._bars, adjoint.params, adjoint.slots)
-        bars = self._bars
+        bars = self._place_of_bars(adjoint)
+        if adjoint is not bars:
+            copy_into(bars, adjoint.params, adjoint.slots)
         kept = self._between.pop(visit.step.index, ())
         loss, length, *hyper = functions.go_back(
             visit.step, visit.state, self._theta, leaves, bars, self._d_theta, kept
         )
         return Passed(bars, length, loss, dict(zip(functions.hyper, hyper, strict=True)))
+
+    def _place_of_bars(self, like: Adjoint) -> Adjoint:
+        self._bars = self._bars or adjoint_place(like.params, tuple(like.slots))
+        return self._bars
 
     def d_theta(self) -> TensorDict:
         return added(super().d_theta(), self._d_theta)
@@ -101,13 +115,16 @@ class CompiledStepper(EagerStepper):
         if fitting is None:
             return None
         functions, leaves = fitting
-        self._places = self._places or Places(state, self._kept, slots_kept=self._slots_kept)
-        place = self._places.of(step.index + 1)
+        place = self._place_after(step, state)
         loss, *others = functions.take(step, state, self._theta, leaves, place)
         buffers = dict(zip(state.buffers, others, strict=False))
         if step.index in self._kept:
             self._between[step.index] = others[len(buffers) :]
         return StudentState(place.params, buffers, place.slots), loss
+
+    def _place_after(self, step: Step, like: StudentState) -> Adjoint:
+        self._places = self._places or Places(like, self._kept, slots_kept=self._slots_kept)
+        return self._places.of(step.index + 1)
 
     def _fitting(self, step: Step, state: StudentState) -> tuple[Functions, list[Tensor]] | None:
         """The compiled functions for this step, with its inputs; made when the first step that they are for comes."""
@@ -127,11 +144,15 @@ class CompiledStepper(EagerStepper):
         if ours is None:
             return "its batches hold more than tensors"
         keeps = bool(self._kept)
-        key: Hashable = ("compiled steps", ours.form, self._second_order, self._slots, keeps, self._hyper)
-        problem, held = self.rollout.problem, self.rollout.problem.derived
+        problem, asked = self.rollout.problem, (self._second_order, self._slots, keeps, self._hyper, self.numbers_on)
+        wish = Wish(problem, self._theta, state, step, ours, *asked)
+        return self.made_once(("compiled steps", ours.form, *asked), lambda: compiled_steps(wish))
+
+    def made_once(self, key: Hashable, make: Callable[[], Made]) -> Made:
+        """What is made once for a problem, and kept with it."""
+        held = self.rollout.problem.derived
         if key not in held:
-            wish = Wish(problem, self._theta, state, step, ours, self._second_order, self._slots, keeps, self._hyper)
             with self.meter.phase("compile"):
-                held[key] = compiled_steps(wish)
-        made: Functions | str = held[key]
+                held[key] = make()
+        made: Made = held[key]
         return made

@@ -18,13 +18,13 @@ from l2t_bench.second_order import Maker
 from l2t_bench.steppers.comparing import BothWays, plain_both_ways, random_adjoint
 from l2t_bench.steppers.sharing import shared
 from l2t_bench.steppers.traced import Traced
-from l2t_bench.steppers.tracing import Given, Tracer
+from l2t_bench.steppers.tracing import Given, Held, Tracer, held
 from l2t_bench.tensors import TensorDict, Tensors, relative_difference
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Functions:
-    """A step forward and a step back for all steps that look like ``given``."""
+    """A step forward and a step back for all steps that look like ``given``; a key to what is made of them."""
 
     problem: TeachingProblem
     given: Given
@@ -32,6 +32,7 @@ class Functions:
     back: Callable[..., list[Tensor]]
     hyper: tuple[str, ...]  # the names of the hyper-gradients of a step back
     random: bool  # whether they draw from torch's generators, which must then be seeded before each call
+    numbers_on: torch.device  # where they want lr and index
 
     def take(
         self, step: Step, state: StudentState, theta: Tensors, leaves: list[Tensor], after: Adjoint
@@ -61,10 +62,21 @@ class Functions:
         leaves: list[Tensor],
         written: list[Tensor],
     ) -> list[Tensor]:
-        numbers = [torch.tensor(float(number), dtype=torch.float64) for number in (step.lr, step.index)]
-        held = [t.contiguous() for t in (*state.params.values(), *_slots(state), *state.buffers.values())]
+        numbers = [
+            torch.full((), float(number), dtype=torch.float64, device=self.numbers_on)
+            for number in (step.lr, step.index)
+        ]
         with torch.no_grad(), seeded(step.seed, self.problem.device) if self.random else nullcontext():
-            return function(*held, *theta.values(), *leaves, *numbers, *written)
+            return function(*inputs(held(state), theta, leaves, numbers, written))
+
+
+def inputs(
+    state: Held, theta: Tensors, leaves: list[Tensor], numbers: list[Tensor], written: list[Tensor]
+) -> list[Tensor]:
+    """What both functions take, in their order; ``written`` is what they write into, and what was kept."""
+    params, slots, buffers = state
+    own = (*params.values(), *(t for all_held in slots.values() for t in all_held.values()), *buffers.values())
+    return [*(t.contiguous() for t in own), *theta.values(), *leaves, *numbers, *written]
 
 
 @dataclass(frozen=True)
@@ -80,6 +92,7 @@ class Wish:
     slots: bool  # whether the states gone back through have theirs
     keeps: bool  # whether what a step has in common with the step back is kept in between
     hyper: bool
+    numbers_on: torch.device
 
 
 def compiled_steps(wish: Wish) -> Functions | str:
@@ -88,7 +101,7 @@ def compiled_steps(wish: Wish) -> Functions | str:
     Whatever goes wrong is a reason to take the steps in plain torch, and no error: a student that looks at values of
     its tensors, no compiler, a cache that cannot be written, compiled steps that differ from the plain ones.
     """
-    tracer = Tracer(wish.problem, wish.theta, wish.state, wish.given)
+    tracer = Tracer(wish.problem, wish.theta, wish.state, wish.given, wish.numbers_on)
     failed = "traced"
     try:
         forward, back = tracer.forward(), tracer.back(wish.second_order, slots=wish.slots, hyper=wish.hyper)
@@ -101,6 +114,7 @@ def compiled_steps(wish: Wish) -> Functions | str:
             _compiled(back, random=random),
             back.hyper,
             random,
+            wish.numbers_on,
         )
         failed = "compared with plain ones"
         difference = max(_differences(wish, functions))
@@ -159,7 +173,3 @@ def _zeros(params: Tensors, slots: Mapping[str, Tensors]) -> tuple[TensorDict, d
 
 def _flat(places: Adjoint) -> list[Tensor]:
     return [*places.params.values(), *(t for held in places.slots.values() for t in held.values())]
-
-
-def _slots(state: StudentState) -> Iterator[Tensor]:
-    return (tensor for held in state.slots.values() for tensor in held.values())

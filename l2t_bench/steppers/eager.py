@@ -1,6 +1,6 @@
 """The steps of a run in plain torch, one by one: the readable reference, and what every other stepper is held to."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -46,12 +46,27 @@ class EagerStepper:
         """What must be known of how the steps were taken."""
         return ()
 
+    @property
+    def at_once(self) -> int:
+        """How many steps in a row it is best given, or given back, together."""
+        return 1
+
     def reserve(self, first: int, steps: int, *, slots: bool) -> None:
         """The states from step ``first`` on, so many, will all be kept until the end, with their slots or without."""
 
     def advance(self, step: Step, state: StudentState) -> StudentState:
         """Take the next step of the run; its loss is observed."""
         return plain_step(self.rollout, state, step, self.rollout.phi(step))
+
+    def advance_all(self, steps: Sequence[Step], state: StudentState) -> list[StudentState]:
+        """Take the next ``steps``, which hang on no state but ``state``; the states after each.
+
+        Where ``reserve`` was told that slots are not kept, only the last state is sure to have its own.
+        """
+        states = [state]
+        for step in steps:
+            states.append(self.advance(step, states[-1]))
+        return states[1:]
 
     def again(self, step: Step, state: StudentState) -> StudentState:
         """Take a step of the run once more: the same bits."""
@@ -66,6 +81,13 @@ class EagerStepper:
         """The adjoint before a step from that after it; what the step adds to d_theta is kept."""
         problem = self.rollout.problem
         return passed_back(problem, self._phi_adjoint, visit, adjoint, self._second_order, hyper=self._hyper)
+
+    def back_all(self, visits: Sequence[Visit], adjoint: Adjoint) -> list[Passed]:
+        """Go back through ``visits``, the last step first; only the last adjoint is sure to be its step's."""
+        passed: list[Passed] = []
+        for visit in visits:
+            passed.append(self.back(visit, passed[-1].adjoint if passed else adjoint))
+        return passed
 
     def d_theta(self) -> TensorDict:
         """The derivative by theta of all steps gone back through since ``begin_back``."""

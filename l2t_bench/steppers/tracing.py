@@ -63,6 +63,7 @@ class Tracer:
     theta: Tensors
     state: StudentState
     given: Given
+    numbers_on: torch.device  # where a step's lr and index lie
 
     def forward(self) -> Traced:
         """(params, slots, buffers, theta, inputs, lr, index, next params, next slots) -> loss, next buffers.
@@ -71,7 +72,7 @@ class Tracer:
         """
 
         def forward(
-            state: _State, theta: TensorDict, leaves: list[Tensor], numbers: _Numbers, after: _Places
+            state: Held, theta: TensorDict, leaves: list[Tensor], numbers: _Numbers, after: Written
         ) -> list[Tensor]:
             step = self._step(leaves, numbers)
             found, loss = student_step(self.problem, _student(state), step, self.problem.phi(theta, step.features))
@@ -92,11 +93,11 @@ class Tracer:
         names: list[str] = []
 
         def back(
-            state: _State,
+            state: Held,
             theta: TensorDict,
             leaves: list[Tensor],
             numbers: _Numbers,
-            bars: _Places,
+            bars: Written,
             d_theta: TensorDict,
         ) -> list[Tensor]:
             with torch.enable_grad():
@@ -121,10 +122,10 @@ class Tracer:
     def _shared_inputs(self, state: StudentState) -> dict[str, Any]:
         """What a step and the step back are both given, by the names of their arguments."""
         return {
-            "state": _held(state),
+            "state": held(state),
             "theta": dict(self.theta),
             "leaves": self.given.leaves,
-            "numbers": _numbers(),
+            "numbers": _numbers(self.numbers_on),
         }
 
     def _step(self, leaves: list[Tensor], numbers: "_Numbers") -> Step:
@@ -146,29 +147,33 @@ class Tracer:
         return Traced(graph, leaves, tuple(pytree.keystr(path) for path, _ in paths))
 
 
-_State = tuple[TensorDict, Mapping[str, TensorDict], TensorDict]
-_Places = tuple[TensorDict, Mapping[str, TensorDict]]
+Held = tuple[TensorDict, Mapping[str, TensorDict], TensorDict]
+"""Parameters, slots and buffers of a state."""
+Written = tuple[TensorDict, Mapping[str, TensorDict]]
+"""Parameters and slots, or their adjoints, where they are to be written."""
 _Numbers = tuple[Tensor, Tensor]
 
 
-def _held(state: StudentState) -> _State:
+def held(state: StudentState) -> Held:
+    """The state as a tree of tensors."""
     return state.params, state.slots, state.buffers
 
 
-def _student(held: _State) -> StudentState:
+def _student(held: Held) -> StudentState:
     params, slots, buffers = held
     return StudentState(params, buffers, dict(slots))
 
 
-def _numbers() -> _Numbers:
-    return torch.ones((), dtype=torch.float64), torch.ones((), dtype=torch.float64)
+def _numbers(device: torch.device) -> _Numbers:
+    lr, index = torch.ones(2, dtype=torch.float64, device=device).unbind()
+    return lr.clone(), index.clone()
 
 
 def _like(tree: Any) -> Any:
     return pytree.tree_map(lambda leaf: torch.zeros_like(leaf, memory_format=torch.contiguous_format), tree)
 
 
-def _write(places: _Places, found: tuple[Tensors, Mapping[str, Tensors]]) -> None:
+def _write(places: Written, found: tuple[Tensors, Mapping[str, Tensors]]) -> None:
     params, slots = places
     for name, held in params.items():
         held.copy_(found[0][name])

@@ -1,7 +1,7 @@
 """The contract of a store: it sees a student's run go forward, and gives its steps back, the last one first."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar, Self
 
@@ -91,7 +91,7 @@ class Store(ABC):
     """The fields of ``Room`` that mean something to it."""
     modes: ClassVar[tuple[str, ...]] = tuple(MODES)
     """The ways to take second derivatives that go with it."""
-    engines: ClassVar[tuple[str, ...]] = ("eager", "compiled", "auto")
+    engines: ClassVar[tuple[str, ...]] = ("eager", "compiled", "graphed", "auto")
     """The ways to take steps that go with it."""
     keeps_between: ClassVar[bool] = False
     """Whether compiled steps keep results for the way back beside the states: where each step is taken once."""
@@ -133,6 +133,16 @@ class Store(ABC):
         if step.index >= self.wanted.first:
             self.keep(step, state)
         return self.stepper.advance(step, state)
+
+    def advance_all(self, steps: Sequence[Step], state: StudentState) -> StudentState:
+        """``advance`` by each of ``steps``, which hang on no state but ``state``."""
+        if len(steps) == 1:
+            return self.advance(steps[0], state)
+        states = self.stepper.advance_all(steps, state)
+        for step, before in zip(steps, [state, *states[:-1]], strict=True):
+            if step.index >= self.wanted.first:
+                self.keep(step, before)
+        return states[-1]
 
     def keep(self, step: Step, state: StudentState) -> None:
         """Keep what is needed of a wanted step and the state that it starts from."""

@@ -68,6 +68,7 @@ def test_without_a_pair_or_a_compilation_nothing_is_said(rows: list[tuple[str, s
 
 def test_the_twin_has_the_same_options_and_plain_steps() -> None:
     assert plain_twin("rmd[store=graph,engine=compiled]") == "rmd[store=graph]"
+    assert plain_twin("rmd[engine=graphed]") == "rmd"
     assert plain_twin("rmd[store=graph]") is plain_twin("rmd[engine=auto]") is plain_twin("a[b") is None
     found = break_even(costs(("rmd[engine=eager]", "a", 3.0, 0.0), (COMPILED, "a", 1.0, 9.0)))
     assert found.at[0, "against"] == "rmd[engine=eager]"
