@@ -51,11 +51,12 @@ class RunWriter:
     environment: str = "abc"  # of the cells that are written from now on
     profile: str = "quick"
     margin: float | None = None  # that the suite states for accuracies
+    suite: str = "quick"
 
-    def plan(self, kind: str, problem: str, method: str, seed: int, **settings: Any) -> Path:
+    def plan(self, kind: str, problem: str, method: str, seed: int, /, *, needs: str = "", **settings: Any) -> Path:
         """Name a cell; its folder."""
         identity = {
-            "suite": "quick",
+            "suite": self.suite,
             "suite_version": 2,
             "profile": self.profile,
             "kind": kind,
@@ -66,10 +67,11 @@ class RunWriter:
             "dtype": "float32",
             "device": "cpu",
             "settings": settings,
+            **({"needs": needs} if needs else {}),
         }
         cell_id = cell_id_of(identity)
         self.planned.append({"cell_id": cell_id, "identity": identity})
-        folder = self.path / "cells" / "quick" / cell_id
+        folder = self.path / "cells" / self.suite / cell_id
         folder.mkdir(parents=True)
         return folder
 
@@ -195,7 +197,7 @@ class RunWriter:
         """Write ``plan.json`` and the first environment; the run's folder."""
         plan = {
             "schema": 2,
-            "suites": ["quick"],
+            "suites": sorted({cell["identity"]["suite"] for cell in self.planned}) or ["quick"],
             "profiles": ["quick"],
             "created": "2026-01-02T03:04:05Z",
             "cells": self.planned,

@@ -1,0 +1,220 @@
+"""The paper's numbers beside ours, the teachers' curves, Phi_t and effective learning rates, of runs made up."""
+
+import math
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from l2t_bench.paper.assumed import IMAGES
+from l2t_bench.reports import load
+from l2t_bench.reports.agreement import curve_agreements
+from l2t_bench.reports.agreement_tables import agreement_tables
+from l2t_bench.reports.coefficients_figure import coefficient_tables, coefficients
+from l2t_bench.reports.derive import Results, analyse
+from l2t_bench.reports.effective_lr_figure import effective_lr
+from l2t_bench.reports.figures import draw
+from l2t_bench.reports.load import load_run
+from l2t_bench.reports.page import render
+from l2t_bench.reports.paper_tables import paper_tables
+from l2t_bench.reports.rows import rows_of
+from l2t_bench.reports.text import summary_tables
+
+PROBLEM = "mnist/mlp"
+SETTINGS = {"problem": "mnist/mlp[hidden=100]", "horizon": 300}
+ERRORS = (1.5, 1.7, 1.6, 1.6, 1.6)
+
+
+def curve(values: list[float], seconds: float = 0.5) -> list[dict[str, Any]]:
+    return [
+        {"outer_step": step, "value": value, "gradient_norm": 1.0, "seconds": seconds, "moved": 0.1, "diverged": 0}
+        for step, value in enumerate(values)
+    ]
+
+
+def teacher(writer: Any, method: str, seed: int = 0, **measured: Any) -> str:
+    """A teacher's cell; its id."""
+    folder = writer.plan("teacher", PROBLEM, method, seed, **SETTINGS)
+    given = {"loss": "learned", "exactness": "exact", "outer_steps": 60, "curve": curve([0.5, 0.6, 0.7]), **measured}
+    writer.write(folder, "ok", given)
+    return str(folder.name)
+
+
+def taught(writer: Any, method: str, errors: tuple[float, ...], loss: str, seed: int = 0, needs: str = "", **more: Any) -> None:  # fmt: skip  # noqa: E501
+    folder = writer.plan("teaching", PROBLEM, method, seed, needs=needs, **SETTINGS)
+    students = [
+        {"seed": index, "dev_accuracy": 0.9, "test_accuracy": 1 - error / 100} for index, error in enumerate(errors)
+    ]
+    writer.write(folder, "ok", {"loss": loss, "lr": 0.1, "horizon": 300, "students": students, **more})
+
+
+@pytest.fixture
+def table1(writer: Any) -> Any:
+    writer.suite, writer.profile = "table1", "quick"
+    return writer
+
+
+def results(writer: Any) -> Results:
+    return analyse(load_run(writer.finish()))
+
+
+def row(found: Results, method: str) -> dict[str, Any]:
+    (only,) = rows_of(found.papers[found.papers["method"] == method])
+    return only
+
+
+# -- the paper's tables
+
+
+def test_ours_stands_beside_the_papers_with_its_difference_and_costs(table1: Any) -> None:
+    needs = teacher(table1, "rmd", peak_bytes=100 << 20, largest_change={"W": 0.006, "V": 0.001})
+    taught(table1, "rmd", ERRORS, "learned", needs=needs)
+    taught(table1, "cross-entropy", tuple(error + 1 for error in ERRORS), "cross-entropy")
+    found = results(table1)
+    learned, plain = row(found, "rmd"), row(found, "cross-entropy")
+    assert (learned["table"], learned["row"], learned["paper"]) == ("Table 1", "MLP", 1.69)
+    assert learned["error"] == pytest.approx(1.6) and learned["difference"] == pytest.approx(1.6 - 1.69)
+    assert learned["error_low"] < 1.6 < learned["error_high"] and learned["error_n"] == 5
+    assert (learned["seconds_outer_step"], learned["peak_mib"], learned["largest_change"]) == (0.5, 100, 0.006)
+    assert (plain["paper"], plain["error"]) == (1.94, pytest.approx(2.6))
+    assert math.isnan(plain["seconds_outer_step"])
+
+
+def test_of_several_teachers_the_teacher_is_the_unit(table1: Any) -> None:
+    for seed, error in enumerate((1.0, 2.0)):
+        taught(table1, "rmd", (error, error, error), "learned", seed, needs=teacher(table1, "rmd", seed))
+    learned = row(results(table1), "rmd")
+    assert (learned["error"], learned["error_n"], learned["unit"]) == (pytest.approx(1.5), 2, "teachers")
+    assert (learned["teachers"], learned["students"]) == (2, 6)
+
+
+def test_losses_that_are_not_the_papers_have_no_number_of_its(table1: Any) -> None:
+    taught(table1, "static-teacher", ERRORS, "learned", needs=teacher(table1, "static-teacher"))
+    taught(table1, "cross-entropy-decayed", ERRORS, "cross-entropy-decayed")
+    found = results(table1)
+    assert math.isnan(row(found, "static-teacher")["paper"]) and math.isnan(
+        row(found, "cross-entropy-decayed")["paper"]
+    )
+
+
+def test_what_was_refused_keeps_its_row_and_the_papers_number(table1: Any) -> None:
+    folder = table1.plan("teaching", PROBLEM, "higher", 0, needs="teacher-x-0123456789", **SETTINGS)
+    table1.write(folder, "refused", {}, "the teacher cell that it needs is refused: too large")
+    found = results(table1)
+    refused = row(found, "higher")
+    assert (refused["status"], refused["paper"]) == ("refused", 1.69) and "too large" in refused["message"]
+    (table, _) = paper_tables(found)
+    assert table.rows[0][:4] == ("learned by higher", "1.69", "refused", "–")
+
+
+def test_every_row_says_profile_and_data_and_a_small_profile_what_it_is(table1: Any) -> None:
+    taught(table1, "cross-entropy", ERRORS, "cross-entropy")
+    (table, assumed) = paper_tables(results(table1), detail=True)
+    assert table.columns[-2:] == ("profile", "data") and table.rows[0][-2] == "quick"
+    assert "Not the paper's experiment: mnist/mlp[hidden=100], T=300." in table.note
+    assert [cells[0] for cells in assumed.rows] == [each.what for each in IMAGES]
+
+
+def test_a_run_of_another_suite_has_no_table_of_the_papers(kept_run: Path) -> None:
+    found = analyse(load_run(kept_run))
+    assert paper_tables(found) == [] and "paper's tables" not in render(found)
+
+
+def test_the_page_and_the_terminal_show_the_papers_tables(table1: Any) -> None:
+    taught(table1, "rmd", ERRORS, "learned", needs=teacher(table1, "rmd"))
+    found = results(table1)
+    page = render(found)
+    assert "Table 1, MLP on mnist: profile quick" in page and "Assumed, not in the paper" in page
+    assert any(table.title.startswith("Table 1, MLP") for table in summary_tables(found.run))
+
+
+# -- teachers of their own cells
+
+
+def test_a_teachers_curve_and_costs_are_its_students_too(table1: Any) -> None:
+    taught(table1, "rmd", ERRORS, "learned", needs=teacher(table1, "rmd", seconds_training=12.0))
+    run = load_run(table1.finish())
+    (told,) = rows_of(load.teachings(run))
+    assert (told["seconds_training"], told["outer_steps"], told["seconds_outer_step"]) == (12.0, 60, 0.5)
+    assert load.curves(run)["value"].tolist() == [0.5, 0.6, 0.7]
+
+
+# -- curves
+
+
+def agreements(table1: Any, **curves: tuple[str, list[float]]) -> dict[str, dict[str, Any]]:
+    for method, (exactness, values) in curves.items():
+        teacher(table1, method, curve=curve(values), exactness=exactness)
+    return {each["method"]: each for each in rows_of(results(table1).agreements)}
+
+
+def test_curves_are_held_to_the_exact_one_early_and_in_all(table1: Any) -> None:
+    found = agreements(
+        table1,
+        rmd=("exact", [0.1 * step for step in range(10)]),
+        higher=("exact", [0.1 * step + (0.5 if step > 6 else 0.0) for step in range(10)]),
+    )
+    assert (found["higher"]["first_apart"], found["higher"]["apart"]) == (0.0, pytest.approx(0.5))
+    assert found["higher"]["against"] == "rmd" and math.isnan(found["rmd"]["apart"])
+
+
+def test_a_rise_is_of_means_over_the_first_and_the_last_outer_steps(table1: Any) -> None:
+    found = agreements(table1, rmd=("exact", [0.0] * 5 + [0.4] * 15 + [1.0] * 5))
+    assert (found["rmd"]["begun"], found["rmd"]["ended"], found["rmd"]["rise"]) == (0.0, 1.0, 1.0)
+
+
+def test_without_an_exact_method_curves_are_held_to_none(table1: Any) -> None:
+    found = agreements(table1, truncated=("truncated", [0.0, 1.0]), implicit=("stationary", [0.0, 0.5]))
+    assert all(math.isnan(each["apart"]) for each in found.values())
+
+
+def test_the_table_of_curves_is_for_more_than_one(table1: Any) -> None:
+    teacher(table1, "rmd")
+    assert agreement_tables(results(table1)) == []
+    teacher(table1, "higher")
+    (table,) = agreement_tables(results(table1))
+    assert [cells[0] for cells in table.rows] == ["rmd", "higher"]
+
+
+def test_no_curves_make_no_rows() -> None:
+    assert curve_agreements(
+        pd.DataFrame(columns=["problem", "variant", "seed", "method", "outer_step", "value"]), {}
+    ).empty
+
+
+# -- effective lr, Phi_t
+
+
+def test_effective_lrs_are_drawn_by_loss_and_a_step_without_gradient_leaves_a_gap(table1: Any) -> None:
+    points = [
+        {"step": 0, "lr": 0.1, "gradient_norm": 1.0, "effective": 0.05},
+        {"step": 10, "lr": 0.1, "gradient_norm": 0.0, "effective": None},
+    ]
+    taught(table1, "cross-entropy", ERRORS, "cross-entropy", effective_lr=points)
+    group = effective_lr(results(table1))
+    (panel,) = group.panels
+    assert next(iter(panel.figure.data[0].y)) == 0.05 and "cross-entropy" in panel.alt
+
+
+def phi(writer: Any, **changes: Any) -> Results:
+    folder = writer.plan("phi", PROBLEM, "rmd", 0, **SETTINGS)
+    pair = {"anchor": 0, "similar": [1], "dissimilar": [2], "rule": "by hand", "rows": [[1, 0.5, -0.5], [1, -0.25, 0]]}
+    writer.write(folder, "ok", {"names": ["cat", "dog", "car"], "parts": [0.25, 0.75], "pairs": [pair | changes]})
+    return results(writer)
+
+
+def test_entries_of_phi_stand_by_part_of_the_run_and_class(table1: Any) -> None:
+    found = phi(table1)
+    (table,) = coefficient_tables(found)
+    assert table.columns == ("when", "dog (alike)", "car (not alike)")
+    assert table.rows == (("25% of the run", "0.500", "−0.500"), ("75% of the run", "−0.250", "0"))
+    (panel,) = coefficients(found).panels
+    assert [list(line) for line in panel.figure.data[0].z] == [[0.5, -0.5], [-0.25, 0]]
+    assert any(group.anchor == "coefficients" for group in draw(found))
+
+
+@pytest.mark.parametrize("wrong", [{"anchor": 3}, {"rows": [[1, 0, 0]]}, {"rows": [[1, 0], [0, 1]]}, {"similar": [-1]}])
+def test_a_look_at_phi_that_does_not_fit_its_names_is_damaged(table1: Any, wrong: dict[str, Any]) -> None:
+    found = phi(table1, **wrong)
+    assert found.run.cells["status"].tolist() == ["damaged"] and found.coefficients.empty
