@@ -5,11 +5,12 @@ from collections.abc import Iterable, Mapping
 
 VARIANT = ["problem", "variant"]  # within which results are set against each other
 CROSS_ENTROPY, UNTRAINED, STATIC = "cross-entropy", "untrained-teacher", "static-teacher"
+TOLD_MORE = ("cross-entropy-dev-too", "forward-correction")  # fixed losses that know what the others are not told
 _KNOWN_ORDER = (
     *("rmd", "higher", "torchopt", "functorch", "truncated"),
     *("one-step", "forward", "evolution", "implicit", "torchopt-implicit"),
 )
-_CONTROLS = (STATIC, UNTRAINED, CROSS_ENTROPY)
+_CONTROLS = (STATIC, UNTRAINED, *TOLD_MORE, "cross-entropy-constant", "cross-entropy-decayed", CROSS_ENTROPY)
 
 
 def base_name(method: str) -> str:

@@ -256,7 +256,7 @@ def teaching_tables(results: Results, *, detail: bool = False) -> list[Table]:
 
 
 _TEACHING_COLUMNS = ("loss", "lr", "outer steps", "test accuracy", "over cross-entropy", "over untrained")
-_TEACHING_DETAIL = ("students", "signal / noise", "straightness", "training, s", "students, s")
+_TEACHING_DETAIL = ("over best fixed", "students", "signal / noise", "straightness", "training, s", "students, s")
 
 
 def _teaching_table(problem: Any, variant: Any, planned: pd.DataFrame, teaching: pd.DataFrame, detail: bool) -> Table:
@@ -279,6 +279,8 @@ def _teaching_note(measured: pd.DataFrame) -> str:
         "Named by the gradient that the teacher learned with. Mean over fresh students with a 95 % bootstrap interval; "
         "differences in percentage points, paired by student seed. Each loss at its own learning rate, chosen on dev."
     )
+    if best := said(filter(None, measured["best_fixed"])):
+        note += f" Best fixed: {best}, the best on test of the losses that are not learned and are told no more."
     at_edge = measured["lr_at_grid_edge"].eq(True).any()
     if measured["straightness"].notna().any():
         note += (
@@ -301,7 +303,13 @@ def _teaching_row(row: Row, several: bool, detail: bool) -> tuple[str, ...]:
     if not detail:
         return short
     more = ("signal_to_noise", "straightness", "seconds_training", "seconds_students")
-    return (*short, str(row["students"]), *(number(row[column], 2 if column in more[:2] else 3) for column in more))
+    best = points(estimate_in(row, "over_best_fixed"))
+    return (
+        *short,
+        best,
+        str(row["students"]),
+        *(number(row[column], 2 if column in more[:2] else 3) for column in more),
+    )
 
 
 def loss_name(row: Row, several_seeds: bool) -> str:

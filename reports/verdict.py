@@ -14,7 +14,7 @@ import pandas as pd
 from l2t_bench.reports.derive import Results, of_case
 from l2t_bench.reports.estimates import estimate_in
 from l2t_bench.reports.formats import accuracy, equivalent, fixed, number, points, ratio
-from l2t_bench.reports.methods import VARIANT
+from l2t_bench.reports.methods import CROSS_ENTROPY, VARIANT
 from l2t_bench.reports.rows import Row, rows_of
 from l2t_bench.reports.statistics import ENOUGH, EQUIVALENT, TOO_SMALL, Estimate
 from l2t_bench.reports.text import loss_label
@@ -54,7 +54,8 @@ def findings(results: Results) -> list[Finding]:
                 found.append(_least(subject, quantity, ranked, rows))
         found += [_loss(subject, row) for row in rows_of(rows[rows["exactness"] != "exact"])]
     for (problem, variant), rows in results.teaching.groupby(VARIANT):
-        found += [_gain(row, results) for row in rows_of(rows) if row["loss"] == "learned"]
+        for row in rows_of(rows[rows["loss"] == "learned"]):
+            found += [_gain(row, results), *_over_best(row, results)]
         found += [_alike(row) for row in rows_of(of_case(results.equivalences, problem, variant))]
     return found
 
@@ -151,6 +152,26 @@ def _gain(row: Row, results: Results) -> Finding:
         f"{reached}{against}{beside}",
         decided,
     )
+
+
+def _over_best(row: Row, results: Results) -> list[Finding]:
+    """Whether it teaches better than every fixed loss; nothing where cross entropy is the best of them, or alone."""
+    best, gain = row["best_fixed"], estimate_in(row, "over_best_fixed")
+    if best in ("", CROSS_ENTROPY) or math.isnan(gain.value):
+        return []
+    alike = of_case(results.teaching, row["problem"], row["variant"])
+    label = loss_label(row, alike["seed"].nunique() > 1)
+    decided = gain.enough and (gain.low > 0 or gain.high < 0)
+    detail = f"{best} is the best on test of the fixed losses that are told no more."
+    return [
+        Finding(
+            f"{case_name(row['problem'], row['variant'])}, teaching",
+            f"{label[:1].upper()}{label[1:]}, against the best fixed loss",
+            f"{points(gain)} points" if decided else "undecided",
+            detail if decided else f"Over {best}: {points(gain)} points. {detail}",
+            decided,
+        )
+    ]
 
 
 def _alike(row: Row) -> Finding:

@@ -218,3 +218,17 @@ def test_entries_of_phi_stand_by_part_of_the_run_and_class(table1: Any) -> None:
 def test_a_look_at_phi_that_does_not_fit_its_names_is_damaged(table1: Any, wrong: dict[str, Any]) -> None:
     found = phi(table1, **wrong)
     assert found.run.cells["status"].tolist() == ["damaged"] and found.coefficients.empty
+
+
+# -- the best fixed loss
+
+
+def test_a_learned_loss_is_held_to_the_best_fixed_one_that_is_told_no_more(table1: Any) -> None:
+    taught(table1, "rmd", ERRORS, "learned", needs=teacher(table1, "rmd"))
+    for method, gap in (("cross-entropy", 1.0), ("label-smoothing", 0.5), ("cross-entropy-dev-too", -1.0)):
+        taught(table1, method, tuple(error + gap for error in ERRORS), method)
+    found = results(table1)
+    learned = next(each for each in rows_of(found.teaching) if each["method"] == "rmd")
+    assert learned["best_fixed"] == "label-smoothing" and learned["over_best_fixed"] == pytest.approx(0.005)
+    page = render(found)
+    assert "Learned by rmd, against the best fixed loss" in page and "+0.5 [+0.5" in page.replace("\u00a0", " ")

@@ -528,6 +528,7 @@ def test_a_summary_counts_seeds_and_averages_their_rounds_first() -> None:
 def test_a_summary_of_teaching_has_a_row_for_each_round() -> None:
     students = pd.concat([taught({"rmd": [0.9, 0.8], "cross-entropy": [0.7, 0.7]}).assign(round=n) for n in range(2)])
     students = students.assign(cell_id=students["method"] + students["round"].astype(str), variant="")
+    students["loss"] = students["method"].replace("rmd", "learned")
     teachings = students[["cell_id", "problem", "method", "seed"]].drop_duplicates()
     rows = teaching_derive.teaching_summary(students, teachings).set_index("cell_id")
     assert rows["students"].to_dict() == {"rmd0": 2, "rmd1": 2, "cross-entropy0": 2, "cross-entropy1": 2}
