@@ -5,7 +5,7 @@ skips them. The backends of a problem and horizon take turns in one process, so 
 on all of them; each case then reports the seconds that its backend's phase took in those turns. What is compiled is
 compiled before, in a cache that is empty, and its seconds are told apart. A backend that would not fit into memory is
 left out by prediction. Some works are also taken in a process of their own for each method: for the peak above the
-start, and in turn with plain student training. Problems that need MNIST are skipped without it.
+start, and in turn with plain student training. Problems whose data are not there are skipped.
 """
 
 import json
@@ -23,7 +23,7 @@ import torch
 from pytest_benchmark.fixture import BenchmarkFixture
 
 import l2t_bench as l2t
-from l2t_bench.data.root import data_root
+from l2t_bench.data.catalogue import DATA_SETS
 from l2t_bench.errors import UserError
 from l2t_bench.fitting import bytes_left, fits_by_far, predict_bytes
 from l2t_bench.gradient import Cost
@@ -64,6 +64,7 @@ class Work:
 TO_TRAINING = 3.5  # the ratio of an outer step to plain student training that compiled steps are to reach
 DIGITS = "digits/mlp[batch=20,features=none]"
 MLP = "mnist/mlp[batch=20,dev=1000,features=none]"
+RESNET = "cifar10/resnet8[batch=128,dev=1000,features=none]"
 LENET, LARGE_LENET = (f"mnist/lenet[batch={batch},dev=1000,features=none]" for batch in (20, 500))
 WORKS = (
     Work(DIGITS, 20),
@@ -77,6 +78,7 @@ WORKS = (
     Work(LENET, 100, peers=0.75, alone=("rmd", COMPILED)),
     Work(LENET, 500, rounds=3),
     Work(LARGE_LENET, 20, peers=1.0, alone=("rmd", COMPILED)),
+    Work(RESNET, 20, rounds=3, peers=0.95),
     Work(LARGE_LENET, 100, rounds=3, slow=True),
     Work(LARGE_LENET, 500, rounds=3, slow=True),
 )
@@ -211,14 +213,15 @@ def told_of(work: Work, phase: str, backend: str) -> dict[str, Any]:
 
 def check_can_be_timed(benchmark: BenchmarkFixture, work: Work) -> None:
     if not data_is_there(work.problem):
-        pytest.skip("MNIST is not in the data root")
+        pytest.skip(f"{work.problem.partition('/')[0]} is not in the data root")
     if not benchmark.enabled or benchmark.disabled:
         pytest.skip("only timed on demand")
 
 
 def data_is_there(problem: str) -> bool:
+    data_set = DATA_SETS[problem.partition("/")[0]]
     try:
-        return not problem.startswith("mnist") or (data_root() / "mnist").is_dir()
+        return any(file.is_file() for file in data_set.files())
     except UserError:
         return False
 
