@@ -15,13 +15,10 @@ import l2t_bench as l2t
 from l2t_bench.data.numbers import NumberSizes, english, german, load_numbers, number_values
 from l2t_bench.data.parallel_parts import Language, TextParts, file_parts, folder_parts, in_subwords, some
 from l2t_bench.data.root import VARIABLE
+from l2t_bench.data.specials import BEGIN, END, PAD, SPECIALS
 from l2t_bench.data.splits import SplitSizes
 from l2t_bench.data.subwords import learn_subwords
 from l2t_bench.data.text_batches import (
-    BEGIN,
-    END,
-    PAD,
-    SPECIALS,
     PairDataset,
     TextBatch,
     TextBatches,

@@ -15,14 +15,10 @@ from torchtext.datasets import TranslationDataset
 from torchtext.vocab import Vocab
 
 from l2t_bench.data.parallel_parts import TextParts
+from l2t_bench.data.specials import BEGIN, END, PAD, SPECIALS
 from l2t_bench.data.text_files import Pair, ParallelText
 from l2t_bench.errors import UserError
 from l2t_bench.modules import mix_seeds
-
-UNKNOWN, PAD, BEGIN, END = range(4)
-"""The numbers of the special words, the same in both vocabularies."""
-
-SPECIALS = ("<unk>", "<pad>", "<s>", "</s>")
 
 _EPOCHS = 8  # of the batches drawn last: students of a meta-batch draw in turn
 
