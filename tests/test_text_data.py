@@ -112,7 +112,7 @@ def test_files_that_are_not_parallel_text_are_an_error_that_says_why(tmp_path: P
         read_parallel(*files, 9)
     with pytest.raises(l2t.UserError, match=r"b\.en cannot be read: No such file"):
         read_parallel(files[0], tmp_path / "b.en", 9)
-    with pytest.raises(l2t.UserError, match="hold no pair of sentences of 1 to 9 tokens: 0 pairs, dropped: 2 empty"):
+    with pytest.raises(l2t.UserError, match="hold no pair of sentences that can be taken: 0 pairs, dropped: 2 empty"):
         read_parallel(*write(tmp_path / "c", ["", ""], ["x", "y"]), 9)
 
 

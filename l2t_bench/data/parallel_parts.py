@@ -1,5 +1,6 @@
 """Train, dev and test of a translation problem as pairs of token sequences, and how many of each."""
 
+import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -44,12 +45,16 @@ def some(text: ParallelText, count: int, seed: int) -> ParallelText:
 def folder_parts(folder: Path, ends: Language, longest: int) -> TextParts:
     """The parts from ``train``, ``valid`` (else ``dev``) and, where there is one, ``test``, with these ends.
 
-    Raises ``UserError`` where train or dev is not there or a part cannot be read as parallel text.
+    Pairs longer than ``longest`` are left out of train alone: what is judged is judged on all of it. Raises
+    ``UserError`` where train or dev is not there or a part cannot be read as parallel text.
     """
     dev = "valid" if (folder / f"valid.{ends.source}").is_file() else "dev"
     test = (folder / f"test.{ends.source}").is_file()
-    train, valid = (read_two(folder / part, ends, longest) for part in ("train", dev))
-    return TextParts(train, valid, read_two(folder / "test", ends, longest) if test else ParallelText(()))
+    return TextParts(
+        read_two(folder / "train", ends, longest),
+        read_two(folder / dev, ends),
+        read_two(folder / "test", ends) if test else ParallelText(()),
+    )
 
 
 def file_parts(stem: Path, ends: Language, longest: int, sizes: SplitSizes) -> TextParts:
@@ -63,7 +68,7 @@ def file_parts(stem: Path, ends: Language, longest: int, sizes: SplitSizes) -> T
     return TextParts(replace(text, pairs=parts[0]), ParallelText(parts[1]), ParallelText(parts[2]))
 
 
-def read_two(stem: Path, ends: Language, longest: int) -> ParallelText:
+def read_two(stem: Path, ends: Language, longest: int = sys.maxsize) -> ParallelText:
     """The pairs of ``stem.SOURCE`` and ``stem.TARGET``. Raises ``UserError`` as ``read_parallel`` does."""
     source, target = (stem.with_name(f"{stem.name}.{end}") for end in ends)
     return read_parallel(source, target, longest)

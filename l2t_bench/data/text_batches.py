@@ -16,6 +16,7 @@ from torchtext.vocab import Vocab
 
 from l2t_bench.data.parallel_parts import TextParts
 from l2t_bench.data.specials import BEGIN, END, PAD, SPECIALS
+from l2t_bench.data.spelling import Spelling
 from l2t_bench.data.text_files import Pair, ParallelText
 from l2t_bench.errors import UserError
 from l2t_bench.modules import mix_seeds
@@ -153,6 +154,10 @@ class TextSplits:
     @cached_property
     def fields(self) -> tuple[Field, Field]:
         return make_fields(self.parts.train, self.form)
+
+    def spell(self) -> Spelling:
+        """The words of the target's vocabulary."""
+        return Spelling(tuple(self.fields[1].vocab.itos))
 
     def train(self, batch_size: int) -> TextBatches:
         """The training batches; nothing is read before the first is drawn."""

@@ -60,7 +60,7 @@ def read_parallel(source: Path, target: Path, longest: int) -> ParallelText:
         )
     text = as_parallel(zip(*lines, strict=True), longest)
     if not text.pairs:
-        raise UserError(f"{source} and {target} hold no pair of sentences of 1 to {longest} tokens: {text.told}")
+        raise UserError(f"{source} and {target} hold no pair of sentences that can be taken: {text.told}")
     return text
 
 
