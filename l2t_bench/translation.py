@@ -47,7 +47,7 @@ class TranslationProblem:
     candidates: Literal["beam", "sample"] = "sample"
     count: int = 8
     reference: bool = True
-    sharpness: float = 1.0
+    sharpness: float = 0.1
     features: Literal["paper", "none"] = "paper"
     refresh: int = 20
     train_batches: int = 2

@@ -6,7 +6,8 @@ from typing import Literal
 
 from l2t_bench.data.iwslt14_files import LANGUAGES, PARTS, RECIPES
 from l2t_bench.data.numbers import LARGEST, NumberSizes, load_numbers
-from l2t_bench.data.parallel_parts import Language, TextParts, file_parts, folder_parts, in_subwords, some
+from l2t_bench.data.parallel_files import LONGEST, Language
+from l2t_bench.data.parallel_parts import TextParts, file_parts, folder_parts, in_subwords, some
 from l2t_bench.data.root import required
 from l2t_bench.data.splits import SplitSizes
 from l2t_bench.errors import UserError
@@ -38,7 +39,7 @@ class Iwslt14(TranslationProblem):
 
     train: int = 0
     recipe: Literal["160k", "153k"] = "160k"
-    longest: int = 100
+    longest: int = LONGEST
 
     def load(self) -> TextParts:
         recipe = RECIPES[self.recipe]
@@ -54,15 +55,15 @@ class ParallelText(TranslationProblem):
     """Text of one's own, tokens separated by blanks: ``path`` and the ``source`` and ``target`` ends of its files.
 
     A folder has train, valid (or dev) and, where there is one, test: ``train.de``, ``train.en`` ... Of a pair of files,
-    ``path.de`` and ``path.en``, dev and train are drawn under ``split``, and what is left is test. Pairs longer than
-    ``longest`` are left out of train. ``subwords`` above 0: so many are learned of train, both sides together.
+    ``path.de`` and ``path.en``, ``train`` and ``dev`` are drawn under ``split``, and what is left is test. Pairs longer
+    than ``longest`` are left out of train. ``subwords`` above 0: so many are learned of train, both sides together.
     """
 
     path: str = ""
     source: str = "de"
     target: str = "en"
     train: int = 0
-    longest: int = 100
+    longest: int = LONGEST
     subwords: int = 0
     source_vocabulary: int = 10_000
     target_vocabulary: int = 10_000
@@ -74,7 +75,7 @@ class ParallelText(TranslationProblem):
         if path.is_dir():
             parts = sized(folder_parts(path, ends, self.longest), (self.train, self.dev, self.test), self.split)
         else:
-            parts = file_parts(path, ends, self.longest, SplitSizes(self.train or 1, self.dev, self.split))
+            parts = file_parts(path, ends, self.longest, SplitSizes(self.train, self.dev, self.split))
         return in_subwords(parts, self.subwords) if self.subwords else parts
 
 

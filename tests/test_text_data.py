@@ -13,7 +13,8 @@ from torchtext.data import Field
 
 import l2t_bench as l2t
 from l2t_bench.data.numbers import NumberSizes, english, german, load_numbers, number_values
-from l2t_bench.data.parallel_parts import Language, TextParts, file_parts, folder_parts, in_subwords, some
+from l2t_bench.data.parallel_files import Language
+from l2t_bench.data.parallel_parts import TextParts, file_parts, folder_parts, in_subwords, some
 from l2t_bench.data.root import VARIABLE
 from l2t_bench.data.specials import BEGIN, END, PAD, SPECIALS
 from l2t_bench.data.splits import SplitSizes

@@ -160,6 +160,13 @@ def test_expected_bleu_has_the_derivative_that_its_differences_show() -> None:
     assert torch.autograd.gradgradcheck(lambda at: ExpectedBLEU()(at, given), (logits,))
 
 
+def test_a_great_sharpness_leaves_all_weight_to_the_likeliest_candidate_and_the_objective_flat() -> None:
+    logits, given = candidates()
+    gradient = grad(lambda at: ExpectedBLEU(1e4)(at, given))(logits)
+    assert bool((gradient == 0).all())
+    assert bool((grad(lambda at: ExpectedBLEU()(at, given))(logits) != 0).any())
+
+
 def test_a_candidate_that_was_found_twice_counts_once() -> None:
     logits, given = candidates()
     gradient = grad(lambda at: ExpectedBLEU()(at, given))(logits)

@@ -1,5 +1,6 @@
 """Parallel text in two files, line by line: read with mistrust. Needs no torch."""
 
+import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,7 +49,7 @@ def read_lines(file: Path) -> list[str]:
     return lines if lines[-1] else lines[:-1]
 
 
-def read_parallel(source: Path, target: Path, longest: int) -> ParallelText:
+def read_parallel(source: Path, target: Path, longest: int = sys.maxsize) -> ParallelText:
     """The pairs of two files, tokens separated by blanks; pairs with an empty or too long side are counted and dropped.
 
     Raises ``UserError`` for files of unequal length, of another encoding, without a pair, or that cannot be read.
