@@ -34,7 +34,7 @@ class TranslationProblem:
     batch: int = 32
     source_vocabulary: int = 25_004
     target_vocabulary: int = 25_004
-    dev: int = 400
+    dev: int = 200
     test: int = 0
     split: int = 0
     multiple: int = 1
@@ -45,7 +45,7 @@ class TranslationProblem:
     clip: float | None = None
     dropout: float = 0.0
     candidates: Literal["beam", "sample"] = "sample"
-    count: int = 8
+    count: int = 4
     reference: bool = True
     sharpness: float = 0.1
     features: Literal["paper", "none"] = "paper"

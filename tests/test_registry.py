@@ -105,7 +105,7 @@ def test_building_a_problem_reads_no_data_until_it_is_needed(
     for loader in ("load_numbers", "required", "file_parts"):
         monkeypatch.setattr(f"l2t_bench.translation_problems.{loader}", lambda *given: read())
     data, _, student = name.partition("/")
-    path = ",path=nowhere" if data == "parallel-text" else ""
+    path = ",path=nowhere,train=9" if data == "parallel-text" else ""
     sizes = {"wrn-40-10": "filters=1", "densenet-bc-190-40": "growth=1", "transformer": f"width=4{path}"}
     sizes |= dict.fromkeys(("lstm1", "lstm2"), f"hidden=4,embedding=4{path}")
     narrow = f"[{sizes[student]}]" if student in sizes else ""

@@ -226,7 +226,7 @@ def test_options_that_make_no_problem_are_errors(spec: str, answer: str) -> None
 @pytest.mark.parametrize(
     ("spec", "answer"),
     [
-        ("numbers/lstm1[largest=50,train=100]", "train=100 and dev=400 are more than the 51 examples there are"),
+        ("numbers/lstm1[largest=50,train=100]", "train=100 and dev=200 are more than the 51 examples there are"),
         ("parallel-text/lstm1[train=5]", "parallel-text needs path="),
         ("parallel-text/lstm1[path=/nowhere/text,train=5]", r"/nowhere/text\.de cannot be read: No such file"),
     ],

@@ -5,7 +5,6 @@ into sub-words learned of train; English ones are words, hyphens and commas.
 """
 
 import re
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 from l2t_bench.data.parallel_parts import TextParts
@@ -60,10 +59,10 @@ def english(number: int) -> tuple[str, ...]:
 
 def load_numbers(sizes: NumberSizes, pieces: int) -> TextParts:
     """The three parts, German in ``pieces`` sub-words. Raises ``UserError`` for sizes that cannot be."""
-    values = number_values(sizes)
-    learned = learn_subwords(map(german, values[0]), pieces)
-    return TextParts(*(ParallelText(tuple(_pairs(part, learned))) for part in values))
+    said = [[(german(value), english(value)) for value in part] for part in number_values(sizes)]
+    learned = learn_subwords((words for words, _ in said[0]), pieces)
+    return TextParts(*(_in_subwords(part, learned) for part in said))
 
 
-def _pairs(values: Iterable[int], learned: Subwords) -> Iterable[Pair]:
-    return (Pair(tuple(learned.split(german(value))), english(value)) for value in values)
+def _in_subwords(part: list[tuple[str, tuple[str, ...]]], learned: Subwords) -> ParallelText:
+    return ParallelText(tuple(Pair(tuple(learned.split(words)), tokens) for words, tokens in part))

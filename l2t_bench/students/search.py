@@ -28,7 +28,7 @@ class Search:
     kind: Literal["beam", "sample"] = "beam"
     count: int = 1
     seed: int = 0
-    grow: float = 2.0
+    grow: float = 1.2
     more: int = 5
 
     def __post_init__(self) -> None:
