@@ -51,9 +51,7 @@ def test_each_format_is_written_alone(kept_run: Path, tmp_path: Path) -> None:
     assert {"gradients.csv", "students.csv"} <= {path.name for path in set(folder.iterdir()) - before}
     text = tmp_path / "tables.tex"
     done = report(folder, "--format", "latex", "-o", text)
-    assert (
-        done.stdout == "" and r"\toprule".replace("\\\\", "\\") in text.read_text()
-    ) or r"	oprule" in text.read_text()
+    assert done.stdout == "" and r"\toprule" in text.read_text()
 
 
 def test_csv_files_go_into_the_runs_folder_and_nowhere_else(kept_run: Path, tmp_path: Path) -> None:
