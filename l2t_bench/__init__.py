@@ -34,6 +34,7 @@ if TYPE_CHECKING:
         load_backend,
         load_loss,
     )
+    from l2t_bench.reports.notebook import load_figures, load_runs
     from l2t_bench.rollout import record
     from l2t_bench.teachers import AttentionTeacher, StaticTeacher
     from l2t_bench.training import Selection, TeacherOptimizer, TeacherTraining, train_teacher
@@ -69,6 +70,7 @@ _HOMES = {
         "load_backend",
         "load_loss",
     ),
+    "reports.notebook": ("load_figures", "load_runs"),
     "rollout": ("record",),
     "teachers": ("AttentionTeacher", "StaticTeacher"),
     "training": ("Selection", "TeacherOptimizer", "TeacherTraining", "train_teacher"),
@@ -111,7 +113,9 @@ __all__ = [
     "list_problems",
     "list_suites",
     "load_backend",
+    "load_figures",
     "load_loss",
+    "load_runs",
     "losses",
     "multistep",
     "optimizers",

@@ -59,7 +59,14 @@ def write_csv(run: Run) -> list[Path]:
 def csv_frames(results: Results) -> dict[str, pd.DataFrame]:
     """The tidy tables that are handed on, by file name."""
     own = {"gradients.csv": results.gradients, "students.csv": results.students, "curves.csv": results.curves}
-    others = {"break-even.csv": results.break_even, "others.csv": results.others}
+    others = {
+        "paper.csv": results.papers,
+        "teachers.csv": results.agreements,
+        "effective-lr.csv": results.effective_lrs,
+        "coefficients.csv": results.coefficients,
+        "break-even.csv": results.break_even,
+        "others.csv": results.others,
+    }
     return own | {name: frame for name, frame in others.items() if len(frame)}
 
 

@@ -1,19 +1,20 @@
 """Where a learned loss should shine: wrong labels in the training set, a clean dev set (beyond the paper).
 
-Digits with 20 and 40 % of the training labels flipped to the next class, or to any other. Beside the learned loss: the
-same teacher untrained, a learned Phi that does not change, cross entropy at a constant and at a decaying lr, label
-smoothing, and the forward correction, which is told the transition matrix. Each has its own lr, chosen on dev.
+Digits with 20 and 40 % of the training labels flipped to the next class, or to any other, and as they are. Beside the
+learned loss: the same teacher untrained, a learned Phi that does not change, cross entropy at a constant and at a
+decaying lr, label smoothing, and the forward correction, which is told the transition matrix. Each has its own lr,
+chosen on dev.
 """
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 
 from l2t_bench.engine.cell import Cell
 from l2t_bench.engine.suite import Request, Suite
 from l2t_bench.names import write_spec
 from l2t_bench.suites.settings import TeachingSettings
 
-VERSION = 1
+VERSION = 2
 NAME = "noisy-labels"
 SPLIT = 5  # none that a setting was chosen on
 LEARNED_BY = ("rmd",)
@@ -28,43 +29,53 @@ class Noise:
     rate: float
     gain: float
     smoothing: float
+    lr: float = 0.4  # of the students that the teacher is trained on
+    sizes: Mapping[str, str] = field(default_factory=dict)  # of train and dev, where they are not the problem's own
 
     @property
     def problem(self) -> str:
         """What a report calls it."""
-        return write_spec("digits/mlp", {"label_noise": self.kind, "noise_rate": f"{self.rate:g}"})
+        return write_spec("digits/mlp", self._labels)
 
     @property
-    def correction(self) -> str:
-        return write_spec("forward-correction", {"noise": self.kind, "rate": f"{self.rate:g}"})
+    def _labels(self) -> dict[str, str]:
+        return {"label_noise": self.kind} | ({"noise_rate": f"{self.rate:g}"} if self.rate else {})
+
+    @property
+    def corrections(self) -> tuple[str, ...]:
+        """What is told the transition matrix, where there is one."""
+        noise = {"noise": self.kind, "rate": f"{self.rate:g}"}
+        return (write_spec("forward-correction", noise),) if self.rate else ()
 
     def settings(self, *, outer_steps: int, fresh_students: int, horizon: int) -> TeachingSettings:
-        options = {"label_noise": self.kind, "noise_rate": f"{self.rate:g}", "split": str(SPLIT), "lr": "0.4"}
+        options = {**self._labels, **self.sizes, "split": str(SPLIT), "lr": f"{self.lr:g}"}
         options |= {"schedule": "linear", "beta": "4", "gain": f"{self.gain:g}", "smoothing": f"{self.smoothing:g}"}
+        near = (self.lr / 2, self.lr, 2 * self.lr)
         return TeachingSettings(
             problem=write_spec("digits/mlp", options),
-            lr=0.4,
+            lr=self.lr,
             horizon=horizon,
             outer_steps=outer_steps,
             students=2,
             select_every=20,
             select_students=16,
-            learned_grid=(0.2, 0.4, 0.8),
-            untrained_grid=(0.2, 0.4, 0.8, 1.6),
+            learned_grid=near,
+            untrained_grid=(*near, 4 * self.lr),
             fixed_grid=(0.0125, 0.025, 0.05, 0.1, 0.2, 0.4),
             fresh_students=fresh_students,
         )
 
 
-NOISES = tuple(
-    Noise(kind, rate, gain, smoothing)
-    for kind, gain, smoothing in (("pair-flip", 0.3, 0.1), ("symmetric", 1.0, 0.0))
-    for rate in (0.2, 0.4)
+CLEAN = Noise("none", 0.0, gain=0.3, smoothing=0.0, lr=1.2, sizes={"train": "300", "dev": "700"})
+NOISES = (
+    *(Noise("pair-flip", rate, gain=0.3, smoothing=0.1) for rate in (0.2, 0.4)),
+    *(Noise("symmetric", rate, gain=1.0, smoothing=0.0) for rate in (0.2, 0.4)),
+    CLEAN,
 )
 
 
 def quick(request: Request) -> Sequence[Cell]:
-    """Four kinds of noise, 100 outer steps, 32 fresh students."""
+    """Four kinds of noise and none, 100 outer steps, 32 fresh students."""
     return _cells(request, "quick", NOISES, outer_steps=100, fresh_students=32, horizon=300)
 
 
@@ -90,7 +101,7 @@ def _cells(request: Request, profile: str, noises: Sequence[Noise], **sizes: int
         for seed in request.seeds or (0,)
         for noise in noises
         if not request.problems or noise.problem in request.problems
-        for method in (*(request.backends or LEARNED_BY), *CONTROLS, noise.correction)
+        for method in (*(request.backends or LEARNED_BY), *CONTROLS, *noise.corrections)
     ]
 
 

@@ -159,7 +159,7 @@ def test_cells_of_a_plug_ins_own_kind_have_a_table_of_their_figures(
     finished: tuple[Path, dict[str, str], list[str]],
 ) -> None:
     out, environment, _ = finished
-    told = l2t("report", out, "--markdown", **environment).stdout
+    told = l2t("report", out, "--format", "md", **environment).stdout
     assert "length: mine/tiny" in told and "letters" in told
     row = next(line for line in told.splitlines() if line.startswith("| mine ") and "4" in line)
     assert row

@@ -1,6 +1,8 @@
-"""``l2t-bench report``: the page and the tables of runs, and of records of pytest-benchmark."""
+"""``l2t-bench report``: the page, the tables and the files of runs, and of records of pytest-benchmark."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -25,39 +27,69 @@ Paths = Annotated[
 ]
 
 
+class Format(StrEnum):
+    """What a report is written as."""
+
+    HTML = "html"
+    MARKDOWN = "md"
+    CSV = "csv"
+    LATEX = "latex"
+
+
 def report(
     runs: Paths,
-    output: Annotated[Path | None, typer.Option("-o", "--output", help="Where the page of a single run goes.")] = None,
-    markdown: Annotated[bool, typer.Option("--markdown", help="Print the tables as Markdown instead.")] = False,
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="Where the page, or the text, of a single run goes.")
+    ] = None,
+    form: Annotated[
+        Format | None,
+        typer.Option("--format", help="Only this: the page, the CSV files, or the tables as Markdown or LaTeX."),
+    ] = None,
 ) -> None:
     """Write a run's page (RUN/report.html) and its CSV files, and print its tables; likewise of benchmarks.
 
-    Exit code 2 where a result is damaged: the others are shown.
+    With --format only one of these; Markdown and LaTeX are printed unless -o names a file. Exit code 2 where a result
+    is damaged: the others are shown.
     """
     from l2t_bench.reports.benchmark_load import holds_benchmarks
 
     if output is not None and len(runs) > 1:
         raise UserError("-o names the page of one run: give one, or leave -o out")
+    if output is not None and form is Format.CSV:
+        raise UserError("--format csv writes several files into the run's folder: leave -o out")
     damaged = 0
     for path in runs:
-        show = _show_benchmarks if holds_benchmarks(path) else _show_run
-        damaged += show(path, output, markdown)
+        source = _of_benchmarks(path) if holds_benchmarks(path) else _of_run(path)
+        _show(source, form, output)
+        damaged += source.damaged
     if damaged:
         raise typer.Exit(2)
 
 
-def _show_run(folder: Path, output: Path | None, markdown: bool) -> int:
-    """How many results of the run are damaged."""
+@dataclass(frozen=True)
+class _Source:
+    """What a report is made of: a run, or benchmarks."""
+
+    tables: "Callable[[], Sequence[Table]]"
+    write_page: Callable[[Path | None], Path]
+    write_csv: Callable[[], list[Path]]
+    damaged: int  # results that cannot be trusted
+
+
+def _of_run(folder: Path) -> _Source:
     from l2t_bench.reports.page import write_csv, write_report
     from l2t_bench.reports.text import summary_tables
 
     found = loaded(folder)
-    _show(summary_tables(found), markdown, lambda: (write_csv(found), write_report(folder, output)))
-    return found.damaged
+    return _Source(
+        lambda: summary_tables(found),
+        lambda output: write_report(folder, output),
+        lambda: write_csv(found),
+        found.damaged,
+    )
 
 
-def _show_benchmarks(path: Path, output: Path | None, markdown: bool) -> int:
-    """How many files and entries below the path are damaged."""
+def _of_benchmarks(path: Path) -> _Source:
     from l2t_bench.cli.console import error_line
     from l2t_bench.reports.benchmark_derive import analyse_benchmarks
     from l2t_bench.reports.benchmark_load import load_benchmarks
@@ -67,30 +99,61 @@ def _show_benchmarks(path: Path, output: Path | None, markdown: bool) -> int:
     results = analyse_benchmarks(load_benchmarks(path))
     for warning in results.benchmarks.warnings:
         error_line(f"warning: {results.benchmarks.name}: {warning}")
-    _show(
-        benchmark_tables(results),
-        markdown,
-        lambda: (write_benchmark_csv(results), write_benchmark_report(results, output)),
+    return _Source(
+        lambda: benchmark_tables(results),
+        lambda output: write_benchmark_report(results, output),
+        lambda: write_benchmark_csv(results),
+        results.benchmarks.damaged,
     )
-    return results.benchmarks.damaged
 
 
-def _show(tables: Sequence["Table"], markdown: bool, write: Callable[[], tuple[list[Path], Path]]) -> None:
-    """Print tables and, unless as Markdown, write the files and say where they are."""
+def _show(source: _Source, form: Format | None, output: Path | None) -> None:
+    """Print or write what was asked for, and say where files are."""
+    if form in (Format.MARKDOWN, Format.LATEX):
+        _write_text(_as_text(source, form), output)
+        return
+    if form is None:
+        _print_tables(source)
+    written = [] if form is Format.HTML else source.write_csv()
+    page = None if form is Format.CSV else source.write_page(output)
+    _say_where(written, page)
+
+
+def _as_text(source: _Source, form: Format) -> str:
+    from l2t_bench.reports.latex import latex
+    from l2t_bench.reports.table import markdown
+
+    return (latex if form is Format.LATEX else markdown)(source.tables())
+
+
+def _write_text(text: str, output: Path | None) -> None:
+    from l2t_bench.reports.document import write
+
+    if output is None:
+        print(text)
+    else:
+        write(output, text)
+
+
+def _print_tables(source: _Source) -> None:
+    from l2t_bench.cli.console import console
+
+    out = console()
+    for table in source.tables():
+        out.print(rich_table(table))
+    out.print()
+
+
+def _say_where(written: Sequence[Path], page: Path | None) -> None:
     from rich.markup import escape
 
     from l2t_bench.cli.console import console
-    from l2t_bench.reports.table import markdown as as_markdown
 
-    if markdown:
-        print(as_markdown(tables))
-        return
     out = console()
-    for table in tables:
-        out.print(rich_table(table))
-    written, page = write()
-    out.print(f"\ntables: {escape(', '.join(map(str, written)))}")
-    out.print(f"page:   {escape(str(page))}")
+    if written:
+        out.print(f"tables: {escape(', '.join(map(str, written)))}")
+    if page is not None:
+        out.print(f"page:   {escape(str(page))}")
 
 
 def loaded(folder: Path) -> "Run":

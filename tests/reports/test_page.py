@@ -257,7 +257,7 @@ def test_hyper_gradients_stand_on_the_page(writer: Any) -> None:
 def test_the_downloads_are_the_csv_files(page: Page, kept_run: Path) -> None:
     links = {attrs["download"]: attrs["href"] for tag, attrs in page.elements if tag == "a" and "download" in attrs}
     written = {path.name: path.read_bytes() for path in write_csv(load_run(kept_run))}
-    assert set(written) == {"gradients.csv", "students.csv", "curves.csv"}
+    assert set(written) == {"gradients.csv", "students.csv", "curves.csv", "teachers.csv"}
     for name, content in written.items():
         assert base64.b64decode((links[f"quick-{name}"] or "").partition(",")[2]) == content
 

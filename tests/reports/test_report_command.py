@@ -29,7 +29,7 @@ def test_a_record_and_a_run_are_reported_in_one_command(record: Path, kept_run: 
 
 
 def test_markdown_has_every_table_and_writes_nothing(record: Path) -> None:
-    done = report(record, "--markdown")
+    done = report(record, "--format", "md")
     for title in (
         "Ratios wanted, and reached",
         "Outer step on",
@@ -40,6 +40,23 @@ def test_markdown_has_every_table_and_writes_nothing(record: Path) -> None:
         assert f"**{title}" in done.stdout
     assert "| 100 | rmd[engine=compiled] | 1000 | 500 | 500 | 3 | 0.50 [0.38, 0.50] | 0.50 | torchopt |" in done.stdout
     assert [path.name for path in record.parent.iterdir()] == ["record.json"]
+
+
+def test_each_format_is_written_alone(kept_run: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(kept_run, tmp_path / "quick")
+    before = set(folder.iterdir())
+    page = report(folder, "--format", "html")
+    assert {path.name for path in set(folder.iterdir()) - before} == {"report.html"} and "page:" in page.stdout
+    report(folder, "--format", "csv")
+    assert {"gradients.csv", "students.csv"} <= {path.name for path in set(folder.iterdir()) - before}
+    text = tmp_path / "tables.tex"
+    done = report(folder, "--format", "latex", "-o", text)
+    assert done.stdout == "" and r"\toprule" in text.read_text()
+
+
+def test_csv_files_go_into_the_runs_folder_and_nowhere_else(kept_run: Path, tmp_path: Path) -> None:
+    done = report(kept_run, "--format", "csv", "-o", tmp_path / "x.csv")
+    assert done.exit_code == 1 and "leave -o out" in str(done.exception)
 
 
 def test_what_was_left_out_of_account_goes_to_standard_error(record: Path) -> None:
