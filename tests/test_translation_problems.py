@@ -7,16 +7,15 @@ import pytest
 import torch
 
 import l2t_bench as l2t
-from l2t_bench.bleu import corpus_bleu
 from l2t_bench.data.checksums import data_record
 from l2t_bench.data.root import VARIABLE
-from l2t_bench.data.specials import BEGIN, PAD
+from l2t_bench.data.specials import BEGIN
 from l2t_bench.expected_bleu import CandidateDev, Candidates
 from l2t_bench.lessons import teach, with_fixed_loss
 from l2t_bench.modules import same_tensors
-from l2t_bench.problem import StudentState, TeachingProblem
 from l2t_bench.registry import problem_class
 from l2t_bench.students.search import Search
+from l2t_bench.translating import translate
 from l2t_bench.verification.ladder import section
 
 TEXT = (
@@ -117,28 +116,13 @@ def test_the_defaults_are_the_papers() -> None:
     assert (transformer.layers, transformer.width, transformer.heads, transformer.inner) == (6, 256, 4, 1024)
 
 
-def greedy_bleu(problem: TeachingProblem, state: StudentState) -> float:
-    """On test, of word numbers: sentences are the same where their numbers are."""
-    spelt = [
-        (" ".join(map(str, found)), " ".join(map(str, truth)))
-        for inputs, targets in problem.test_batches
-        for found, truth in zip(
-            *(
-                [[w for w in row if w != PAD] for row in rows.tolist()]
-                for rows in (problem.decode(state, inputs), targets)
-            ),
-            strict=True,
-        )
-    ]
-    return corpus_bleu([found for found, _ in spelt], [truth for _, truth in spelt]).score
-
-
 def test_a_student_learns_to_say_numbers_that_it_has_never_seen() -> None:
     problem = l2t.build_problem("numbers/lstm1[embedding=48,hidden=48,train=4000,test=200,optimizer=adam,lr=0.005]")
     taught = with_fixed_loss(problem, l2t.load_loss("word-cross-entropy"))
     before, after = taught.init_student(0), teach(taught, {}, horizon=250, seed=0)
-    assert greedy_bleu(problem, before) < 5
-    assert greedy_bleu(problem, after) > 60
+    assert translate(problem, before).bleu().score < 5
+    assert translate(problem, after).bleu().score > 60
+    assert translate(problem, after, search=Search(count=5)).bleu().score > 60
 
 
 # -- one's own text, and IWSLT-14 --------------------------------------------------------------------------------------

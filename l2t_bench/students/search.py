@@ -19,8 +19,8 @@ class Search:
     """How translations are looked for.
 
     ``beam``: the ``count`` best of a beam of that size by log p / words, END counted among them; 1 is greedy.
-    ``sample``: ``count`` drawn from the student, a function of ``seed``. A translation has at most ``grow`` times the
-    source's width and ``more`` words; one that is cut there has no END.
+    ``sample``: ``count`` drawn from the student, a function of ``seed``. A translation has at most ``grow`` times its
+    source's words and ``more``; one that is cut there has no END.
 
     Raises ``UserError`` for a count below 1 or lengths that leave no word.
     """
@@ -37,25 +37,25 @@ class Search:
 
     def find(self, student: "Translator", source: Tensor) -> Tensor:
         """Words (B, count, L) of source (B, S): best first, each ends with END and is padded after it."""
-        longest = int(self.grow * source.shape[1]) + self.more
+        most = (self.grow * (source != PAD).sum(1)).long() + self.more
         if self.kind == "sample":
-            return _sampled(student, source, longest, self.count, self.seed)
-        return _beam(student, source, longest, self.count)
+            return _sampled(student, source, most, self.count, self.seed)
+        return _beam(student, source, most, self.count)
 
 
-def _sampled(student: "Translator", source: Tensor, longest: int, count: int, seed: int) -> Tensor:
-    """Each word drawn by the Gumbel trick: on the CPU, so that a seed draws alike on every device."""
+def _sampled(student: "Translator", source: Tensor, most: Tensor, count: int, seed: int) -> Tensor:
+    """At most ``most`` (B,) words each, drawn by the Gumbel trick, on the CPU: a seed draws alike on every device."""
     generator = torch.Generator().manual_seed(seed)
     memory = _repeated(student.encode(source), count)
     state, word = student.begin(memory), source.new_full((len(source) * count,), BEGIN)
     over, words = word == END, []
-    for _ in range(longest):
+    for length in range(1, int(most.max()) + 1):
         logits, state = student.step(memory, state, word)
         noise = torch.rand(logits.shape, generator=generator, dtype=torch.float64).to(logits)
         gumbel = -(-noise.clamp(1e-12, 1 - 1e-7).log()).log()
         word = (_sayable(logits) + gumbel).argmax(-1).masked_fill(over, PAD)
         words.append(word)
-        over = over | (word == END)
+        over = over | (word == END) | (most <= length).repeat_interleave(count)
         if bool(over.all()):
             break
     return torch.unflatten(torch.stack(words, dim=1), 0, (len(source), count))
@@ -69,17 +69,18 @@ class _Beams(NamedTuple):
     over: Tensor
 
 
-def _beam(student: "Translator", source: Tensor, longest: int, size: int) -> Tensor:
+def _beam(student: "Translator", source: Tensor, most: Tensor, size: int) -> Tensor:
     memory = _repeated(student.encode(source), size)
     state = student.begin(memory)
     beams = _one_beam(source, size, state[0].dtype)
     word = source.new_full((len(source) * size,), BEGIN)
-    for _ in range(longest):
+    for length in range(1, int(most.max()) + 1):
         logits, state = student.step(memory, state, word)
         beams, rows = _extended(
             beams, torch.unflatten(torch.log_softmax(_sayable(logits), dim=-1), 0, (len(source), size))
         )
         state = _rows(state, rows) if size > 1 else state
+        beams = beams._replace(over=beams.over | (most <= length)[:, None])
         word = beams.words[:, :, -1].flatten()
         if bool(beams.over.all()):
             break
