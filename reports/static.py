@@ -53,7 +53,8 @@ _DASHES: Mapping[str, str] = MappingProxyType({"dash": "--", "dot": ":"})
 
 def static_svg(figure: go.Figure) -> Markup:
     """An ``<svg>`` element to stand in a page: no script, no reference to anything, its inks those of the page."""
-    with rc_context(dict(_STYLE)):
+    style: Any = dict(_STYLE)  # rc_context wants every key by its name
+    with rc_context(style):
         height = (figure.layout.height or 340) / _PIXELS
         drawn = Figure(figsize=(_WIDTH, height), layout="constrained")
         columns = sorted({trace.xaxis or "x" for trace in figure.data}) or ["x"]
@@ -63,7 +64,7 @@ def static_svg(figure: go.Figure) -> Markup:
                 if (trace.xaxis or "x") == name:
                     _draw(axes, trace)
             _set_axis(axes, "x", figure.layout[f"xaxis{name[1:]}"])
-            _set_axis(axes, "y", figure.layout.yaxis)
+            _set_axis(axes, "y", figure.layout.yaxis, titled=axes is placed[0])
         return Markup(_inline(_written(drawn)))
 
 
@@ -120,7 +121,7 @@ def _draw_heatmap(axes: Axes, trace: Any) -> None:
             axes.text(place, at, word, ha="center", va="center", color="#1c2126")
 
 
-def _set_axis(axes: Axes, along: str, given: Any) -> None:
+def _set_axis(axes: Axes, along: str, given: Any, *, titled: bool = True) -> None:
     """Title, scale, range and ticks as plotly has them; ranges of logarithmic axes are in powers of ten there."""
     if given.type == "log":
         getattr(axes, f"set_{along}scale")("log")
@@ -133,7 +134,7 @@ def _set_axis(axes: Axes, along: str, given: Any) -> None:
         getattr(axes, f"set_{along}ticks")(list(given.tickvals), words)
     if given.showgrid is False:
         axes.grid(visible=False, axis="x" if along == "x" else "y")
-    if given.title.text and (along == "x" or axes.get_subplotspec().is_first_col()):
+    if given.title.text and titled:
         getattr(axes, f"set_{along}label")(_plain(given.title.text))
 
 
