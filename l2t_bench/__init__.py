@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from l2t_bench.backend import Backend
     from l2t_bench.batches import Examples, IndexedBatches
     from l2t_bench.errors import Diverged, L2TError, Refused, UserError
+    from l2t_bench.expected_bleu import ExpectedBLEU
     from l2t_bench.fitting import check_fits, would_fit
     from l2t_bench.gradient import (
         Capabilities,
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
         TeacherGradient,
         TeacherGradientBackend,
     )
-    from l2t_bench.expected_bleu import ExpectedBLEU
     from l2t_bench.groups import Group
     from l2t_bench.lessons import teach
     from l2t_bench.metabatch.contract import teacher_gradients

@@ -5,7 +5,7 @@ from typing import Any
 
 import pandas as pd
 
-from l2t_bench.reports import derive, load
+from l2t_bench.reports import derive, load, load_teaching
 from l2t_bench.reports.comparison_cells import (
     NEWLY_FAILING,
     cells_alone,
@@ -80,7 +80,7 @@ def compare(base: Run, new: Run) -> Comparison:
     timed = sound[sound["kind"] == "gradient"]
     differing, unrecorded = _machine_differences(timed)
     gradients = measured_in_both(load.gradients(base), load.gradients(new), sound, "gradient")
-    students = measured_in_both(load.students(base), load.students(new), sound, "teaching")
+    students = measured_in_both(load_teaching.students(base), load_teaching.students(new), sound, "teaching")
     compared = []
     for column, quantity in derive.QUANTITIES.items():
         relative, without_baseline = relative_to_baseline(gradients, column) if differing else (gradients, [])

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from l2t_bench.reports import load, statistics
+from l2t_bench.reports import load, load_teaching, statistics
 from l2t_bench.reports.agreement import curve_agreements, exactness_by_method
 from l2t_bench.reports.break_even import break_even
 from l2t_bench.reports.estimates import estimate_of, named
@@ -54,8 +54,8 @@ class Results:
 def analyse(run: Run) -> Results:
     """The whole derivation, run -> results."""
     quality = gradient_quality(load.gradients(run), run.d_theta)
-    summary, students = gradient_summary(quality), load.students(run)
-    curves, teachings = load.curves(run), load.teachings(run)
+    summary, students = gradient_summary(quality), load_teaching.students(run)
+    curves, teachings = load_teaching.curves(run), load_teaching.teachings(run)
     return Results(
         run=run,
         gradients=quality,
@@ -65,9 +65,9 @@ def analyse(run: Run) -> Results:
         adjoints=load.adjoints(run),
         students=students,
         curves=curves,
-        selections=load.selections(run),
-        effective_lrs=load.effective_lrs(run),
-        coefficients=load.coefficients(run),
+        selections=load_teaching.selections(run),
+        effective_lrs=load_teaching.effective_lrs(run),
+        coefficients=load_teaching.coefficients(run),
         teaching=teaching_summary(students, teachings),
         aggregates=aggregates(summary),
         break_even=break_even(outer_steps(quality)),

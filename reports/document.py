@@ -14,6 +14,7 @@ from l2t_bench.engine.store import write_text
 from l2t_bench.errors import UserError
 from l2t_bench.reports import marks
 from l2t_bench.reports.panels import Panel
+from l2t_bench.reports.static import static_svg
 
 _TEMPLATES = Path(__file__).parent / "templates"
 
@@ -31,6 +32,7 @@ def render_template(template: str, **context: Any) -> str:
     return environment.get_template(template).render(
         markers=marks.MARKER_PATHS,
         figure_data=_figure_data,
+        static_svg=static_svg,
         style=Markup((_TEMPLATES / "report.css").read_text(encoding="utf-8")),
         scripts=(plotly, own),
         policy=_policy(plotly, own),

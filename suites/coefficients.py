@@ -19,8 +19,8 @@ from l2t_bench.errors import UserError
 from l2t_bench.problem import Step, StudentState, TeachingProblem
 from l2t_bench.registry import build_problem
 from l2t_bench.rollout import Rollout, train_student
+from l2t_bench.suites.learning import TEACHER_FILE
 from l2t_bench.suites.settings import CoefficientSettings
-from l2t_bench.suites.teaching import TEACHER_FILE
 from l2t_bench.training import SeedRange
 
 COEFFICIENTS_FILE = "phi.safetensors"

@@ -15,8 +15,9 @@ from l2t_bench.problem import TeachingProblem
 from l2t_bench.registry import build_problem
 from l2t_bench.resident import available_bytes, resident_bytes
 from l2t_bench.suites.controls import UNTRAINED, fixed_of
+from l2t_bench.suites.judging import candidates
+from l2t_bench.suites.learning import backend_of, problem_of
 from l2t_bench.suites.settings import JudgingSettings, TeachingSettings, TrainingSettings
-from l2t_bench.suites.teaching import backend_of, candidates, problem_of
 from l2t_bench.tensors import TensorDict
 from l2t_bench.units import told
 

@@ -16,7 +16,7 @@ from l2t_bench.errors import UserError
 from l2t_bench.paper import assumed
 from l2t_bench.paper.numbers import paper_tables
 from l2t_bench.registry import build_problem, list_backends, load_backend
-from l2t_bench.suites import coefficients, teaching
+from l2t_bench.suites import coefficients, judging, learning, teaching
 from l2t_bench.suites.controls import NAMED, fixed_of
 from l2t_bench.suites.settings import JudgingSettings, TeachingSettings, TrainingSettings
 
@@ -39,10 +39,10 @@ def test_every_cell_can_be_made(suite: str, profile: str) -> None:
         build_problem(cell.settings["problem"])
         if cell.kind == "teacher":
             TrainingSettings(**cell.settings)
-            teaching.backend_of(cell.method)
+            learning.backend_of(cell.method)
         elif cell.kind == "teaching":
             settings = JudgingSettings(**cell.settings)
-            assert teaching.candidates(cell.method, fixed_of(cell.method), settings)
+            assert judging.candidates(cell.method, fixed_of(cell.method), settings)
 
 
 def test_the_papers_table_1_has_the_appendix_values() -> None:
@@ -221,7 +221,7 @@ def test_a_look_at_phi_reads_the_teacher_of_the_cell_that_it_needs(tmp_path: Pat
     (tmp_path / "teacher" / "artifacts").mkdir(parents=True)
     (tmp_path / "look").mkdir()
     theta = {name: tensor + 0.5 for name, tensor in problem.init_teacher(0).items()}
-    save_file(theta, tmp_path / "teacher" / "artifacts" / teaching.TEACHER_FILE)
+    save_file(theta, tmp_path / "teacher" / "artifacts" / learning.TEACHER_FILE)
     settings = coefficients.CoefficientSettings(problem=SMALL, horizon=8)
     found = coefficients.measure(
         cell_of("phi", "rmd", settings, needs="teacher-x-0"), Recorder(tmp_path / "look", needed=tmp_path / "teacher")

@@ -114,6 +114,22 @@ def test_a_teacher_that_failed_and_is_tried_again_takes_its_students_with_it(
     assert missing(RunFolder(out), (needed, student), Rerun.FAILED) == [needed, student]
 
 
+def test_a_chain_is_run_in_order_and_again_from_where_it_broke(cell: Callable[..., Cell], tmp_path: Path) -> None:
+    out, start = tmp_path / "run", cell("start", "keeps")
+    teacher = cell("teacher", "keeps", needs=start.cell_id)
+    student = cell("teaching", "reads", needs=teacher.cell_id)
+    assert run_all(out, student, teacher, start) == ["start ok", "teacher ok", "teaching ok"]
+    assert missing(RunFolder(out), (student, teacher, start)) == []
+    (RunFolder(out).cell_folder(start) / "cell.json").unlink()
+    assert missing(RunFolder(out), (student, teacher, start)) == [student, teacher, start]
+    changed = overridden([start, teacher, student], {"start": {}})
+    assert [each.needs for each in changed[1:]] == [each.cell_id for each in changed[:2]]
+    other = linked_again(
+        [start, teacher, student], [replace(each, dtype="float64") for each in (start, teacher, student)]
+    )
+    assert [each.needs for each in other[1:]] == [each.cell_id for each in other[:2]]
+
+
 def test_what_it_needs_is_part_of_what_it_is_and_of_nothing_else(cell: Callable[..., Cell]) -> None:
     one, other = cell("teacher", "keeps", steps=1), cell("teacher", "keeps", steps=2)
     assert "needs" not in one.identity

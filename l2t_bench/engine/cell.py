@@ -38,7 +38,7 @@ class Cell:
     and of ``device`` only its kind is: a run may go on with another GPU of the machine.
 
     ``needs``: the id of another cell of its suite whose files the task reads, as a student's does its teacher's. It is
-    run after that one, again where that one was, and not at all without its result. What is needed needs nothing.
+    run after that one, again where that one was, and not at all without its result.
     """
 
     suite: str

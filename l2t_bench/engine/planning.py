@@ -89,10 +89,9 @@ def _check_needs(cells: Sequence[Cell]) -> None:
     there = {cell.cell_id: cell for cell in cells} if needing else {}
     for cell in needing:
         needed = there.get(cell.needs)
-        if needed is None or needed.suite != cell.suite or needed.needs:
+        if needed is None or needed.suite != cell.suite:
             raise UserError(
-                f"suite {cell.suite!r}: {cell.label} needs the cell {cell.needs}, which is not a cell of this suite "
-                "that needs no other"
+                f"suite {cell.suite!r}: {cell.label} needs the cell {cell.needs}, which is not a cell of this suite"
             )
 
 
@@ -128,8 +127,12 @@ def linked_again(before: Sequence[Cell], after: Sequence[Cell]) -> list[Cell]:
     """
     if not any(cell.needs for cell in before):
         return list(after)
-    names = {old.cell_id: new.cell_id for old, new in zip(before, after, strict=True)}
-    return [replace(cell, needs=names.get(cell.needs, cell.needs)) for cell in after]
+    changed = {old.cell_id: (old, new) for old, new in zip(before, after, strict=True)}
+
+    def linked(old: Cell, new: Cell) -> Cell:
+        return replace(new, needs=linked(*changed[old.needs]).cell_id) if old.needs in changed else new
+
+    return [linked(old, new) for old, new in zip(before, after, strict=True)]
 
 
 def _check_settings(kind: str, settings: Mapping[str, Any], cells: Sequence[Cell]) -> None:

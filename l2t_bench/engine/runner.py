@@ -8,6 +8,7 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -84,18 +85,22 @@ def run(
 def missing(folder: RunFolder, cells: Sequence[Cell], rerun: Rerun = Rerun.NONE) -> list[Cell]:
     """The cells of a plan that a run would run."""
     code = code_now()
-    wanted = {cell.cell_id for cell in cells if _wanted(cell, folder.record(cell), rerun, code)}
     ids = {cell.cell_id: cell for cell in cells}
-    return [
-        cell
-        for cell in cells
-        if cell.cell_id in wanted or cell.needs in wanted or _built_on_another(folder, cell, ids.get(cell.needs))
-    ]
+
+    @cache
+    def to_run(cell_id: str) -> bool:
+        cell = ids[cell_id]
+        if _wanted(cell, folder.record(cell), rerun, code):
+            return True
+        needed = ids.get(cell.needs)
+        return needed is not None and (to_run(cell.needs) or _built_on_another(folder, cell, needed))
+
+    return [cell for cell in cells if to_run(cell.cell_id)]
 
 
-def _built_on_another(folder: RunFolder, cell: Cell, needed: Cell | None) -> bool:
+def _built_on_another(folder: RunFolder, cell: Cell, needed: Cell) -> bool:
     """Whether what a cell needs was run again since, and the run was cut before the cell itself was."""
-    record, now = folder.record(cell), folder.record(needed) if needed else None
+    record, now = folder.record(cell), folder.record(needed)
     built_on = record and record.get("needed")
     return now is not None and built_on is not None and built_on != seal_of(now)
 

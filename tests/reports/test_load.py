@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from l2t_bench.errors import UserError
-from l2t_bench.reports import load
+from l2t_bench.reports import load, load_teaching
 from l2t_bench.reports.load import load_run
 
 
@@ -51,13 +51,13 @@ def test_a_platform_that_tells_no_memory_leaves_the_peak_unknown(writer: Any) ->
 
 def test_every_student_and_every_outer_step_has_a_row(run_folder: Path) -> None:
     run = load_run(run_folder)
-    assert len(load.students(run)) == 5 * 12
-    curves = load.curves(run)
+    assert len(load_teaching.students(run)) == 5 * 12
+    curves = load_teaching.curves(run)
     assert len(curves) == 3 * 20
 
 
 def test_the_kept_teacher_is_among_those_that_were_judged(run_folder: Path) -> None:
-    selections = load.selections(load_run(run_folder))
+    selections = load_teaching.selections(load_run(run_folder))
     assert len(selections) == 3 * 3
     assert selections.loc[selections["selected"], "outer_step"].tolist() == [20] * 3
 
@@ -66,12 +66,12 @@ def test_an_outer_step_without_a_finite_student_has_no_value(writer: Any) -> Non
     lost = {"outer_step": 0, "value": 0.0, "gradient_norm": 0.0, "diverged": 2, "seconds": 1.0}
     some = {"outer_step": 1, "value": 0.5, "gradient_norm": 1.0, "diverged": 1, "seconds": 1.0}
     writer.teaching("digits/mlp", "rmd", [0.9] * 10, curve=[lost, some])
-    curves = load.curves(load_run(writer.finish()))
+    curves = load_teaching.curves(load_run(writer.finish()))
     assert math.isnan(curves.at[0, "value"]) and curves.at[1, "value"] == 0.5
 
 
 def test_a_learning_rate_at_the_end_of_its_grid_is_marked(run_folder: Path) -> None:
-    teachings = load.teachings(load_run(run_folder)).set_index("method")
+    teachings = load_teaching.teachings(load_run(run_folder)).set_index("method")
     assert teachings.at["cross-entropy", "lr_at_grid_edge"]
     assert not teachings.at["rmd", "lr_at_grid_edge"]
 
@@ -246,7 +246,7 @@ def test_an_adjoint_a_warning_or_a_hyper_gradient_of_another_form_is_damage(
 
 
 def test_whether_the_teachers_steps_had_a_direction_is_told(run_folder: Path) -> None:
-    taught = load.teachings(load_run(run_folder)).set_index("method")
+    taught = load_teaching.teachings(load_run(run_folder)).set_index("method")
     assert taught.loc["rmd", "signal_to_noise"] == pytest.approx(1.2 / 0.4)
     assert taught.loc["rmd", "straightness"] == pytest.approx(0.1 / (20 * 0.01))
     assert math.isnan(taught.loc["cross-entropy", "straightness"])

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from l2t_bench.paper.assumed import IMAGES
-from l2t_bench.reports import load
+from l2t_bench.reports import load_teaching
 from l2t_bench.reports.agreement import curve_agreements
 from l2t_bench.reports.agreement_tables import agreement_tables
 from l2t_bench.reports.coefficients_figure import coefficient_tables, coefficients
@@ -135,9 +135,9 @@ def test_the_page_and_the_terminal_show_the_papers_tables(table1: Any) -> None:
 def test_a_teachers_curve_and_costs_are_its_students_too(table1: Any) -> None:
     taught(table1, "rmd", ERRORS, "learned", needs=teacher(table1, "rmd", seconds_training=12.0))
     run = load_run(table1.finish())
-    (told,) = rows_of(load.teachings(run))
+    (told,) = rows_of(load_teaching.teachings(run))
     assert (told["seconds_training"], told["outer_steps"], told["seconds_outer_step"]) == (12.0, 60, 0.5)
-    assert load.curves(run)["value"].tolist() == [0.5, 0.6, 0.7]
+    assert load_teaching.curves(run)["value"].tolist() == [0.5, 0.6, 0.7]
 
 
 # -- curves

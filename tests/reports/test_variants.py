@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from l2t_bench.reports import derive, load, page, text, variants
+from l2t_bench.reports import derive, load, load_teaching, page, text, variants
 from l2t_bench.reports.load import load_run
 from l2t_bench.reports.verdict import findings
 
@@ -197,9 +197,9 @@ def test_a_setting_that_is_called_like_a_fact_of_the_machine_still_tells_cells_a
 
 def test_the_tables_of_a_run_carry_the_suite_profile_and_variant_of_every_row(run_folder: Path) -> None:
     run = load_run(run_folder)
-    for frame in (load.gradients(run), load.students(run), load.curves(run)):
+    for frame in (load.gradients(run), load_teaching.students(run), load_teaching.curves(run)):
         assert {"suite", "profile", "variant"} <= set(frame.columns)
-    assert set(load.students(run)["environment"]) == {"abc"}
+    assert set(load_teaching.students(run)["environment"]) == {"abc"}
 
 
 def test_a_place_has_its_variant_in_brackets() -> None:
