@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from l2t_bench.backend import Backend
     from l2t_bench.batches import Examples, IndexedBatches
     from l2t_bench.errors import Diverged, L2TError, Refused, UserError
+    from l2t_bench.expected_bleu import ExpectedBLEU
     from l2t_bench.fitting import check_fits, would_fit
     from l2t_bench.gradient import (
         Capabilities,
@@ -36,8 +37,9 @@ if TYPE_CHECKING:
     )
     from l2t_bench.reports.notebook import load_figures, load_runs
     from l2t_bench.rollout import record
-    from l2t_bench.teachers import AttentionTeacher, StaticTeacher
+    from l2t_bench.teachers import AttentionTeacher, DiagonalTeacher, StaticTeacher
     from l2t_bench.training import Selection, TeacherOptimizer, TeacherTraining, train_teacher
+    from l2t_bench.translating import translate
 
 _SUBMODULES = ("features", "losses", "optimizers", "teachers")
 _HOMES = {
@@ -45,6 +47,7 @@ _HOMES = {
     "backend": ("Backend",),
     "batches": ("Examples", "IndexedBatches"),
     "errors": ("Diverged", "L2TError", "Refused", "UserError"),
+    "expected_bleu": ("ExpectedBLEU",),
     "fitting": ("check_fits", "would_fit"),
     "gradient": (
         "Capabilities",
@@ -72,7 +75,8 @@ _HOMES = {
     ),
     "reports.notebook": ("load_figures", "load_runs"),
     "rollout": ("record",),
-    "teachers": ("AttentionTeacher", "StaticTeacher"),
+    "teachers": ("AttentionTeacher", "DiagonalTeacher", "StaticTeacher"),
+    "translating": ("translate",),
     "training": ("Selection", "TeacherOptimizer", "TeacherTraining", "train_teacher"),
 }
 
@@ -83,10 +87,12 @@ __all__ = [
     "Backend",
     "Capabilities",
     "Cost",
+    "DiagonalTeacher",
     "Diverged",
     "Exactness",
     "Examples",
     "ExpectedAccuracy",
+    "ExpectedBLEU",
     "Group",
     "IndexedBatches",
     "L2TError",
@@ -124,6 +130,7 @@ __all__ = [
     "teacher_gradients",
     "teachers",
     "train_teacher",
+    "translate",
     "would_fit",
 ]
 

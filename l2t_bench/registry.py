@@ -68,6 +68,15 @@ PROBLEMS: Mapping[str, str] = MappingProxyType(
         "arrays/resnet32": "l2t_bench.array_problems:ArraysResNet32",
         "arrays/wrn-16-2": "l2t_bench.array_problems:ArraysWRN16x2",
         "arrays/densenet-bc-40-12": "l2t_bench.array_problems:ArraysDenseNetBC40x12",
+        "numbers/lstm1": "l2t_bench.translation_problems:NumbersLSTM1",
+        "numbers/lstm2": "l2t_bench.translation_problems:NumbersLSTM2",
+        "numbers/transformer": "l2t_bench.translation_problems:NumbersTransformer",
+        "iwslt14/lstm1": "l2t_bench.translation_problems:Iwslt14LSTM1",
+        "iwslt14/lstm2": "l2t_bench.translation_problems:Iwslt14LSTM2",
+        "iwslt14/transformer": "l2t_bench.translation_problems:Iwslt14Transformer",
+        "parallel-text/lstm1": "l2t_bench.translation_problems:ParallelTextLSTM1",
+        "parallel-text/lstm2": "l2t_bench.translation_problems:ParallelTextLSTM2",
+        "parallel-text/transformer": "l2t_bench.translation_problems:ParallelTextTransformer",
         "random/recurrent": "l2t_bench.random_problems:RandomRecurrent",
         "random/transformer": "l2t_bench.random_problems:RandomTransformer",
     }
@@ -80,6 +89,7 @@ LOSSES: Mapping[str, str] = MappingProxyType(
         "smooth01": "l2t_bench.losses.smooth01:Smooth01",
         "large-margin": "l2t_bench.losses.margin:LargeMargin",
         "forward-correction": "l2t_bench.losses.correction:ForwardCorrection",
+        "word-cross-entropy": "l2t_bench.losses.sequence:WordCrossEntropy",
     }
 )
 SUITES: Mapping[str, str] = MappingProxyType(

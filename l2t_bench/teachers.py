@@ -67,6 +67,37 @@ class StaticTeacher(nn.Module):
         return self.W.clone()  # phi is made of theta and is not theta itself: some ask for its derivative by it
 
 
+class DiagonalTeacher(nn.Module):
+    """The diagonal of Phi_t = W softmax(V s_t) (section 4.2): W of shape (|V|, N), V of shape (N, |s_t|); (|V|,).
+
+    Every key of W starts at ``gain`` plus ``noise`` times a standard normal, V at a standard normal: with one gain for
+    all words the loss is near a bounded likelihood. The paper's formula leaves W out, and says not how they start.
+
+    Raises ``UserError`` for sizes below 1 or a negative noise.
+    """
+
+    def __init__(self, vocabulary: int, features: int, keys: int = 5, gain: float = 1.0, noise: float = 0.0) -> None:
+        super().__init__()
+        if min(vocabulary, features, keys) < 1:
+            raise UserError(
+                f"vocabulary, features and keys must be at least 1, not {vocabulary}, {features} and {keys}"
+            )
+        _check_start(0, noise)
+        self.gain, self.noise = gain, noise
+        self.W = nn.Parameter(torch.empty(vocabulary, keys))
+        self.V = nn.Parameter(torch.empty(keys, features))
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        with torch.no_grad():
+            self.V.normal_()
+            self.W.normal_(std=self.noise) if self.noise else self.W.zero_()
+            self.W.add_(self.gain)
+
+    def forward(self, features: Tensor) -> Tensor:
+        return self.W @ torch.softmax(self.V @ features, dim=0)
+
+
 def _check_start(smoothing: float, noise: float) -> None:
     if not (noise >= 0 and 0 <= smoothing <= 1):
         raise UserError(f"noise must not be negative and smoothing in [0, 1], not {noise} and {smoothing}")

@@ -459,7 +459,9 @@ def test_an_unknown_data_set_is_answered_with_the_nearest_one(name: str, meant: 
 
 
 def test_an_unknown_data_set_near_none_is_answered_with_all_there_are() -> None:
-    with pytest.raises(UnknownNameError, match="no data set 'zzz'; there are cifar10, cifar100, digits, mnist"):
+    with pytest.raises(
+        UnknownNameError, match="no data set 'zzz'; there are cifar10, cifar100, digits, iwslt14, iwslt14-mixer, mnist"
+    ):
         prepare("zzz")
 
 

@@ -48,18 +48,20 @@ def test_the_backends_and_problems_are_listed_in_their_order() -> None:
         *("implicit", "one-step", "evolution", "forward"),
     ]
     small, resnets = ["mlp", "lenet"], ["resnet8", "resnet20", "resnet32"]
+    translating = ["lstm1", "lstm2", "transformer"]
     assert l2t.list_problems() == [
         *(f"{data}/{student}" for data in ("digits", "mnist") for student in small),
         *(f"cifar10/{student}" for student in (*resnets, "wrn-16-2", "wrn-40-10")),
         *("cifar10/densenet-bc-40-12", "cifar10/densenet-bc-190-40"),
         *(f"cifar100/{student}" for student in resnets),
         *(f"arrays/{student}" for student in (*small, *resnets, "wrn-16-2", "densenet-bc-40-12")),
+        *(f"{text}/{student}" for text in ("numbers", "iwslt14", "parallel-text") for student in translating),
         *("random/recurrent", "random/transformer"),
     ]
     assert "quick" in l2t.list_suites()
 
 
-def test_the_fixed_losses_of_the_image_experiments_are_listed() -> None:
+def test_the_fixed_losses_are_listed() -> None:
     assert l2t.list_losses() == [
         "cross-entropy",
         "label-smoothing",
@@ -67,6 +69,7 @@ def test_the_fixed_losses_of_the_image_experiments_are_listed() -> None:
         "smooth01",
         "large-margin",
         "forward-correction",
+        "word-cross-entropy",
     ]
 
 
@@ -99,7 +102,13 @@ def test_building_a_problem_reads_no_data_until_it_is_needed(
     for loader in ("load_cifar10", "load_cifar100"):
         monkeypatch.setattr(f"l2t_bench.cifar_problems.{loader}", read)
     monkeypatch.setattr("l2t_bench.array_problems.load_arrays", lambda path: read())
-    narrow = {"wrn-40-10": "[filters=1]", "densenet-bc-190-40": "[growth=1]"}.get(name.partition("/")[2], "")
+    for loader in ("load_numbers", "required", "file_parts"):
+        monkeypatch.setattr(f"l2t_bench.translation_problems.{loader}", lambda *given: read())
+    data, _, student = name.partition("/")
+    path = ",path=nowhere,train=9" if data == "parallel-text" else ""
+    sizes = {"wrn-40-10": "filters=1", "densenet-bc-190-40": "growth=1", "transformer": f"width=4{path}"}
+    sizes |= dict.fromkeys(("lstm1", "lstm2"), f"hidden=4,embedding=4{path}")
+    narrow = f"[{sizes[student]}]" if student in sizes else ""
     problem = l2t.build_problem(name + narrow, dtype=str(dtype).removeprefix("torch."))
     assert problem.dtype == dtype
     problem.init_teacher(0), problem.init_student(0)

@@ -15,11 +15,19 @@ def _data_sets(incomplete: str) -> list[str]:
 
 def prepare(
     data: Annotated[
-        str, typer.Argument(help="Which data set: digits, mnist, cifar10 or cifar100.", autocompletion=_data_sets)
+        str,
+        typer.Argument(
+            help="Which data set: digits, mnist, cifar10, cifar100, iwslt14 or iwslt14-mixer.",
+            autocompletion=_data_sets,
+        ),
     ],
     source: Annotated[
         Path | None,
-        typer.Option("--from", help="Take its files from this folder, without network.", metavar="DIR"),
+        typer.Option(
+            "--from",
+            help="Take its files from this folder, or iwslt14 from its archive, without network.",
+            metavar="DIR",
+        ),
     ] = None,
 ) -> None:
     """Bring a data set into the data root (L2T_BENCH_DATA): downloaded, or from a folder. Nothing else writes there."""

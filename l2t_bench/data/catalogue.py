@@ -9,6 +9,9 @@ from types import MappingProxyType
 from l2t_bench.data.cifar_files import CIFAR10, CIFAR100, Cifar
 from l2t_bench.data.cifar_prepare import prepare_cifar
 from l2t_bench.data.digits_files import digits_files, prepare_digits
+from l2t_bench.data.iwslt14_files import IWSLT14, IWSLT14_MIXER, Iwslt14
+from l2t_bench.data.iwslt14_prepare import prepare_iwslt14
+from l2t_bench.data.iwslt14_prepare import told as iwslt14_told
 from l2t_bench.data.mnist_files import mnist_files, prepare_mnist
 from l2t_bench.data.transfer import Prepared
 from l2t_bench.names import unknown
@@ -30,12 +33,18 @@ def _cifar(cifar: Cifar) -> DataSet:
     return DataSet(lambda: cifar.read, partial(prepare_cifar, cifar), lambda: cifar.told)
 
 
+def _iwslt14(recipe: Iwslt14) -> DataSet:
+    return DataSet(lambda: recipe.read, partial(prepare_iwslt14, recipe), partial(iwslt14_told, recipe))
+
+
 DATA_SETS: Mapping[str, DataSet] = MappingProxyType(
     {
         "digits": DataSet(digits_files, prepare_digits, lambda: "scikit-learn digits, 8x8"),
         "mnist": DataSet(mnist_files, prepare_mnist, lambda: "MNIST"),
         "cifar10": _cifar(CIFAR10),
         "cifar100": _cifar(CIFAR100),
+        IWSLT14.name: _iwslt14(IWSLT14),
+        IWSLT14_MIXER.name: _iwslt14(IWSLT14_MIXER),
     }
 )
 
