@@ -50,7 +50,7 @@ IMAGES: Sequence[Assumption] = (
     Assumption(
         "length of a student's training, MNIST",
         f"{MLP_EPOCHS} epochs for the MLP (batch 20), {LENET_EPOCHS} for LeNet (batch 500)",
-        "the MLP under cross entropy then has 1.90 % test error, 1.94 in Table 1 (one student); LeNet's is not measured",
+        "the MLP under cross entropy then has 1.90 % test error, 1.94 in Table 1 (one student); LeNet's: open",
     ),
     Assumption(
         "length of a student's training, CIFAR",
