@@ -97,6 +97,7 @@ SUITES: Mapping[str, str] = MappingProxyType(
         "quick": "l2t_bench.suites.quick:SUITE",
         "table1": "l2t_bench.suites.paper_images:TABLE1",
         "table2": "l2t_bench.suites.paper_images:TABLE2",
+        "table3": "l2t_bench.suites.table3:SUITE",
         "figure3": "l2t_bench.suites.figures:FIGURE3",
         "figure4": "l2t_bench.suites.figures:FIGURE4",
         "generalise": "l2t_bench.suites.generalise:SUITE",
