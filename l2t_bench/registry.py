@@ -90,6 +90,9 @@ LOSSES: Mapping[str, str] = MappingProxyType(
         "large-margin": "l2t_bench.losses.margin:LargeMargin",
         "forward-correction": "l2t_bench.losses.correction:ForwardCorrection",
         "word-cross-entropy": "l2t_bench.losses.sequence:WordCrossEntropy",
+        "reinforce": "l2t_bench.losses.structured:Reinforce",
+        "minimum-risk": "l2t_bench.losses.structured:MinimumRisk",
+        "softmax-margin": "l2t_bench.losses.structured:SoftmaxMargin",
     }
 )
 SUITES: Mapping[str, str] = MappingProxyType(

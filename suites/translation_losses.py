@@ -5,8 +5,15 @@ from types import MappingProxyType
 
 from l2t_bench.suites.controls import CROSS_ENTROPY, UNTRAINED
 
-FIXED: Mapping[str, str] = MappingProxyType({CROSS_ENTROPY: "word-cross-entropy"})
-"""Method -> the fixed loss that it is, of the catalogue."""
+FIXED: Mapping[str, str] = MappingProxyType(
+    {
+        CROSS_ENTROPY: "word-cross-entropy",
+        "reinforce": "reinforce",
+        "minimum-risk": "minimum-risk",
+        "softmax-margin": "softmax-margin",
+    }
+)
+"""Method -> the fixed loss that it is, of the catalogue. ``minimum-risk`` is beyond the table: it has one RL loss."""
 
 
 def is_learned(method: str) -> bool:
