@@ -1,6 +1,7 @@
 """What the cells of a translation experiment will take. The warm start is not there yet: a fresh student stands for it.
 
-Searches on dev and test are left out, so that a student's seconds are bounded from below.
+So of losses that draw translations too much is said, since those of a fresh student are the longest; the searches on
+dev and test are left out.
 """
 
 from l2t_bench.engine.cell import Cell
@@ -39,7 +40,7 @@ def measure(cell: Cell, memory_limit: int | None) -> Expected:
 
 
 def _students(problem: TeachingProblem, steps: int) -> Expected:
-    return Expected(STARTING + steps * seconds_of_step(problem), resident_bytes(), "at least: a student's first steps")
+    return Expected(STARTING + steps * seconds_of_step(problem), resident_bytes(), "a fresh student's first steps")
 
 
 def _built(cell: Cell, problem: str) -> TeachingProblem:
