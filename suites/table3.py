@@ -15,7 +15,7 @@ from l2t_bench.paper import assumed
 from l2t_bench.suites.cells import Series
 from l2t_bench.suites.controls import CROSS_ENTROPY, UNTRAINED
 from l2t_bench.suites.settings import TrainingSettings
-from l2t_bench.suites.translation_losses import FIXED, kind_of
+from l2t_bench.suites.translation_losses import FIXED
 from l2t_bench.suites.translation_settings import TranslationJudging, TranslationSettings, WarmStartSettings
 
 VERSION = 1
@@ -87,8 +87,7 @@ def _on_numbers(name: str, sizes: str, warm_steps: int, warm_lr: float) -> Trans
     return TranslationSettings(
         WarmStartSettings(problem, warm_steps, warm_lr),
         TrainingSettings(problem=problem, lr=0.6, horizon=horizon, outer_steps=10, teacher_lr=0.03, select_every=0),
-        TranslationJudging(problem, horizon, grid=(0.1,)),
-        _GRIDS,
+        TranslationJudging(problem, horizon, grid=(0.1,), grids=dict(_GRIDS)),
     )
 
 
@@ -99,8 +98,7 @@ def smallest(students: Students) -> Students:
             settings,
             warm_start=replace(settings.warm_start, steps=20),
             training=replace(settings.training, horizon=3, outer_steps=2),
-            judging=replace(settings.judging, horizon=3, grid=(0.1,), fresh_students=1),
-            grids={},
+            judging=replace(settings.judging, horizon=3, grid=(0.1,), grids={}, fresh_students=1),
         )
         for name, settings in students.items()
     }
@@ -115,9 +113,8 @@ def cells_of_student(
     warm = series.cell("warm-start", problem, CROSS_ENTROPY, seed, f"{_TASKS}:warm_start", warming, timed=True)
 
     def taught(method: str, needs: Cell) -> Cell:
-        judging = replace(settings.judging, grid=settings.grids.get(kind_of(method), settings.judging.grid))
-        measure = f"{_TASKS}:measure"
-        return series.cell("teaching", problem, method, seed, measure, asdict(judging), needs=needs.cell_id)
+        measure, judging = f"{_TASKS}:measure", asdict(settings.judging)
+        return series.cell("teaching", problem, method, seed, measure, judging, needs=needs.cell_id)
 
     def teacher(method: str) -> Cell:
         train, training = f"{_TASKS}:train", asdict(settings.training)

@@ -12,7 +12,7 @@ from l2t_bench.resident import resident_bytes
 from l2t_bench.suites.settings import TrainingSettings
 from l2t_bench.suites.teaching_forecast import expected_training, seconds_of_step
 from l2t_bench.suites.translation_cells import warming
-from l2t_bench.suites.translation_judging import lesson_of
+from l2t_bench.suites.translation_judging import grid_of, lesson_of
 from l2t_bench.suites.translation_settings import TranslationJudging, WarmStartSettings
 
 
@@ -33,7 +33,7 @@ def measure(cell: Cell, memory_limit: int | None) -> Expected:
     """Of a teaching cell."""
     del memory_limit
     settings = TranslationJudging(**cell.settings)
-    problem, grid = _built(cell, settings.problem), settings.grid
+    problem, grid = _built(cell, settings.problem), grid_of(cell.method, settings)
     lesson = lesson_of(cell.method, problem, problem.init_teacher(0), settings.horizon)
     students = settings.fresh_students + (len(grid) * settings.tuning_students if len(grid) > 1 else 0)
     return _students(lesson.problem, students * settings.horizon)

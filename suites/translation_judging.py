@@ -47,7 +47,7 @@ def judged(
     lesson = lesson_of(method, problem, theta, settings.horizon)
     begun = time.perf_counter()
     with recorder.phase("evaluation"):
-        lr, table = _chosen(lesson, settings.grid, settings.tuning_students)
+        lr, table = _chosen(lesson, grid_of(method, settings), settings.tuning_students)
         rows = [_row(lesson, seed, lr, settings.beam) for seed in SeedRange.FRESH.seeds(settings.fresh_students)]
     students, signatures = [row for row, _ in rows], rows[0][1]
     return {
@@ -68,6 +68,11 @@ def lesson_of(method: str, problem: TeachingProblem, theta: TensorDict, horizon:
     if method in FIXED:
         return Lesson(with_fixed_loss(problem, load_loss(FIXED[method])), {}, horizon)
     return Lesson(problem, theta, horizon)
+
+
+def grid_of(method: str, settings: TranslationJudging) -> Sequence[float]:
+    """The learning rates that a method is tried at."""
+    return settings.grids.get(kind_of(method), settings.grid)
 
 
 def _chosen(lesson: Lesson, grid: Sequence[float], students: int) -> tuple[float, dict[float, float]]:

@@ -20,12 +20,15 @@ class WarmStartSettings:
 class TranslationJudging:
     """How a loss is judged: students of ``horizon`` steps by SGD from the warm start, at the lr that is best on dev.
 
-    ``grid`` holds that lr; of one entry nothing is chosen. Dev is searched greedily, test with ``beam`` too.
+    ``grids`` hold that lr, by what a result calls the loss, and ``grid`` that of all others; of one entry nothing is
+    chosen. All losses have the same settings: results of other settings are not set beside each other.
+    Dev is searched greedily, test with ``beam`` too.
     """
 
     problem: str
     horizon: int
     grid: Sequence[float]
+    grids: Mapping[str, Sequence[float]] = field(default_factory=dict)
     tuning_students: int = 1
     fresh_students: int = 5
     beam: int = 5
@@ -33,12 +36,8 @@ class TranslationJudging:
 
 @dataclass(frozen=True)
 class TranslationSettings:
-    """Of all cells of one student: what is shared, how a teacher is trained on it, and how losses are judged.
-
-    ``grids``: the grids of losses (``kind_of`` their method) whose lr is of another size than ``judging`` has.
-    """
+    """Of all cells of one student: what is shared, how a teacher is trained on it, and how losses are judged."""
 
     warm_start: WarmStartSettings
     training: TrainingSettings
     judging: TranslationJudging
-    grids: Mapping[str, Sequence[float]] = field(default_factory=dict)

@@ -23,6 +23,7 @@ from l2t_bench.reports.forms import check_measurements
 from l2t_bench.suites import translation_cells, translation_cells_forecast
 from l2t_bench.suites.learning import TEACHER_FILE, backend_of
 from l2t_bench.suites.settings import TrainingSettings
+from l2t_bench.suites.translation_judging import grid_of
 from l2t_bench.suites.translation_losses import FIXED, is_learned
 from l2t_bench.suites.translation_settings import TranslationJudging, WarmStartSettings
 
@@ -78,7 +79,10 @@ def test_beside_every_learned_loss_stand_fixed_ones_and_the_untrained_teacher() 
     cells = planned("quick", backends=("rmd",), problems=("numbers/lstm1",))
     assert [cell.method for cell in cells if cell.kind == "teacher"] == ["rmd"]
     assert {cell.method for cell in cells if cell.kind == "teaching"} == {"rmd", "untrained-teacher", *FIXED}
-    assert len({len(cell.settings["grid"]) for cell in cells if cell.kind == "teaching"}) == 1  # as many tries each
+    taught = [cell for cell in cells if cell.kind == "teaching"]
+    assert all(cell.settings == taught[0].settings for cell in taught)  # others are not set beside each other
+    grids = [grid_of(cell.method, TranslationJudging(**cell.settings)) for cell in taught]
+    assert len({len(grid) for grid in grids}) == 1  # as many tries each
 
 
 def test_the_papers_table_3_has_the_appendix_values() -> None:
