@@ -46,6 +46,11 @@ def teach_fixed_loss(
     return teach(with_fixed_loss(problem, loss), {}, horizon=horizon, seed=seed)
 
 
+def with_start(problem: TeachingProblem, params: Tensors) -> TeachingProblem:
+    """The problem with every student at ``params`` before its first step, whatever its seed: a warm start."""
+    return replace(problem, init=lambda seed: params)
+
+
 def accuracy_on(problem: TeachingProblem, state: StudentState, part: Literal["dev", "test"] = "dev") -> float:
     """The 0-1 accuracy of a classifier on the problem's dev or test set."""
     batches = problem.dev_batches if part == "dev" else problem.test_batches

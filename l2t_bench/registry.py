@@ -90,6 +90,9 @@ LOSSES: Mapping[str, str] = MappingProxyType(
         "large-margin": "l2t_bench.losses.margin:LargeMargin",
         "forward-correction": "l2t_bench.losses.correction:ForwardCorrection",
         "word-cross-entropy": "l2t_bench.losses.sequence:WordCrossEntropy",
+        "reinforce": "l2t_bench.losses.structured:Reinforce",
+        "minimum-risk": "l2t_bench.losses.structured:MinimumRisk",
+        "softmax-margin": "l2t_bench.losses.structured:SoftmaxMargin",
     }
 )
 SUITES: Mapping[str, str] = MappingProxyType(
@@ -97,6 +100,7 @@ SUITES: Mapping[str, str] = MappingProxyType(
         "quick": "l2t_bench.suites.quick:SUITE",
         "table1": "l2t_bench.suites.paper_images:TABLE1",
         "table2": "l2t_bench.suites.paper_images:TABLE2",
+        "table3": "l2t_bench.suites.table3:SUITE",
         "figure3": "l2t_bench.suites.figures:FIGURE3",
         "figure4": "l2t_bench.suites.figures:FIGURE4",
         "generalise": "l2t_bench.suites.generalise:SUITE",

@@ -55,6 +55,7 @@ class SeedRange(IntEnum):
     SELECTION = 1_000_000  # students that choose among teachers, on dev
     TUNING = 2_000_000  # students that choose a learning rate, on dev
     FRESH = 3_000_000  # students that a result is reported on
+    WARM_START = 4_000_000  # students whose last parameters others begin with
 
     def seeds(self, count: int, first: int = 0) -> range:
         """``count`` seeds of this range, from its ``first``-th on."""

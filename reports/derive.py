@@ -12,8 +12,9 @@ from l2t_bench.reports.agreement import curve_agreements, exactness_by_method
 from l2t_bench.reports.break_even import break_even
 from l2t_bench.reports.estimates import estimate_of, named
 from l2t_bench.reports.load import Run
+from l2t_bench.reports.load_translation import translations
 from l2t_bench.reports.methods import VARIANT, baseline_method, in_order, reference_method
-from l2t_bench.reports.paper_derive import beside_the_paper
+from l2t_bench.reports.paper_derive import beside_the_paper, scores
 from l2t_bench.reports.reading import Arrays
 from l2t_bench.reports.statistics import NOTHING, TOO_SMALL, Estimate
 from l2t_bench.reports.teaching_derive import equivalences, teaching_summary
@@ -32,6 +33,7 @@ class Results:
     memory_ranking: pd.DataFrame
     adjoints: pd.DataFrame  # |w_bar_t| against t
     students: pd.DataFrame
+    translations: pd.DataFrame  # of students that are judged by BLEU
     curves: pd.DataFrame
     selections: pd.DataFrame
     effective_lrs: pd.DataFrame
@@ -55,7 +57,7 @@ def analyse(run: Run) -> Results:
     """The whole derivation, run -> results."""
     quality = gradient_quality(load.gradients(run), run.d_theta)
     summary, students = gradient_summary(quality), load_teaching.students(run)
-    curves, teachings = load_teaching.curves(run), load_teaching.teachings(run)
+    curves, teachings, translated = load_teaching.curves(run), load_teaching.teachings(run), translations(run)
     return Results(
         run=run,
         gradients=quality,
@@ -64,6 +66,7 @@ def analyse(run: Run) -> Results:
         memory_ranking=ranking(quality, "peak_above_start_mib"),
         adjoints=load.adjoints(run),
         students=students,
+        translations=translated,
         curves=curves,
         selections=load_teaching.selections(run),
         effective_lrs=load_teaching.effective_lrs(run),
@@ -73,7 +76,7 @@ def analyse(run: Run) -> Results:
         break_even=break_even(outer_steps(quality)),
         equivalences=equivalences(students),
         agreements=curve_agreements(curves, exactness_by_method(run)),
-        papers=beside_the_paper(run, students, teachings),
+        papers=beside_the_paper(run, scores(students, translated), teachings),
         others=load.other_figures(run),
         failures=load.failures(run),
     )

@@ -21,7 +21,8 @@ from l2t_bench.engine.records import (
 
 def check_measurements(kind: str, measurements: Mapping[str, Any]) -> None:
     """Raise ``DamagedError`` where a cell's measurements are not of its kind's form; a kind of a plug-in has none."""
-    misfit = first_misfit(measurements, _MEASUREMENTS.get(kind, {}))
+    translates = kind == "teaching" and "signature" in measurements
+    misfit = first_misfit(measurements, _TRANSLATION if translates else _MEASUREMENTS.get(kind, {}))
     if misfit is not None:
         raise DamagedError(f"has {misfit!r} missing or of another form")
     if kind == "phi":
@@ -143,6 +144,33 @@ _PAIR: Form = {
     "rule": is_text,
     "rows": _are_rows,
 }
+
+
+def _is_bleu(value: Any) -> bool:
+    return is_duration(value) and value <= _MOST_BLEU
+
+
+_MOST_BLEU = 100 + 1e-6  # sacrebleu's sums are rounded
+_TRANSLATION: Form = {
+    "loss": is_text,
+    "lr": is_number,
+    "lr_grid": list_of({"lr": is_number, "dev_bleu": _is_bleu}),
+    "students": some_of(
+        {
+            "seed": is_whole,
+            "dev_bleu": _is_bleu,
+            "test_greedy_bleu": _is_bleu,
+            "test_bleu": _is_bleu,
+            "test_detokenised_bleu": _is_bleu,
+        }
+    ),
+    "signature": is_text,
+    "detokenised_signature": is_text,
+    "beam": is_count,
+    **_TRAINING,
+    "seconds_students?": or_null(is_duration),
+}
+"""Of students whose results are translations: BLEU from 0 to 100."""
 _MEASUREMENTS: Mapping[str, Form] = {
     "gradient": {
         "exactness": is_text,

@@ -10,9 +10,9 @@ import pandas as pd
 from l2t_bench.engine.records import is_number
 from l2t_bench.reports.load import KEYS, MIB, Run, results_of
 
-_TEACHING_KEYS = ["cell_id", "suite", "profile", "problem", "variant", "method", "seed", "round", "loss"]
+TEACHING_KEYS = ["cell_id", "suite", "profile", "problem", "variant", "method", "seed", "round", "loss"]
 _STUDENT_COLUMNS = [
-    *_TEACHING_KEYS,
+    *TEACHING_KEYS,
     "environment",
     "lr",
     "horizon",
@@ -39,7 +39,7 @@ _LR_POINT = ("step", "lr", "gradient_norm", "effective")
 _JUDGED = ("outer_step", "dev_accuracy_mean", "dev_accuracy_std")
 _NO_VALUE = {"value": math.nan, "gradient_norm": math.nan, "noise": math.nan}
 _TEACHING_COLUMNS = [
-    *_TEACHING_KEYS,
+    *TEACHING_KEYS,
     "lr",
     "lr_at_grid_edge",
     "schedule",
@@ -66,10 +66,10 @@ _DERIVED = (
 
 
 def students(run: Run) -> pd.DataFrame:
-    """One row per teaching cell and fresh student."""
+    """One row per teaching cell and fresh student whose accuracy was measured."""
     rows = [
         {
-            **_teaching_keys(cell),
+            **teaching_keys(cell),
             "environment": cell["environment"],
             "equivalence_margin": _margin(cell),
             "lr": cell["measurements"]["lr"],
@@ -79,10 +79,16 @@ def students(run: Run) -> pd.DataFrame:
             "dev_accuracy": student["dev_accuracy"],
             "test_accuracy": student["test_accuracy"],
         }
-        for cell in _taught(run)
+        for cell in taught(run)
+        if not translates(cell)
         for student in cell["measurements"]["students"]
     ]
     return pd.DataFrame(rows, columns=_STUDENT_COLUMNS)
+
+
+def translates(cell: Mapping[str, Any]) -> bool:
+    """Whether a teaching cell's students are judged by their translations: its settings say by what beam."""
+    return "beam" in cell["settings"]
 
 
 def curves(run: Run) -> pd.DataFrame:
@@ -91,35 +97,35 @@ def curves(run: Run) -> pd.DataFrame:
     A step whose students all diverged has no value. Of a teacher with a cell of its own, the rows are that cell's.
     """
     rows = [
-        {**_teaching_keys(cell), **{key: point.get(key) for key in _CURVE_POINT}, **(_NO_VALUE if _lost(point) else {})}
+        {**teaching_keys(cell), **{key: point.get(key) for key in _CURVE_POINT}, **(_NO_VALUE if _lost(point) else {})}
         for cell in _trained(run)
         for point in cell["measurements"].get("curve", [])
     ]
-    return pd.DataFrame(rows, columns=[*_TEACHING_KEYS, *_CURVE_POINT])
+    return pd.DataFrame(rows, columns=[*TEACHING_KEYS, *_CURVE_POINT])
 
 
 def selections(run: Run) -> pd.DataFrame:
     """One row per teacher's training and judged teacher: dev accuracy of held-out students, and whether it was kept."""
     rows = [
         {
-            **_teaching_keys(cell),
+            **teaching_keys(cell),
             **{key: point[key] for key in _JUDGED},
             "selected": point["outer_step"] == cell["measurements"].get("selected_outer_step"),
         }
         for cell in _trained(run)
         for point in cell["measurements"].get("selection", [])
     ]
-    return pd.DataFrame(rows, columns=[*_TEACHING_KEYS, *_JUDGED, "selected"])
+    return pd.DataFrame(rows, columns=[*TEACHING_KEYS, *_JUDGED, "selected"])
 
 
 def effective_lrs(run: Run) -> pd.DataFrame:
     """One row per teaching cell and step looked at: the lr, and at which cross entropy would take a step as long."""
     rows = [
-        {**_teaching_keys(cell), **{key: point[key] for key in _LR_POINT}}
-        for cell in _taught(run)
+        {**teaching_keys(cell), **{key: point[key] for key in _LR_POINT}}
+        for cell in taught(run)
         for point in cell["measurements"].get("effective_lr", [])
     ]
-    return pd.DataFrame(rows, columns=[*_TEACHING_KEYS, *_LR_POINT])
+    return pd.DataFrame(rows, columns=[*TEACHING_KEYS, *_LR_POINT])
 
 
 def coefficients(run: Run) -> pd.DataFrame:
@@ -139,14 +145,14 @@ def coefficients(run: Run) -> pd.DataFrame:
 
 def teachings(run: Run) -> pd.DataFrame:
     """One row per teaching cell: what was set, what was chosen on dev, and what it took."""
-    rows = [_teaching_row(cell) for cell in _taught(run)]
+    rows = [_teaching_row(cell) for cell in taught(run)]
     return pd.DataFrame(rows, columns=_TEACHING_COLUMNS)
 
 
 # -- rows of these tables
 
 
-def _taught(run: Run) -> Iterator[dict[str, Any]]:
+def taught(run: Run) -> Iterator[dict[str, Any]]:
     """Teaching cells, each with what its teacher's cell has measured beside its own."""
     trained = {cell["cell_id"]: cell["measurements"] for cell in results_of(run, "teacher")}
     for cell in results_of(run, "teaching"):
@@ -159,8 +165,8 @@ def _trained(run: Run) -> Iterator[dict[str, Any]]:
     yield from (cell for cell in results_of(run, "teaching") if not cell.get("needs"))
 
 
-def _teaching_keys(cell: Mapping[str, Any]) -> dict[str, Any]:
-    return {**{key: cell[key] for key in _TEACHING_KEYS if key != "loss"}, "loss": cell["measurements"]["loss"]}
+def teaching_keys(cell: Mapping[str, Any]) -> dict[str, Any]:
+    return {**{key: cell[key] for key in TEACHING_KEYS if key != "loss"}, "loss": cell["measurements"]["loss"]}
 
 
 def _margin(cell: Mapping[str, Any]) -> float:
@@ -178,8 +184,8 @@ def _teaching_row(cell: Mapping[str, Any]) -> dict[str, Any]:
     measured = cell["measurements"]
     tried = {point["lr"] for point in measured.get("lr_grid", [])}
     return {
-        **_teaching_keys(cell),
-        **{key: measured.get(key) for key in _TEACHING_COLUMNS if key not in (*_TEACHING_KEYS, *_DERIVED)},
+        **teaching_keys(cell),
+        **{key: measured.get(key) for key in _TEACHING_COLUMNS if key not in (*TEACHING_KEYS, *_DERIVED)},
         **_movement(measured),
         **_cost(measured),
         **_warned(measured),

@@ -22,6 +22,7 @@ class Frames:
 
     ``gradients``: a cell and horizon, with cosine, norm ratio and relative error to the exact gradient. ``summary``:
     a method and horizon of a problem, over seeds. ``adjoints``: |w_bar_t| against t. ``students``: a fresh student.
+    ``translations``: a fresh student that translates.
     ``curves``: an outer step. ``selections``: a judged teacher. ``teaching``: a teaching cell. ``effective_lrs``: a
     step of a student. ``coefficients``: an entry of Phi_t. ``papers``: a loss beside the paper's number. ``failures``:
     a cell without a result.
@@ -31,6 +32,7 @@ class Frames:
     summary: pd.DataFrame
     adjoints: pd.DataFrame
     students: pd.DataFrame
+    translations: pd.DataFrame
     curves: pd.DataFrame
     selections: pd.DataFrame
     teaching: pd.DataFrame

@@ -23,6 +23,7 @@ from l2t_bench.reports.figures import draw
 from l2t_bench.reports.hyper_gradients import hyper_gradient_tables
 from l2t_bench.reports.load import Run, load_run
 from l2t_bench.reports.paper_tables import paper_tables
+from l2t_bench.reports.translation_tables import translation_tables
 from l2t_bench.reports.variants import said
 from l2t_bench.reports.verdict import findings, headlines
 
@@ -60,6 +61,7 @@ def csv_frames(results: Results) -> dict[str, pd.DataFrame]:
     """The tidy tables that are handed on, by file name."""
     own = {"gradients.csv": results.gradients, "students.csv": results.students, "curves.csv": results.curves}
     others = {
+        "translations.csv": results.translations,
         "paper.csv": results.papers,
         "teachers.csv": results.agreements,
         "effective-lr.csv": results.effective_lrs,
@@ -94,6 +96,7 @@ def render(results: Results) -> str:
         paper_tables=paper_tables(results, detail=True),
         teaching_tables=[
             *text.teaching_tables(results, detail=True),
+            *translation_tables(results),
             *text.equivalence_tables(results),
             *agreement_tables(results),
             *coefficient_tables(results),

@@ -12,10 +12,10 @@ from l2t_bench.reports.methods import in_order
 from l2t_bench.reports.statistics import NOTHING, Estimate, bootstrap_mean
 
 _CASE = ["suite", "profile", "problem", "variant"]
-_ESTIMATE = list(named("error", NOTHING))
+_ESTIMATE = list(named("here", NOTHING))
 COLUMNS = [
     *_CASE,
-    *("table", "row", "method", "loss", "paper"),
+    *("table", "row", "method", "loss", "measure", "measured_in", "paper"),
     *_ESTIMATE,
     *("difference", "teachers", "students", "unit"),
     *("seconds_outer_step", "peak_mib", "outer_steps", "largest_change"),
@@ -23,11 +23,18 @@ COLUMNS = [
 ]
 
 
-def beside_the_paper(run: Run, students: pd.DataFrame, teachings: pd.DataFrame) -> pd.DataFrame:
-    """Test errors in %, over teachers where a loss has several, else over students; the paper's numbers beside them.
+def scores(students: pd.DataFrame, translations: pd.DataFrame) -> pd.DataFrame:
+    """What the paper's tables tell of each fresh student, as ``score``: test error in %, or test BLEU."""
+    classified = students[["cell_id", "seed"]].assign(score=100 * (1 - students["test_accuracy"].astype(float)))
+    translated = translations[["cell_id", "seed"]].assign(score=translations["test_bleu"].astype(float))
+    return pd.concat([each for each in (classified, translated) if len(each)] or [classified], ignore_index=True)
 
-    ``difference`` is ours minus the paper's, in points. Of several teachers the costs are means. A loss without a
-    result has its status and message.
+
+def beside_the_paper(run: Run, scored: pd.DataFrame, teachings: pd.DataFrame) -> pd.DataFrame:
+    """Mean ``scores`` over teachers where a loss has several, else over students; the paper's numbers beside them.
+
+    ``difference`` is ours minus the paper's, in the unit that the table is ``measured_in``. Of several teachers the
+    costs are means. A loss without a result has its status and message.
     """
     cells = run.cells[(run.cells["kind"] == "teaching") & run.cells["suite"].isin(list(paper_tables()))]
     rows: list[dict[str, Any]] = []
@@ -36,7 +43,7 @@ def beside_the_paper(run: Run, students: pd.DataFrame, teachings: pd.DataFrame) 
         for method in in_order(group["method"]):
             own = group[group["method"] == method]
             row = dict(zip(_CASE, case, strict=True)) | _named_in(table, str(case[2]), method, own, teachings)
-            rows.append(row | _measured(own, students, teachings, row["paper"]))
+            rows.append(row | _measured(own, scored, teachings, row["paper"]))
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
@@ -51,13 +58,15 @@ def _named_in(
         "row": table.rows.get(problem, problem),
         "method": method,
         "loss": loss,
+        "measure": table.measure,
+        "measured_in": table.unit,
         "paper": table.values.get((problem, loss), math.nan) if _papers_own(method) else math.nan,
     }
 
 
 def _loss_without_result(own: pd.DataFrame) -> str:
-    """A cell that reads a teacher was to be taught a learned loss."""
-    return "learned" if own["needs"].any() else str(own["method"].iloc[0])
+    """A cell that reads a teacher was to be taught a learned loss; one that reads a warm start need not be."""
+    return "learned" if own["needs"].astype(str).str.startswith("teacher-").any() else str(own["method"].iloc[0])
 
 
 def _papers_own(method: str) -> bool:
@@ -65,15 +74,15 @@ def _papers_own(method: str) -> bool:
     return method != "static-teacher"
 
 
-def _measured(own: pd.DataFrame, students: pd.DataFrame, teachings: pd.DataFrame, paper: float) -> dict[str, Any]:
-    taught = students[students["cell_id"].isin(own["cell_id"])]
+def _measured(own: pd.DataFrame, scored: pd.DataFrame, teachings: pd.DataFrame, paper: float) -> dict[str, Any]:
+    taught = scored[scored["cell_id"].isin(own["cell_id"])]
     costs = teachings[teachings["cell_id"].isin(own["cell_id"])]
     teachers = int(taught["seed"].nunique())
-    error = _error(taught, teachers)
+    here = _mean(taught, teachers)
     failed = own[own["status"] != "ok"]
     return {
-        **named("error", error),
-        "difference": error.value - paper,
+        **named("here", here),
+        "difference": here.value - paper,
         "teachers": teachers,
         "students": len(taught),
         "unit": "teachers" if teachers > 1 else "students",
@@ -86,8 +95,7 @@ def _measured(own: pd.DataFrame, students: pd.DataFrame, teachings: pd.DataFrame
     }
 
 
-def _error(taught: pd.DataFrame, teachers: int) -> Estimate:
-    """In %. What was drawn independently is the unit: teachers, each with the mean of its students, or students."""
-    errors = 100 * (1 - taught["test_accuracy"].astype(float))
-    units = errors.groupby(taught["seed"]).mean() if teachers > 1 else errors
+def _mean(taught: pd.DataFrame, teachers: int) -> Estimate:
+    """What was drawn independently is the unit: teachers, each with the mean of its students, or students."""
+    units = taught.groupby("seed")["score"].mean() if teachers > 1 else taught["score"]
     return bootstrap_mean(units.to_numpy()) if len(units) else NOTHING

@@ -1,8 +1,10 @@
 """The paper's tables, what was measured beside them, and what had to be assumed: tables that are ready to print."""
 
+from collections.abc import Sequence
+
 import pandas as pd
 
-from l2t_bench.paper.assumed import IMAGES
+from l2t_bench.paper.assumed import Assumption, assumed_for
 from l2t_bench.reports.derive import Results
 from l2t_bench.reports.estimates import estimate_in
 from l2t_bench.reports.formats import DASH, fixed, number
@@ -12,11 +14,10 @@ from l2t_bench.reports.statistics import TOO_SMALL
 from l2t_bench.reports.table import Table
 from l2t_bench.reports.variants import said
 
-_SHORT = ("loss", "paper, %", "here, %", "difference", "n", "outer step, s", "peak MiB")
 _DETAIL = ("outer steps", "max |Δθ|", "profile", "data")
 _NOTE = (
-    "Test error. Here: the mean over n fresh students, of several teachers over these, with a 95 % bootstrap interval; "
-    "difference to the paper's number in percentage points: it means something only where profile and data are the "
+    "Here: the mean over n fresh students, of several teachers over these, with a 95 % bootstrap interval; "
+    "the difference to the paper's number means something only where profile and data are the "
     "paper's. Outer step: seconds of its teacher gradients, the median; peak: all that the process held."
 )
 _CHANGE = " max |Δθ|: the largest change of an entry of the teacher, by its last outer step."
@@ -29,7 +30,8 @@ def paper_tables(results: Results, *, detail: bool = False) -> list[Table]:
     """
     cases = ["table", "row", "problem", "profile", "variant"]
     found = [_table(group, detail) for _, group in results.papers.groupby(cases, sort=False)]
-    return [*found, assumed_table()] if found else []
+    taken = dict.fromkeys(each for suite in results.papers["suite"].unique() for each in assumed_for(str(suite)))
+    return [*found, assumed_table(list(taken))] if found else []
 
 
 def _table(group: pd.DataFrame, detail: bool) -> Table:
@@ -38,11 +40,15 @@ def _table(group: pd.DataFrame, detail: bool) -> Table:
     title = (
         f"{first['table']}, {_student(first)}: profile {first['profile']}{apart}, {said(filter(None, group['data']))}"
     )
-    note = _NOTE + (_CHANGE if detail else "")
+    note = f"Measured: {first['measure']}, in {first['measured_in']}. {_NOTE}" + (_CHANGE if detail else "")
     if first["profile"] != "paper":
         note += f" Not the paper's experiment: {first['settings']}, T={_count(group['horizon'].max())}."
-    columns = _SHORT + (_DETAIL if detail else ())
+    columns = _columns(first["measured_in"]) + (_DETAIL if detail else ())
     return Table(title, columns, tuple(_row(row)[: len(columns)] for row in rows_of(group)), note)
+
+
+def _columns(unit: str) -> tuple[str, ...]:
+    return ("loss", f"paper, {unit}", f"here, {unit}", "difference", "n", "outer step, s", "peak MiB")
 
 
 def _student(row: Row) -> str:
@@ -51,12 +57,12 @@ def _student(row: Row) -> str:
 
 
 def _row(row: Row) -> tuple[str, ...]:
-    error = estimate_in(row, "error")
+    found = estimate_in(row, "here")
     here, difference, count = str(row["status"]), DASH, DASH
     if row["status"] == "ok":
-        interval = f" [{fixed(error.low, 2)},\u00a0{fixed(error.high, 2)}]" if error.enough else ""
-        here, difference = f"{fixed(error.value, 2)}{interval}", _points(row["difference"])
-        count = f"{error.n} {row['unit']}{'' if error.enough else f', {TOO_SMALL}'}"
+        interval = f" [{fixed(found.low, 2)},\u00a0{fixed(found.high, 2)}]" if found.enough else ""
+        here, difference = f"{fixed(found.value, 2)}{interval}", _points(row["difference"])
+        count = f"{found.n} {row['unit']}{'' if found.enough else f', {TOO_SMALL}'}"
     learned = row["loss"] == "learned"
     return (
         f"learned by {row['method']}" if learned and row["method"] != STATIC else str(row["method"]),
@@ -82,7 +88,7 @@ def _count(value: float | None) -> str:
     return DASH if value is None or pd.isna(value) else f"{int(value):,}"
 
 
-def assumed_table() -> Table:
+def assumed_table(taken: Sequence[Assumption]) -> Table:
     """What the paper does not say, and how profile ``paper`` takes it."""
-    rows = tuple((each.what, each.taken, each.why) for each in IMAGES)
+    rows = tuple((each.what, each.taken, each.why) for each in taken)
     return Table("Assumed, not in the paper", ("what", "taken", "why"), rows, "Of profile paper.", text_columns=3)

@@ -13,11 +13,13 @@ from l2t_bench.reports.derive import Results, analyse, of_case
 from l2t_bench.reports.estimates import estimate_in
 from l2t_bench.reports.formats import DASH, accuracy, equivalent, fixed, number, points, ratio
 from l2t_bench.reports.load import Run
+from l2t_bench.reports.load_teaching import translates
 from l2t_bench.reports.methods import VARIANT, in_order
 from l2t_bench.reports.paper_tables import paper_tables
 from l2t_bench.reports.rows import Row, rows_of
 from l2t_bench.reports.statistics import Estimate
 from l2t_bench.reports.table import Table
+from l2t_bench.reports.translation_tables import translation_tables
 from l2t_bench.reports.variants import case_name, said
 
 
@@ -31,6 +33,7 @@ def summary_tables(run: Run) -> list[Table]:
         *warning_tables(results),
         *paper_tables(results),
         *teaching_tables(results),
+        *translation_tables(results),
         *equivalence_tables(results),
         *agreement_tables(results),
         *coefficient_tables(results),
@@ -244,11 +247,13 @@ def _equivalence_row(row: Row) -> tuple[str, ...]:
 
 
 def teaching_tables(results: Results, *, detail: bool = False) -> list[Table]:
-    """Test accuracy of fresh students under each loss, one table per problem and variant.
+    """Test accuracy of fresh students under each loss, one table per problem and variant that has one.
 
     ``detail`` adds counts and times.
     """
-    planned = results.run.cells[results.run.cells["kind"] == "teaching"]
+    cells = results.run.cells
+    by_accuracy = [cell["kind"] == "teaching" and not translates(cell) for cell in rows_of(cells)]
+    planned = cells[pd.Series(by_accuracy, index=cells.index, dtype=bool)]
     return [
         _teaching_table(problem, variant, cells, results.teaching, detail)
         for (problem, variant), cells in planned.groupby(VARIANT)

@@ -32,7 +32,7 @@ def train(cell: Cell, memory_limit: int | None) -> Expected:
     """Of a teacher cell. Raises ``Refused`` where the backend does not do it, or where it would not fit."""
     settings = TrainingSettings(**cell.settings)
     problem = build_problem(problem_of(cell.method, settings.problem), device=cell.device, dtype=cell.dtype)
-    return _training(problem, cell.method, settings, memory_limit)
+    return expected_training(problem, cell.method, settings, memory_limit)
 
 
 def measure(cell: Cell, memory_limit: int | None) -> Expected:
@@ -42,20 +42,23 @@ def measure(cell: Cell, memory_limit: int | None) -> Expected:
     fixed = fixed_of(cell.method)
     tried = len(candidates(cell.method, fixed, settings))
     students = settings.fresh_students + 1 + (tried * settings.tuning_students if tried > 1 else 0)
-    seconds = STARTING + students * settings.horizon * _seconds_of_step(problem)
+    seconds = STARTING + students * settings.horizon * seconds_of_step(problem)
     if cell.needs or fixed or cell.method == UNTRAINED or not isinstance(settings, TeachingSettings):
         return Expected(seconds, resident_bytes(), "a student's first steps")
-    training = _training(problem, cell.method, TrainingSettings(**settings.of_training()), memory_limit)
+    training = expected_training(problem, cell.method, TrainingSettings(**settings.of_training()), memory_limit)
     return Expected(seconds + (training.seconds or 0.0), training.peak_bytes, training.source)
 
 
-def _training(problem: TeachingProblem, method: str, settings: TrainingSettings, memory_limit: int | None) -> Expected:
+def expected_training(
+    problem: TeachingProblem, method: str, settings: TrainingSettings, memory_limit: int | None
+) -> Expected:
+    """Of Algorithm 1. Raises ``Refused`` where the backend does not do it, or where it would not fit."""
     backend = for_students(backend_of(method), settings.students)
     verdict = backend.supports(problem, settings.horizon)
     if isinstance(verdict, Refused):
         raise verdict
     left = bytes_left(memory_limit, problem, resident_bytes() or 0, available_bytes())
-    step = _seconds_of_step(problem)
+    step = seconds_of_step(problem)
     found, source = _gradient(backend, problem, settings.horizon, step)
     if left is not None and found.bytes > left:
         raise Refused(f"would take {told(found.bytes)}, and {told(max(0, left))} are left ({source})")
@@ -87,7 +90,7 @@ def _least_bytes(backend: TeacherGradientBackend, problem: TeachingProblem, hori
     return max(0, more - few) // (_SIZED[1] - _SIZED[0]) * horizon
 
 
-def _seconds_of_step(problem: TeachingProblem) -> float:
+def seconds_of_step(problem: TeachingProblem) -> float:
     """Of plain training, with its share of what is done every so many steps; after a run that loads what it needs."""
     theta = problem.init_teacher(0)
     teach(problem, theta, horizon=1, seed=0)

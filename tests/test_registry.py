@@ -70,6 +70,9 @@ def test_the_fixed_losses_are_listed() -> None:
         "large-margin",
         "forward-correction",
         "word-cross-entropy",
+        "reinforce",
+        "minimum-risk",
+        "softmax-margin",
     ]
 
 

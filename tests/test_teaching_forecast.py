@@ -21,7 +21,7 @@ def cell_of(kind: str, method: str, settings: object, needs: str = "") -> Cell:
 def known(monkeypatch: pytest.MonkeyPatch) -> None:
     """A gradient takes 2 s and 1 MB at any horizon, a student's step 1 ms."""
     monkeypatch.setattr("l2t_bench.backend.Backend.predict", lambda *_: Prediction(1_000_000, 2.0))
-    monkeypatch.setattr(teaching_forecast, "_seconds_of_step", lambda problem: 0.001)
+    monkeypatch.setattr(teaching_forecast, "seconds_of_step", lambda problem: 0.001)
 
 
 @pytest.mark.usefixtures("known")
@@ -74,7 +74,7 @@ def test_a_cell_that_trains_its_teacher_itself_takes_both() -> None:
 def test_of_a_slow_student_no_short_runs_are_made_and_the_figures_are_bounds(
     method: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(teaching_forecast, "_seconds_of_step", lambda problem: 2.0)
+    monkeypatch.setattr(teaching_forecast, "seconds_of_step", lambda problem: 2.0)
     monkeypatch.setattr("l2t_bench.backend.Backend.predict", lambda *_: pytest.fail("it was predicted"))
     settings = TrainingSettings(problem=SMALL, horizon=1000, outer_steps=2, students=1, select_every=0)
     found = teaching_forecast.train(cell_of("teacher", method, settings), None)
@@ -91,4 +91,4 @@ def test_a_task_without_a_forecast_is_of_unknown_length() -> None:
 
 
 def test_a_real_students_step_takes_some_time() -> None:
-    assert 0 < teaching_forecast._seconds_of_step(l2t.build_problem(SMALL)) < 1
+    assert 0 < teaching_forecast.seconds_of_step(l2t.build_problem(SMALL)) < 1

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from l2t_bench.data.specials import PAD
+from l2t_bench.students.drawing import Drawing, Drawn
 from l2t_bench.students.search import Search
 
 Memory = tuple[Tensor, ...]
@@ -20,7 +21,12 @@ State = tuple[Tensor, ...]
 
 
 class Translator(nn.Module):
-    """(source (B, S), words before (B, R)) -> logits (B, R, V); (B, K, R) -> (B, K, R, V): K translations a source."""
+    """(source (B, S), words before (B, R)) -> logits (B, R, V); (B, K, R) -> (B, K, R, V): K translations a source.
+
+    With ``drawing`` it tells ``Drawn`` in training (``with_drawing``).
+    """
+
+    drawing: Drawing | None = None
 
     def encode(self, source: Tensor) -> Memory:
         raise NotImplementedError
@@ -37,7 +43,11 @@ class Translator(nn.Module):
         """Logits (B, R, V) at all positions at once, each of the words before it: teacher forcing."""
         raise NotImplementedError
 
-    def forward(self, inputs: tuple[Tensor, Tensor]) -> Tensor:
+    def forward(self, inputs: tuple[Tensor, Tensor]) -> Tensor | Drawn:
+        return self.scored(inputs) if self.drawing is None or not self.training else self.drawing(self, inputs)
+
+    def scored(self, inputs: tuple[Tensor, Tensor]) -> Tensor:
+        """Logits of the words that are given."""
         source, before = inputs
         memory = self.encode(source)
         if before.ndim == 2:

@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from l2t_bench.paper.assumed import IMAGES
+from l2t_bench.paper.assumed import IMAGES, TRANSLATION
 from l2t_bench.reports import load_teaching
 from l2t_bench.reports.agreement import curve_agreements
 from l2t_bench.reports.agreement_tables import agreement_tables
@@ -19,7 +19,8 @@ from l2t_bench.reports.load import load_run
 from l2t_bench.reports.page import render
 from l2t_bench.reports.paper_tables import paper_tables
 from l2t_bench.reports.rows import rows_of
-from l2t_bench.reports.text import summary_tables
+from l2t_bench.reports.text import summary_tables, teaching_tables
+from l2t_bench.reports.translation_tables import translation_tables
 
 PROBLEM = "mnist/mlp"
 SETTINGS = {"problem": "mnist/mlp[hidden=100]", "horizon": 300}
@@ -74,10 +75,10 @@ def test_ours_stands_beside_the_papers_with_its_difference_and_costs(table1: Any
     found = results(table1)
     learned, plain = row(found, "rmd"), row(found, "cross-entropy")
     assert (learned["table"], learned["row"], learned["paper"]) == ("Table 1", "MLP", 1.69)
-    assert learned["error"] == pytest.approx(1.6) and learned["difference"] == pytest.approx(1.6 - 1.69)
-    assert learned["error_low"] < 1.6 < learned["error_high"] and learned["error_n"] == 5
+    assert learned["here"] == pytest.approx(1.6) and learned["difference"] == pytest.approx(1.6 - 1.69)
+    assert learned["here_low"] < 1.6 < learned["here_high"] and learned["here_n"] == 5
     assert (learned["seconds_outer_step"], learned["peak_mib"], learned["largest_change"]) == (0.5, 100, 0.006)
-    assert (plain["paper"], plain["error"]) == (1.94, pytest.approx(2.6))
+    assert (plain["paper"], plain["here"]) == (1.94, pytest.approx(2.6))
     assert math.isnan(plain["seconds_outer_step"])
 
 
@@ -85,7 +86,7 @@ def test_of_several_teachers_the_teacher_is_the_unit(table1: Any) -> None:
     for seed, error in enumerate((1.0, 2.0)):
         taught(table1, "rmd", (error, error, error), "learned", seed, needs=teacher(table1, "rmd", seed))
     learned = row(results(table1), "rmd")
-    assert (learned["error"], learned["error_n"], learned["unit"]) == (pytest.approx(1.5), 2, "teachers")
+    assert (learned["here"], learned["here_n"], learned["unit"]) == (pytest.approx(1.5), 2, "teachers")
     assert (learned["teachers"], learned["students"]) == (2, 6)
 
 
@@ -127,6 +128,58 @@ def test_the_page_and_the_terminal_show_the_papers_tables(table1: Any) -> None:
     page = render(found)
     assert "Table 1, MLP on mnist: profile quick" in page and "Assumed, not in the paper" in page
     assert any(table.title.startswith("Table 1, MLP") for table in summary_tables(found.run))
+
+
+# -- translation
+
+
+def translated(writer: Any, method: str, scores: tuple[float, ...], loss: str, needs: str) -> None:
+    folder = writer.plan("teaching", "iwslt14/lstm1", method, 0, needs=needs, problem="iwslt14/lstm1[lr=0.1]", beam=5)
+    students = [
+        {"seed": seed, "dev_bleu": score, "test_greedy_bleu": score - 1, "test_bleu": score}
+        | {"test_detokenised_bleu": score + 1}
+        for seed, score in enumerate(scores)
+    ]
+    signatures = {"signature": "tok:none", "detokenised_signature": "tok:13a"}
+    own = {"loss": loss, "lr": 0.1, "lr_grid": [], "horizon": 300, "beam": 5, "students": students, **signatures}
+    writer.write(folder, "ok", own)
+
+
+@pytest.fixture
+def table3(writer: Any) -> Any:
+    writer.suite, writer.profile = "table3", "paper"
+    return writer
+
+
+def test_bleu_stands_beside_the_papers_in_its_own_unit(table3: Any) -> None:
+    translated(table3, "rmd", (29.0, 30.0, 31.0, 30.0, 30.0), "learned", teacher(table3, "rmd"))
+    translated(table3, "cross-entropy", (28.0, 28.0, 28.0, 28.0, 28.0), "cross-entropy", "warm-start-x-0123456789")
+    found = results(table3)
+    learned, plain = row(found, "rmd"), row(found, "cross-entropy")
+    assert (learned["row"], learned["measure"], learned["measured_in"]) == ("LSTM-1", "test BLEU", "BLEU")
+    assert (learned["paper"], learned["here"]) == (29.52, pytest.approx(30.0))
+    assert (plain["paper"], plain["difference"]) == (27.28, pytest.approx(28 - 27.28))
+    (table, assumed) = paper_tables(found)
+    assert table.columns[1:3] == ("paper, BLEU", "here, BLEU") and table.note.startswith(
+        "Measured: test BLEU, in BLEU."
+    )
+    assert [cells[0] for cells in assumed.rows] == [each.what for each in TRANSLATION]
+
+
+def test_translations_have_a_table_of_searches_and_none_of_accuracies(table3: Any) -> None:
+    translated(table3, "cross-entropy", (28.0, 28.0, 28.0, 28.0, 28.0), "cross-entropy", "warm-start-x-0123456789")
+    found = results(table3)
+    assert found.students.empty and teaching_tables(found) == []
+    (table,) = translation_tables(found)
+    assert table.columns[2:] == ("greedy", "beam 5", "detokenised, beam 5")
+    assert [cell.split()[0] for cell in table.rows[0][2:]] == ["27.00", "28.00", "29.00"]
+    assert "tok:none" in table.note and "Translations of iwslt14/lstm1" in render(found)
+
+
+def test_a_control_that_needs_a_warm_start_is_no_learned_loss_without_its_result(table3: Any) -> None:
+    folder = table3.plan("teaching", "iwslt14/lstm1", "cross-entropy", 0, needs="warm-start-x-0123456789", beam=5)
+    table3.write(folder, "refused", {}, "no room")
+    assert (row(results(table3), "cross-entropy")["paper"]) == 27.28
 
 
 # -- teachers of their own cells
