@@ -11,6 +11,16 @@ from l2t_bench.errors import UserError
 from l2t_bench.problem import StudentView
 
 
+def next_measured(index: int, every: int) -> int:
+    """The first step after ``index`` of 0, ``every``, 2 ``every`` ..."""
+    return index - index % every + every
+
+
+def recent_steps(index: int, count: int) -> range:
+    """The last ``count`` steps up to ``index``, fewer where there are fewer."""
+    return range(max(0, index - count + 1), index + 1)
+
+
 @dataclass(frozen=True)
 class PaperFeatures:
     """t/T, training accuracy, dev accuracy, dev precision of each class: 3 + C numbers in [0, 1].
@@ -35,12 +45,12 @@ class PaperFeatures:
 
     def held_until(self, index: int) -> int:
         """The step after ``index`` at which s_t is measured anew: until then no state is looked at."""
-        return index - index % self.every + self.every
+        return next_measured(index, self.every)
 
     def __call__(self, view: StudentView) -> Tensor:
         if view.previous is not None and view.index % self.every:
             return view.previous
-        recent = range(max(0, view.index - self.train_batches + 1), view.index + 1)
+        recent = recent_steps(view.index, self.train_batches)
         trained, truth = _predictions(view, [view.train(index) for index in recent], 0)
         train_accuracy = (trained.argmax(-1) == truth).to(trained.dtype).mean()
         logits, target = _predictions(view, view.dev, self.dev_examples)

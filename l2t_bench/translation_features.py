@@ -10,6 +10,7 @@ from torch import Tensor
 from l2t_bench.bleu import corpus_bleu
 from l2t_bench.data.spelling import Spelling
 from l2t_bench.errors import UserError
+from l2t_bench.features import next_measured, recent_steps
 from l2t_bench.problem import StudentView
 
 
@@ -35,12 +36,12 @@ class TranslationFeatures:
 
     def held_until(self, index: int) -> int:
         """The step after ``index`` at which s_t is measured anew: until then no state is looked at."""
-        return index - index % self.every + self.every
+        return next_measured(index, self.every)
 
     def __call__(self, view: StudentView) -> Tensor:
         if view.previous is not None and view.index % self.every:
             return view.previous
-        recent = range(max(0, view.index - self.train_batches + 1), view.index + 1)
+        recent = recent_steps(view.index, self.train_batches)
         train = [row for index in recent for row in self._translated(view, view.train(index))]
         dev = (row for batch in view.dev for row in self._translated(view, batch))
         scores = [_bleu(train), _bleu(list(islice(dev, self.dev_sentences or None)))]

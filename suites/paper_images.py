@@ -14,7 +14,7 @@ from l2t_bench.errors import UserError
 from l2t_bench.paper import assumed
 from l2t_bench.suites.cells import Series, grid
 from l2t_bench.suites.controls import CROSS_ENTROPY, STATIC, UNTRAINED
-from l2t_bench.suites.settings import OWN, TeachingSettings
+from l2t_bench.suites.settings import OWN, TeachingSettings, papers_training
 
 VERSION = 1
 BACKENDS = ("rmd", "higher", "torchopt", "torchopt-implicit", "functorch", "truncated[window=100]")
@@ -27,18 +27,9 @@ Problems = Mapping[str, TeachingSettings]
 
 
 def as_in_the_paper(problem: str, *, lr: float, horizon: int, outer_steps: int) -> TeachingSettings:
-    """Adam at 1e-4 (appendix B.4), the student's own lr, nothing chosen on dev."""
+    """The paper's training of a teacher, and students at their own lr."""
     return TeachingSettings(
-        problem=problem,
-        lr=lr,
-        horizon=horizon,
-        outer_steps=outer_steps,
-        students=1,
-        teacher_lr=1e-4,
-        teacher_betas=(0.9, 0.999),
-        teacher_schedule="constant",
-        clip=0.0,
-        select_every=0,
+        **vars(papers_training(problem, lr=lr, horizon=horizon, outer_steps=outer_steps)),
         learned_schedules=(OWN,),
         fixed_schedules=(OWN,),
         fresh_students=assumed.FRESH_STUDENTS,

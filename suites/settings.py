@@ -1,6 +1,6 @@
 """The settings of teacher and teaching cells, apart from what carries them out: a plan is made without torch.
 
-The defaults are the recipe that was found to teach; ``paper_training`` is the paper's.
+The defaults are the recipe that was found to teach; ``papers_training`` is the paper's.
 """
 
 from collections.abc import Mapping, Sequence
@@ -26,6 +26,22 @@ class TrainingSettings:
     clip: float = 1.0  # bound on each student's |d_theta|; 0 for none
     select_every: int = 8
     select_students: int = 6
+
+
+def papers_training(problem: str, *, lr: float, horizon: int, outer_steps: int) -> TrainingSettings:
+    """Adam at 1e-4 (appendix B.4), one student an outer step, nothing clipped and nothing chosen on dev."""
+    return TrainingSettings(
+        problem=problem,
+        lr=lr,
+        horizon=horizon,
+        outer_steps=outer_steps,
+        students=1,
+        teacher_lr=1e-4,
+        teacher_betas=(0.9, 0.999),
+        teacher_schedule="constant",
+        clip=0.0,
+        select_every=0,
+    )
 
 
 @dataclass(frozen=True)

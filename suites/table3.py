@@ -14,7 +14,7 @@ from l2t_bench.errors import UserError
 from l2t_bench.paper import assumed
 from l2t_bench.suites.cells import Series
 from l2t_bench.suites.controls import CROSS_ENTROPY, UNTRAINED
-from l2t_bench.suites.settings import TrainingSettings
+from l2t_bench.suites.settings import TrainingSettings, papers_training
 from l2t_bench.suites.translation_losses import FIXED
 from l2t_bench.suites.translation_settings import TranslationJudging, TranslationSettings, WarmStartSettings
 
@@ -37,17 +37,7 @@ def _as_in_the_paper(name: str) -> TranslationSettings:
     horizon = epoch * assumed.TRANSLATION_EPOCHS
     return TranslationSettings(
         WarmStartSettings(problem, epoch * assumed.WARM_START_EPOCHS, assumed.WARM_START_LR),
-        TrainingSettings(
-            problem=problem,
-            lr=0.1,
-            horizon=horizon,
-            outer_steps=50,
-            teacher_lr=1e-4,
-            teacher_betas=(0.9, 0.999),
-            teacher_schedule="constant",
-            clip=0.0,
-            select_every=0,
-        ),
+        papers_training(problem, lr=0.1, horizon=horizon, outer_steps=50),
         TranslationJudging(problem, horizon, grid=(0.1,), fresh_students=assumed.FRESH_STUDENTS),
     )
 
