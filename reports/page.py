@@ -42,7 +42,11 @@ def write_report(run_dir: Path | str, out: Path | str | None = None) -> Path:
 
     Raises ``UserError`` for a path that holds no run, and for one that cannot be written.
     """
-    results = analyse(load_run(run_dir))
+    return write_page(analyse(load_run(run_dir)), out)
+
+
+def write_page(results: Results, out: Path | str | None = None) -> Path:
+    """``write_report`` of a run that is analysed already."""
     page = results.run.path / "report.html" if out is None else Path(out)
     write(page, render(results))
     return page
@@ -50,10 +54,15 @@ def write_report(run_dir: Path | str, out: Path | str | None = None) -> Path:
 
 def write_csv(run: Run) -> list[Path]:
     """Write the tables of ``csv_frames`` into the run's folder, and return where they are."""
+    return write_frames(analyse(run))
+
+
+def write_frames(results: Results) -> list[Path]:
+    """``write_csv`` of a run that is analysed already."""
     written = []
-    for name, frame in csv_frames(analyse(run)).items():
-        write(run.path / name, as_csv(frame))
-        written.append(run.path / name)
+    for name, frame in csv_frames(results).items():
+        written.append(results.run.path / name)
+        write(written[-1], as_csv(frame))
     return written
 
 

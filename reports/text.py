@@ -25,7 +25,11 @@ from l2t_bench.reports.variants import case_name, said
 
 def summary_tables(run: Run) -> list[Table]:
     """The run's tables for a terminal of 120 columns."""
-    results = analyse(run)
+    return tables_of(analyse(run))
+
+
+def tables_of(results: Results) -> list[Table]:
+    """``summary_tables`` of a run that is analysed already."""
     return [
         *gradient_tables(results),
         *aggregate_tables(results),

@@ -77,15 +77,16 @@ class _Source:
 
 
 def _of_run(folder: Path) -> _Source:
-    from l2t_bench.reports.page import write_csv, write_report
-    from l2t_bench.reports.text import summary_tables
+    from l2t_bench.reports.derive import analyse
+    from l2t_bench.reports.page import write_frames, write_page
+    from l2t_bench.reports.text import tables_of
 
-    found = loaded(folder)
+    results = analyse(loaded(folder))
     return _Source(
-        lambda: summary_tables(found),
-        lambda output: write_report(folder, output),
-        lambda: write_csv(found),
-        found.damaged,
+        lambda: tables_of(results),
+        lambda output: write_page(results, output),
+        lambda: write_frames(results),
+        results.run.damaged,
     )
 
 
