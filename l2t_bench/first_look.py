@@ -10,8 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from l2t_bench.checksums import checksum
 from l2t_bench.errors import Refused, UserError
-from l2t_bench.modules import float_leaves, map_tensors, module_at, same_tensors, tensor_leaves
+from l2t_bench.modules import float_leaves, map_tensors, module_at, plain_tensors, same_tensors, tensor_leaves
 from l2t_bench.parts import writes_into_its_parameters
 from l2t_bench.precision import LowestPrecision
 from l2t_bench.problem import Step, StudentState, TeachingProblem
@@ -56,16 +57,30 @@ def look_at_student(problem: TeachingProblem, state: StudentState, step: Step, p
 def look_at_step(at: Trial) -> Tensor:
     """The step's loss, after two forward passes.
 
-    Raises ``UserError`` for a student that is another one when it is called again, and for one that writes into its
-    parameters, also where autograd does not see it (``.data``).
+    Raises ``UserError`` for a student that is another one when it is called again, for one that writes into its
+    parameters, also where autograd does not see it (``.data``), and for one that goes on moving a tensor which is
+    neither parameter nor buffer: it would pass from one student to the next.
     """
     given = replace(at, state=replace(at.state, params=map_tensors(Tensor.clone, dict(at.params))))
-    loss, again = _plain_loss(given), _plain_loss(given)
+    loss = _plain_loss(given)
+    held = _checksums_of_plain_tensors(at.problem)
+    again = _plain_loss(given)
+    now = _checksums_of_plain_tensors(at.problem)
+    if moved := [name for name, then in held.items() if name in now and not torch.equal(now[name], then)]:
+        raise UserError(
+            f"the student's forward pass moves {moved[0]}, which is neither a parameter nor a buffer, at step "
+            f"{at.step.index}: it would be carried into the next student's training; register_buffer makes it a part "
+            "of the student's state"
+        )
     if not same_tensors(given.params, at.params):
         raise writes_into_its_parameters(at.step.index)
     if not same_numbers(again, loss):
         raise not_replayed(at.step.index, loss, again)
     return loss
+
+
+def _checksums_of_plain_tensors(problem: TeachingProblem) -> dict[str, Tensor]:
+    return {name: checksum((held,)) for name, held in plain_tensors(problem.student).items()}
 
 
 def _look_at_precision(at: Trial) -> None:

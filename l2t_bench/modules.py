@@ -114,6 +114,16 @@ class _Decoder(nn.Module):
         return self.student.decode(inputs)  # type: ignore[operator]
 
 
+def plain_tensors(module: nn.Module) -> dict[str, Tensor]:
+    """The tensors that its layers hold as plain attributes, by name: neither parameters nor buffers."""
+    return {
+        f"{layer}.{name}" if layer else name: held
+        for layer, owner in module.named_modules()
+        for name, held in vars(owner).items()
+        if isinstance(held, Tensor)
+    }
+
+
 def call_decode(module: nn.Module, tensors: Mapping[str, Tensor], inputs: Any) -> Any:
     """``module.decode(inputs)`` with these parameters and buffers."""
     return call(_Decoder(module), {f"student.{name}": tensor for name, tensor in tensors.items()}, inputs)[0]

@@ -70,6 +70,12 @@ def check_student(student: nn.Module) -> None:
         raise UserError("the student has no parameters: there is nothing to train")
     if not trained_parameters(student):
         raise UserError("all of the student's parameters are frozen: there is nothing to train")
+    for name, param in student.named_parameters():
+        if param.is_complex():
+            raise UserError(
+                f"the student's {name} is complex, and the methods here differentiate real numbers: hold its real and "
+                "imaginary part (torch.view_as_real), and make the complex number in the forward pass"
+            )
     for name, layer in student.named_modules():
         if isinstance(layer, nn.Embedding | nn.EmbeddingBag):
             _check_embedding(name or type(layer).__name__, layer)

@@ -635,3 +635,36 @@ def test_inference_mode_is_an_error() -> None:
     theta = general_theta(problem)
     with torch.inference_mode(), pytest.raises(UserError, match=r"cannot be taken in torch\.inference_mode"):
         l2t.load_backend("rmd").teacher_gradient(problem, theta, horizon=3)
+
+
+# -- what is kept from one student to the next -------------------------------------------------------------------------
+
+
+class Averaged(nn.Linear):
+    """Running statistics held as a plain attribute: evaluation subtracts what all students before have seen."""
+
+    def __init__(self) -> None:
+        super().__init__(6, 4)
+        self.mean = torch.zeros(4, dtype=torch.float64)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        out = super().forward(inputs)
+        if self.training:
+            self.mean = 0.9 * self.mean + 0.1 * out.detach().mean(0)
+            return out
+        return out - self.mean
+
+
+@pytest.mark.parametrize("backend", ALL)
+def test_running_statistics_that_are_no_buffer_are_an_error(backend: str) -> None:
+    with pytest.raises(UserError, match="moves mean, which is neither a parameter nor a buffer, at step 0: "):
+        differentiate(backend, random_problem(student=Averaged()))
+
+
+def test_and_a_tensor_that_a_student_only_remembers_is_none() -> None:
+    class Remembering(nn.Linear):
+        def forward(self, inputs: Tensor) -> Tensor:
+            self.last = super().forward(inputs)
+            return self.last
+
+    assert differentiate("rmd", random_problem(student=Remembering(6, 4))).d_theta

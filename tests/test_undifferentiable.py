@@ -240,3 +240,16 @@ def test_verify_holds_a_student_without_forward_mode_to_what_it_has() -> None:
     assert not section.failed
     (check,) = [check for check in section.checks if check.name.startswith("second derivatives")]
     assert check.outcome is Outcome.PASSED and "not for: no forward mode" in check.note
+
+
+def test_complex_parameters_are_an_error_that_says_how_to_hold_them() -> None:
+    class Rotated(nn.Linear):
+        def __init__(self) -> None:
+            super().__init__(6, 4)
+            self.phase = nn.Parameter(torch.ones(4, dtype=torch.complex128))
+
+        def forward(self, inputs: Tensor) -> Tensor:
+            return (super().forward(inputs) * self.phase).real
+
+    with pytest.raises(l2t.UserError, match=r"the student's phase is complex, .* \(torch\.view_as_real\)"):
+        random_problem(student=Rotated().double())
