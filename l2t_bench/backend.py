@@ -115,6 +115,11 @@ class Backend(ABC):
         """The method with each way of holding its run: they give the same gradient for different memory and time."""
         return (self,)
 
+    def choices(self, horizon: int) -> tuple["Backend", ...]:
+        """The method with all options that a choice for ``horizon`` steps is made among (see ``selection``)."""
+        del horizon
+        return self.variants()
+
     def supports(self, problem: TeachingProblem, horizon: int) -> Supported | Refused:
         """The contract's; none of the methods here depends on the horizon."""
         del horizon

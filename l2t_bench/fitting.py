@@ -10,7 +10,7 @@ from l2t_bench.asked import checked_horizon
 from l2t_bench.backend import Backend
 from l2t_bench.errors import Refused, UserError
 from l2t_bench.gradient import Exactness, Prediction, TeacherGradientBackend
-from l2t_bench.prediction import beside_law, bytes_at, record_bytes, short_sizes
+from l2t_bench.prediction import beside_law, bytes_at, record_bytes, seconds_at, short_sizes
 from l2t_bench.problem import TeachingProblem
 from l2t_bench.registry import list_backends, load_backend
 from l2t_bench.resident import available_bytes, resident_bytes
@@ -130,24 +130,38 @@ def _worth_naming(fits: Sequence[Fit]) -> list[Fit]:
 
 
 def _variants(name: str, problem: TeachingProblem, horizon: int) -> Iterator[Fit]:
-    """A method's variants differ in what they hold: what they take beside it is found once, by short runs."""
     try:
         backend = load_backend(name)
     except UserError:
         return  # its library is not installed
     if not isinstance(backend, Backend) or backend.capabilities.exactness not in _KINDS:
         return
+    supported = [variant for variant in backend.variants() if variant.supports(problem, horizon)]
+    for variant, peak in zip(supported, peaks_of(supported, problem, horizon), strict=True):
+        yield Fit(str(variant), name, variant.capabilities.exactness, peak)
+
+
+def peaks_of(variants: Sequence[Backend], problem: TeachingProblem, horizon: int) -> Iterator[int]:
+    """The predicted peak above the start of each way of one method.
+
+    They differ in what they hold: what they take beside it is found once, by short runs of the first.
+    """
     beside: int | None = None
-    for variant in backend.variants():
-        if not variant.supports(problem, horizon):
-            continue
+    for variant in variants:
         known = variant.scaling(problem, horizon).bytes
         if known is None:
-            size = predict_bytes(variant, problem, horizon)
+            yield predict_bytes(variant, problem, horizon)
         else:
             beside = beside if beside is not None else beside_law(variant, problem, partial(variant.scaling, problem))
-            size = known + beside + record_bytes(variant, problem, horizon)
-        yield Fit(str(variant), name, variant.capabilities.exactness, size)
+            yield known + beside + record_bytes(variant, problem, horizon)
+
+
+def predict_seconds(backend: TeacherGradientBackend, problem: TeachingProblem, horizon: int) -> float:
+    """Seconds of one teacher gradient, without the runs of ``predict`` that tell its memory."""
+    if not isinstance(backend, Backend):
+        return backend.predict(problem, horizon).seconds
+    backend = backend.settled(problem, horizon)
+    return seconds_at(backend, problem, horizon, partial(backend.scaling, problem))
 
 
 def bytes_left(limit: int | None, problem: TeachingProblem, held: int, available: int | None) -> int | None:

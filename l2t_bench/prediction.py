@@ -43,7 +43,7 @@ def predict(backend: TeacherGradientBackend, problem: TeachingProblem, horizon: 
     if isinstance(verdict, Refused):
         raise verdict
     peak = bytes_at(backend, problem, horizon, growth)  # memory first, times after it
-    return Prediction(peak, _seconds_at(backend, problem, horizon, growth))
+    return Prediction(peak, seconds_at(backend, problem, horizon, growth))
 
 
 def bytes_at(backend: TeacherGradientBackend, problem: TeachingProblem, horizon: int, growth: Growth) -> int:
@@ -91,7 +91,7 @@ def _short(horizon: int) -> list[int]:
     return [min(steps, horizon) for steps in (_SHORT, _LONG)]
 
 
-def _seconds_at(backend: TeacherGradientBackend, problem: TeachingProblem, horizon: int, growth: Growth) -> float:
+def seconds_at(backend: TeacherGradientBackend, problem: TeachingProblem, horizon: int, growth: Growth) -> float:
     """The seconds of short runs, carried on to ``horizon``; a horizon that is short itself is timed."""
     theta = problem.init_teacher(0)
     low, high = _short(horizon)

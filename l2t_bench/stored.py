@@ -13,7 +13,7 @@ from l2t_bench.metabatch.falling_back import even_parts, known_apart, together_o
 from l2t_bench.prediction import Scaling
 from l2t_bench.problem import StudentState, TeachingProblem
 from l2t_bench.second_order import MODES, Maker
-from l2t_bench.steppers.catalogue import ENGINES, engine_at, stepper_for
+from l2t_bench.steppers.catalogue import CHOSEN_AMONG, ENGINES, engine_at, stepper_for
 from l2t_bench.steppers.eager import EagerStepper
 from l2t_bench.stores.catalogue import STORES
 from l2t_bench.stores.contract import Law, Room, Store, Wanted, share_held, sizes_of
@@ -119,6 +119,11 @@ class StoredRMD(Backend):
             if self.hvp in store.modes and self.engine in store.engines and (self.students == 1 or store.stacks)
         )
         return tuple(replace(own, store=cast("Any", name)) for name in stores)
+
+    def choices(self, horizon: int) -> tuple[Backend, ...]:
+        del horizon
+        own = (replace(self, store="all", engine=engine) for engine in CHOSEN_AMONG)
+        return tuple(variant for by_engine in own for variant in by_engine.variants())
 
     def scaling(self, problem: TeachingProblem, horizon: int) -> Scaling:
         law, store = self.law(problem, horizon), STORES[self.store]

@@ -13,6 +13,8 @@ from l2t_bench.steppers.graphed import GraphedStepper
 
 Engine = Literal["eager", "compiled", "graphed", "auto"]
 ENGINES: tuple[Engine, ...] = ("eager", "compiled", "graphed", "auto")
+CHOSEN_AMONG: tuple[Engine, ...] = ("eager", "compiled")
+"""What a choice of a backend weighs; not ``graphed``, of which no timing on a GPU is known yet."""
 
 PAYS_FROM = 5_000
 """Steps of a problem after which ``auto`` compiles: by then plain torch has cost about what compiling costs, so that
