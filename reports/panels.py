@@ -41,6 +41,7 @@ class FigureGroup:
     caption: str
     legend: tuple[LegendEntry, ...]
     panels: tuple[Panel, ...]
+    by_exactness: bool = False  # whether its markers say how exact a method is
 
 
 def escaped(text: object) -> str:
