@@ -9,7 +9,7 @@ from l2t_bench.reports.agreement import curve_agreements, exactness_by_method
 from l2t_bench.reports.break_even import break_even
 from l2t_bench.reports.failed import failed_methods
 from l2t_bench.reports.gradient_derive import aggregates, gradient_quality, gradient_summary, outer_steps, ranking
-from l2t_bench.reports.growth import MEMORIES_GB, fitting_horizons, growth
+from l2t_bench.reports.growth import fitting_horizons, growth, memories_with
 from l2t_bench.reports.limits import leaders_by_limit
 from l2t_bench.reports.load import Run
 from l2t_bench.reports.load_translation import translations
@@ -68,7 +68,7 @@ def analyse(run: Run) -> Results:
         memory_ranking=ranking(quality, "peak_above_start_mib"),
         leaders=leaders_by_limit(quality),
         growth=laws,
-        fitting=fitting_horizons(laws, sorted({*MEMORIES_GB, *host_gigabytes(run)})),
+        fitting=fitting_horizons(laws, memories_with(host_gigabytes(run))),
         adjoints=load.adjoints(run),
         students=students,
         translations=translated,

@@ -17,6 +17,7 @@ from l2t_bench.reports.methods import VARIANT, in_order
 from l2t_bench.reports.rows import rows_of
 
 MEMORIES_GB = (1.0, 8.0, 24.0, 80.0)  # a small share of a machine, a laptop, and two common cards
+_ALIKE = 0.1  # as a share: sizes nearer to each other need no column each
 _ANY = 10**7  # steps: so slow a growth is not told from none
 
 COLUMNS = [
@@ -83,6 +84,12 @@ def fitting_horizons(laws: pd.DataFrame, gigabytes: Sequence[float]) -> pd.DataF
         for memory in gigabytes
     ]
     return pd.DataFrame(rows, columns=[*VARIANT, "method", "exactness", "memory_gb", "largest_horizon", "misfit"])
+
+
+def memories_with(machines: Sequence[float]) -> list[float]:
+    """The memories, in 10^9 bytes, that a largest T is told for: common ones, and of machines what is like none."""
+    others = [own for own in machines if all(abs(own / common - 1) > _ALIKE for common in MEMORIES_GB)]
+    return sorted({*MEMORIES_GB, *others})
 
 
 def rounded_down(steps: float) -> float:

@@ -16,6 +16,7 @@ from l2t_bench.reports.rows import rows_of
 from l2t_bench.reports.variants import case_name
 
 _POINTS = 24  # of a law's line
+_BESIDE = 1.06  # times T: how far several crosses at one horizon stand from each other
 
 
 @dataclass(frozen=True)
@@ -65,11 +66,9 @@ def _panel(case: tuple[object, object], rows: pd.DataFrame, results: Results, qu
     horizons = sorted({*rows["horizon"], *failed["horizon"]})
     across, along = log_range(rows[quantity.column]), log_range(pd.Series(horizons, dtype=float))
     for place, (method, group) in enumerate(failed.groupby("method")):
-        edge = 10 ** (across[1] - 0.06 * place * (across[1] - across[0]))  # several below each other
-        places = [float(horizon) for horizon in group["horizon"]]
-        figure.add_trace(
-            at_the_border(str(method), group["status"].iloc[0], palette[method], places, [edge] * len(places))
-        )
+        places = [horizon * _BESIDE**place for horizon in group["horizon"]]
+        edge = [10 ** across[1]] * len(places)
+        figure.add_trace(at_the_border(str(method), group["status"].iloc[0], palette[method], places, edge))
     set_style(figure, height=340)
     figure.update_xaxes(
         title="T", type="log", range=along, tickvals=horizons, ticktext=[str(horizon) for horizon in horizons]

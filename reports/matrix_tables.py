@@ -31,7 +31,10 @@ def with_icon(status: str) -> str:
 
 
 def matrix_tables(results: Results) -> list[Table]:
-    """Methods along rows, problems along columns, one table per quantity; none for less than two methods."""
+    """Methods along rows, problems along columns, one table per quantity; none for one problem or one method.
+
+    What there is to say of one problem, its own table says.
+    """
     longest = results.summary[
         results.summary["horizon"] == results.summary.groupby(VARIANT)["horizon"].transform("max")
     ]
@@ -53,8 +56,8 @@ def _matrix(title: str, kind: str, results: Results, measured: pd.DataFrame, cel
     planned = results.run.cells[results.run.cells["kind"] == kind]
     judged = [not translates(cell) for cell in rows_of(planned)]
     planned = planned[pd.Series(judged, index=planned.index, dtype=bool)]
-    methods = in_order(planned["method"])
-    if len(methods) < 2 or measured.empty:
+    methods, cases = in_order(planned["method"]), list(planned.groupby(VARIANT).groups)
+    if len(methods) < 2 or len(cases) < 2 or measured.empty:
         return None
     shown = {
         (problem, variant, method): cell(list(rows_of(group)))
@@ -64,7 +67,6 @@ def _matrix(title: str, kind: str, results: Results, measured: pd.DataFrame, cel
         (problem, variant, method): with_icon(status_words(group["status"]))
         for (problem, variant, method), group in planned.groupby([*VARIANT, "method"])
     }
-    cases = list(planned.groupby(VARIANT).groups)
     rows = tuple(
         (method, *(shown.get((*case, method), statuses.get((*case, method), DASH)) for case in cases))
         for method in methods

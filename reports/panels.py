@@ -86,12 +86,18 @@ def log_range(values: pd.Series) -> list[float]:
 
 
 def log_axis(between: list[float]) -> dict[str, object]:
-    """A logarithmic axis with ticks at 1, 2, 5, 10, ...; powers of ten only where it spans more than two and a half.
+    """A logarithmic axis: powers of ten where it spans more than two and a half, else three ticks of 1, 2, 5 or finer.
 
     ``between`` is its range in powers of ten, as plotly has it.
     """
     low, high = between
-    leading = (1, 2, 5) if high - low <= 2.5 else (1,)
-    ticks = [digit * 10.0**power for power in range(math.floor(low), math.ceil(high) + 1) for digit in leading]
-    inside = [tick for tick in ticks if low <= math.log10(tick) <= high]
+    inside: list[float] = []
+    for leading in _LEADING[:1] if high - low > 2.5 else _LEADING[1:]:
+        ticks = [digit * 10.0**power for power in range(math.floor(low), math.ceil(high) + 1) for digit in leading]
+        inside = [tick for tick in ticks if low <= math.log10(tick) <= high]
+        if len(inside) >= 3:
+            break
     return {"type": "log", "range": between, "tickvals": inside, "ticktext": [f"{tick:g}" for tick in inside]}
+
+
+_LEADING = ((1.0,), (1.0, 2.0, 5.0), tuple(range(1, 10)), tuple(tenth / 10 for tenth in range(10, 100, 2)))  # digits

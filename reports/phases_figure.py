@@ -14,8 +14,8 @@ from l2t_bench.reports.variants import case_name
 _PHASES: Mapping[str, tuple[str, str]] = MappingProxyType(  # column: what it is, colour: told apart by the colour-blind
     {
         "seconds_forward": ("rollout", "#88CCEE"),
-        "seconds_reverse": ("reverse", "#332288"),
-        "seconds_dev": ("dev", "#DDCC77"),
+        "seconds_reverse": ("reverse", "#4477AA"),
+        "seconds_dev": ("dev", "#DDAA33"),
     }
 )
 

@@ -79,6 +79,6 @@ def _commit(environment: Mapping[str, Any]) -> str:
 
 
 def host_gigabytes(run: Run) -> list[float]:
-    """The memory of each machine whose host held the gradients, in 10^9 bytes, rounded down to whole ones."""
+    """The memory of each machine whose host held the gradients, in whole 10^9 bytes."""
     sizes = [each.get("memory_bytes") for each in measured_on(run) if str(each.get("device", "cpu")) == "cpu"]
     return sorted({float(size // GB) for size in sizes if isinstance(size, int) and size >= GB})

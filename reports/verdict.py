@@ -98,7 +98,8 @@ def _least(subject: str, quantity: _Quantity, ranked: pd.DataFrame, rows: pd.Dat
         return answered("undecided", f"{needed} {baseline}", decided=False)
     if level:
         told = " ".join(_sentence(method, estimates[method], quantity.noun, leader) for method in level)
-        return answered(f"undecided between {_and([leader, *level])}", f"{told} {baseline}", decided=False)
+        beside = "" if own["baseline"] in level else f" {baseline}"
+        return answered(f"undecided between {_and([leader, *level])}", f"{told}{beside}", decided=False)
     following = others[0]["method"]
     told = f"Next: {_sentence(following, estimates[following], quantity.noun, leader)}"
     return answered(leader, told if following == own["baseline"] else f"{baseline} {told}", decided=True)

@@ -4,7 +4,15 @@ from pathlib import Path
 
 import pytest
 
-from l2t_bench.reports import adjoint_figure, cost_figure, marks, phases_figure, quality_figure, teaching_figures
+from l2t_bench.reports import (
+    adjoint_figure,
+    cost_figure,
+    marks,
+    panels,
+    phases_figure,
+    quality_figure,
+    teaching_figures,
+)
 from l2t_bench.reports.derive import Results, analyse
 from l2t_bench.reports.figures import draw
 from l2t_bench.reports.load import load_run
@@ -118,3 +126,18 @@ def test_phases_are_stacked_and_every_seed_has_its_point(results: Results) -> No
     (points,) = [trace for trace in panel.figure.data if trace.type == "scatter"]
     assert len(bars) == 3 and len(points.x) == 5 * 6
     assert "rmd rollout" in panel.alt and panel.title == "digits/lenet, T = 100"
+
+
+@pytest.mark.parametrize(
+    ("between", "ticks"),
+    [
+        ([-4.2, 1.1], ["0.0001", "0.001", "0.01", "0.1", "1", "10"]),
+        ([-1.1, 1.1], ["0.1", "0.2", "0.5", "1", "2", "5", "10"]),
+        ([0.1, 0.75], ["2", "3", "4", "5"]),
+        ([-2.0, -1.73], ["0.01", "0.012", "0.014", "0.016", "0.018"]),
+    ],
+)
+def test_a_logarithmic_axis_has_three_ticks_at_least_however_little_it_spans(
+    between: list[float], ticks: list[str]
+) -> None:
+    assert panels.log_axis(between)["ticktext"] == ticks
