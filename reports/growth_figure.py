@@ -48,8 +48,8 @@ def memory_growth(results: Results) -> FigureGroup:
 def _group(anchor: str, title: str, results: Results, quantity: _Quantity) -> FigureGroup:
     shown = results.summary[results.summary[quantity.column] > 0]
     panels = [
-        _panel(case, group, results, quantity)
-        for case, group in shown.groupby(VARIANT)
+        _panel((problem, variant), group, results, quantity)
+        for (problem, variant), group in shown.groupby(VARIANT)
         if group["horizon"].nunique() > 1
     ]
     return FigureGroup(anchor, title, _LAW, legend_of(shown, results, results.failed), tuple(panels), True)
@@ -65,10 +65,11 @@ def _panel(case: tuple[object, object], rows: pd.DataFrame, results: Results, qu
         figure.add_trace(_medians(method, rows[rows["method"] == method], palette[method], quantity))
     horizons = sorted({*rows["horizon"], *failed["horizon"]})
     across, along = log_range(rows[quantity.column]), log_range(pd.Series(horizons, dtype=float))
-    for place, (method, group) in enumerate(failed.groupby("method")):
+    for place, method in enumerate(in_order(failed["method"])):
+        group = failed[failed["method"] == method]
         places = [horizon * _BESIDE**place for horizon in group["horizon"]]
         edge = [10 ** across[1]] * len(places)
-        figure.add_trace(at_the_border(str(method), group["status"].iloc[0], palette[method], places, edge))
+        figure.add_trace(at_the_border(method, group["status"].iloc[0], palette[method], places, edge))
     set_style(figure, height=340)
     figure.update_xaxes(
         title="T", type="log", range=along, tickvals=horizons, ticktext=[str(horizon) for horizon in horizons]

@@ -8,6 +8,7 @@ from l2t_bench.reports import statistics
 from l2t_bench.reports.estimates import estimate_of, named
 from l2t_bench.reports.gradient_derive import median_over_seeds
 from l2t_bench.reports.methods import VARIANT, in_order
+from l2t_bench.reports.rows import rows_of
 from l2t_bench.reports.statistics import NOTHING, Estimate
 
 CASE = [*VARIANT, "horizon"]
@@ -31,18 +32,19 @@ def leaders_by_limit(gradients: pd.DataFrame) -> pd.DataFrame:
 
 def _front(group: pd.DataFrame) -> list[dict[str, object]]:
     """The methods that no other one beats in both time and memory, the smallest first."""
-    medians = [
-        (*(median_over_seeds(own, column) for column in ("peak_above_start_mib", "seconds")), method)
-        for method in in_order(group["method"])
-        for own in (group[group["method"] == method],)
-    ]
+    medians = [_medians(group, method) for method in in_order(group["method"])]
     front: list[dict[str, object]] = []
     fastest, leader = math.inf, ""
-    for peak, seconds, method in sorted(medians, key=lambda each: each[:2]):
+    for peak, seconds, method in sorted(medians, key=lambda each: each[:2]):  # alike: in the order of tables
         if seconds < fastest:
             front.append({"from_mib": peak, "method": method, "seconds": seconds, "against": leader})
             fastest, leader = seconds, method
     return front
+
+
+def _medians(group: pd.DataFrame, method: str) -> tuple[float, float, str]:
+    own = group[group["method"] == method]
+    return median_over_seeds(own, "peak_above_start_mib"), median_over_seeds(own, "seconds"), method
 
 
 def _against(group: pd.DataFrame, method: object, other: object) -> tuple[Estimate, bool]:
@@ -52,5 +54,5 @@ def _against(group: pd.DataFrame, method: object, other: object) -> tuple[Estima
     judged = statistics.with_verdict(statistics.ratio_intervals(pairs[pairs["method"] == method], ["method"]), "time")
     if judged.empty:
         return NOTHING, False
-    row = judged.iloc[0]
+    row = next(rows_of(judged))
     return estimate_of(row), row["verdict"] == statistics.VERDICTS["time"][0]

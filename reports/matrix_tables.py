@@ -56,7 +56,7 @@ def _matrix(title: str, kind: str, results: Results, measured: pd.DataFrame, cel
     planned = results.run.cells[results.run.cells["kind"] == kind]
     judged = [not translates(cell) for cell in rows_of(planned)]
     planned = planned[pd.Series(judged, index=planned.index, dtype=bool)]
-    methods, cases = in_order(planned["method"]), list(planned.groupby(VARIANT).groups)
+    methods, cases = in_order(planned["method"]), _cases(planned)
     if len(methods) < 2 or len(cases) < 2 or measured.empty:
         return None
     shown = {
@@ -74,6 +74,10 @@ def _matrix(title: str, kind: str, results: Results, measured: pd.DataFrame, cel
     horizons = dict(zip(zip(*(measured[key] for key in VARIANT), strict=True), measured["horizon"], strict=True))
     columns = tuple(_column(case, horizons, kind) for case in cases)
     return Table(title, ("method", *columns), rows, note)
+
+
+def _cases(planned: pd.DataFrame) -> list[tuple[str, str]]:
+    return [(str(problem), str(variant)) for (problem, variant), _ in planned.groupby(VARIANT)]
 
 
 def _column(case: tuple[str, str], horizons: Mapping[tuple[str, str], int], kind: str) -> str:
