@@ -100,4 +100,9 @@ def log_axis(between: list[float]) -> dict[str, object]:
     return {"type": "log", "range": between, "tickvals": inside, "ticktext": [f"{tick:g}" for tick in inside]}
 
 
-_LEADING = ((1.0,), (1.0, 2.0, 5.0), tuple(range(1, 10)), tuple(tenth / 10 for tenth in range(10, 100, 2)))  # digits
+_LEADING = (  # digits, the coarse ones first; the last ones are as evenly spread as round numbers can be
+    (1.0,),
+    (1.0, 2.0, 5.0),
+    tuple(range(1, 10)),
+    (1.0, 1.2, 1.4, 1.6, 1.8, 2.0, 2.2, 2.5, 2.8, 3.0, 3.5, 4.0, 4.5, 5.0, 5.5, 6.0, 6.5, 7.0, 8.0, 9.0),
+)

@@ -96,7 +96,7 @@ def _line(method: str, group: pd.DataFrame, results: Results) -> _Line:
 
 
 def _panel(title: str, rows: pd.DataFrame, along: str, named: str, lines: Sequence[_Line]) -> Panel:
-    figure = make_subplots(rows=1, cols=2, horizontal_spacing=0.12)
+    figure = make_subplots(rows=1, cols=2, horizontal_spacing=0.2)
     axes = quality_axes(rows)
     for column, quantity in enumerate(axes, start=1):
         figure.add_trace(_at_one(rows[along]), row=1, col=column)

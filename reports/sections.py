@@ -28,7 +28,7 @@ from l2t_bench.reports.table import Table
 from l2t_bench.reports.teaching_figures import dev_curves, student_accuracy
 from l2t_bench.reports.teaching_tables import teaching_tables
 from l2t_bench.reports.translation_tables import translation_tables
-from l2t_bench.reports.warning_tables import warning_tables
+from l2t_bench.reports.warning_tables import gradient_warning_tables, teaching_warning_tables
 
 Part = Table | FigureGroup
 
@@ -85,7 +85,9 @@ def _quality(results: Results) -> tuple[Part, ...]:
         quality_by_window(results),
         adjoint_health(results),
     ]
-    return _parts(figures, [*stationary_tables(results), *warning_tables(results), *hyper_gradient_tables(results)])
+    return _parts(
+        figures, [*stationary_tables(results), *gradient_warning_tables(results), *hyper_gradient_tables(results)]
+    )
 
 
 def _speed(results: Results) -> tuple[Part, ...]:
@@ -102,7 +104,7 @@ def _teaching(results: Results) -> tuple[Part, ...]:
         *paper_tables(results, detail=True),
         *_parts([student_accuracy(results)], teaching_tables(results, detail=True)),
         *translation_tables(results),
-        *_parts([effective_lr(results)], ()),
+        *_parts([effective_lr(results)], teaching_warning_tables(results)),
     )
 
 

@@ -1,7 +1,5 @@
 """What the methods warned of, as tables that are ready to print."""
 
-import pandas as pd
-
 from l2t_bench.reports.derive import Results
 from l2t_bench.reports.methods import in_order
 from l2t_bench.reports.table import Table
@@ -9,11 +7,12 @@ from l2t_bench.reports.table import Table
 
 def warning_tables(results: Results) -> list[Table]:
     """What the methods warned of; no table where there is nothing."""
-    return [*_gradient_warnings(results.gradients), *_teaching_warnings(results.teaching)]
+    return [*gradient_warning_tables(results), *teaching_warning_tables(results)]
 
 
-def _teaching_warnings(teaching: pd.DataFrame) -> list[Table]:
+def teaching_warning_tables(results: Results) -> list[Table]:
     """One row per teacher that learned from gradients that were warned of."""
+    teaching = results.teaching
     warned = teaching[teaching["steps_warned"] > 0] if len(teaching) else teaching
     if warned.empty:
         return []
@@ -26,8 +25,9 @@ def _teaching_warnings(teaching: pd.DataFrame) -> list[Table]:
     return [Table("Warnings while teaching", columns, tuple(rows), note, text_columns=len(columns), row_header=1)]
 
 
-def _gradient_warnings(gradients: pd.DataFrame) -> list[Table]:
+def gradient_warning_tables(results: Results) -> list[Table]:
     """One row per problem, method and horizon."""
+    gradients = results.gradients
     warned = gradients[gradients["warnings"] != ""]
     if warned.empty:
         return []
