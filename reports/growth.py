@@ -5,7 +5,7 @@ of a run grows likewise, in T or not at all. How far a measurement is off that l
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -17,12 +17,13 @@ from l2t_bench.reports.methods import VARIANT, in_order
 from l2t_bench.reports.rows import rows_of
 
 MEMORIES_GB = (1.0, 8.0, 24.0, 80.0)  # a small share of a machine, a laptop, and two common cards
+_UNITS: Mapping[str, str] = {"time": "s", "memory": "MiB"}
 _ALIKE = 0.1  # as a share: sizes nearer to each other need no column each
 _ANY = 10**7  # steps: so slow a growth is not told from none
 
 COLUMNS = [
     *VARIANT,
-    *("method", "exactness", "quantity"),
+    *("method", "exactness", "quantity", "unit"),
     *("horizons", "least_horizon", "most_horizon", "fixed", "per_step", "misfit"),
 ]
 
@@ -30,7 +31,7 @@ COLUMNS = [
 def growth(summary: pd.DataFrame) -> pd.DataFrame:
     """The law ``fixed + per_step * T`` of each method's medians, one row per problem, variant, method and quantity.
 
-    ``time`` in seconds, ``memory`` in MiB above the start. ``horizons``: how many were measured, from ``least_horizon``
+    ``unit``: s of ``time``, MiB above the start of ``memory``. ``horizons``: how many were measured, from ``least_horizon``
     to ``most_horizon``; two at least. ``misfit``: the largest |law / measured - 1|.
     """
     rows = []
@@ -44,7 +45,7 @@ def growth(summary: pd.DataFrame) -> pd.DataFrame:
                 fixed, per_step, misfit = line_of(measured["horizon"].to_numpy(float), measured[column].to_numpy(float))
                 rows.append(
                     {"problem": problem, "variant": variant, "method": method}
-                    | {"exactness": own["exactness"].iloc[0], "quantity": quantity}
+                    | {"exactness": own["exactness"].iloc[0], "quantity": quantity, "unit": _UNITS[quantity]}
                     | {"horizons": measured["horizon"].nunique()}
                     | {"least_horizon": measured["horizon"].min(), "most_horizon": measured["horizon"].max()}
                     | {"fixed": fixed, "per_step": per_step, "misfit": misfit}

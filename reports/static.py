@@ -4,7 +4,7 @@ import io
 import re
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Literal
 from warnings import catch_warnings, filterwarnings
 
 import plotly.graph_objects as go
@@ -85,7 +85,7 @@ def _set_margins(drawn: Figure, y_axes: list[Given], heat_maps: list[Given], *, 
         left=beside / width,
         right=1 - _MARGIN / width,
         top=1 - _MARGIN / height,
-        bottom=(_MARGIN + 2 * _TITLE) / height,
+        bottom=(_MARGIN + 1.2 * _TITLE) / height,
         wspace=0.08 if shared else 0.3,
     )
 
@@ -102,11 +102,15 @@ def _set_axis(axes: Axes, along: str, given: Given, *, titled: bool = True) -> N
         words = [_shortened(plain(word)) for word in given.get("ticktext", given["tickvals"])]
         getattr(axes, f"set_{along}ticks")(list(given["tickvals"]), words)
     if given.get("showticklabels") is False:
-        getattr(axes, f"set_{along}ticks")([])
+        axes.tick_params(axis=_which(along), length=0, labelbottom=False, labelleft=False)  # another's ticks stay
     if given.get("showgrid") is False:
-        axes.grid(visible=False, axis="x" if along == "x" else "y")
+        axes.grid(visible=False, axis=_which(along))
     if titled and given.get("title", {}).get("text"):
         getattr(axes, f"set_{along}label")(plain(given["title"]["text"]))
+
+
+def _which(along: str) -> Literal["x", "y"]:
+    return "x" if along == "x" else "y"
 
 
 def _shortened(label: str) -> str:

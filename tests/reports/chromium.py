@@ -80,6 +80,17 @@ class Browser:
         assert "exceptionDetails" not in found, found
         return found["result"].get("value")
 
+    def count(self, selector: str) -> int:
+        """How many elements there are, also in a page whose scripts do not run."""
+        root = self.call("DOM.getDocument")["root"]["nodeId"]
+        return len(self.call("DOM.querySelectorAll", nodeId=root, selector=selector)["nodeIds"])
+
+    def heights(self, selector: str) -> list[float]:
+        """How high elements are drawn; an error for one that is not, also in a page whose scripts do not run."""
+        root = self.call("DOM.getDocument")["root"]["nodeId"]
+        nodes = self.call("DOM.querySelectorAll", nodeId=root, selector=selector)["nodeIds"]
+        return [self.call("DOM.getBoxModel", nodeId=node)["model"]["height"] for node in nodes]
+
     def press(self, key: str) -> None:
         """A key of the keyboard, where the focus is: ``Tab``, ``Enter``, `` ``, ``ArrowLeft``."""
         code = {"Tab": 9, "Enter": 13, " ": 32, "ArrowLeft": 37, "ArrowRight": 39}[key]
