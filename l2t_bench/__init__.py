@@ -4,7 +4,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from l2t_bench import features, losses, optimizers, teachers
+    from l2t_bench import features, losses, optimizers, reports, teachers
     from l2t_bench.adam import Adam
     from l2t_bench.backend import Backend
     from l2t_bench.batches import Examples, IndexedBatches
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from l2t_bench.training import Selection, TeacherOptimizer, TeacherTraining, train_teacher
     from l2t_bench.translating import translate
 
-_SUBMODULES = ("features", "losses", "optimizers", "teachers")
+_SUBMODULES = ("features", "losses", "optimizers", "reports", "teachers")
 _HOMES = {
     "adam": ("Adam",),
     "backend": ("Backend",),
@@ -126,6 +126,7 @@ __all__ = [
     "multistep",
     "optimizers",
     "record",
+    "reports",
     "teach",
     "teacher_gradients",
     "teachers",

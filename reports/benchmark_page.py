@@ -18,7 +18,8 @@ from l2t_bench.reports.benchmark_tables import (
     timing_tables,
 )
 from l2t_bench.reports.document import as_csv, download, render_template, write
-from l2t_bench.reports.page import Chip, moment
+from l2t_bench.reports.page import Chip
+from l2t_bench.reports.provenance import moment
 
 
 def write_benchmark_report(results: BenchmarkResults, out: Path | str | None = None) -> Path:

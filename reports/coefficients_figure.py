@@ -13,7 +13,7 @@ from l2t_bench.reports.panels import FigureGroup, Panel, escaped, set_style
 from l2t_bench.reports.table import Table
 from l2t_bench.reports.variants import case_name
 
-_COLOURS = [[0.0, "#b2182b"], [0.5, "#f4f2ee"], [1.0, "#2166ac"]]  # red and blue: told apart by the colour-blind too
+RED_TO_BLUE = [[0.0, "#b2182b"], [0.5, "#f4f2ee"], [1.0, "#2166ac"]]  # red and blue: told apart by the colour-blind too
 _NOTE = (
     "Entries of Phi_t in the row of one class, under the teacher that was learned. Positive: p of both classes is "
     "asked to grow together; negative: they are driven apart."
@@ -59,7 +59,7 @@ def _panel(title: str, group: pd.DataFrame) -> Panel:
             y=rows,
             zmin=-bound,
             zmax=bound,
-            colorscale=_COLOURS,
+            colorscale=RED_TO_BLUE,
             text=[[number(value, 2) for value in line] for line in values],
             texttemplate="%{text}",
             hovertemplate="%{y}, %{x}: %{z:.4f}<extra></extra>",

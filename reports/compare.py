@@ -5,7 +5,7 @@ from typing import Any
 
 import pandas as pd
 
-from l2t_bench.reports import derive, load, load_teaching
+from l2t_bench.reports import gradient_derive, load, load_teaching
 from l2t_bench.reports.comparison_cells import (
     NEWLY_FAILING,
     cells_alone,
@@ -82,7 +82,7 @@ def compare(base: Run, new: Run) -> Comparison:
     gradients = measured_in_both(load.gradients(base), load.gradients(new), sound, "gradient")
     students = measured_in_both(load_teaching.students(base), load_teaching.students(new), sound, "teaching")
     compared = []
-    for column, quantity in derive.QUANTITIES.items():
+    for column, quantity in gradient_derive.QUANTITIES.items():
         relative, without_baseline = relative_to_baseline(gradients, column) if differing else (gradients, [])
         rows = ratio_rows(relative, column)
         uncompared += without_row(gradients, rows, without_baseline, quantity, base_name, new_name)

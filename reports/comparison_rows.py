@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from l2t_bench.reports import derive, methods, statistics
+from l2t_bench.reports import gradient_derive, methods, statistics
 from l2t_bench.reports.rows import Row, rows_of
 
 NO_DIFFERENCE: Mapping[str, float] = {"time": 1.0, "memory": 1.0, "accuracy": 0.0}  # ratios, and percentage points
@@ -18,7 +18,7 @@ CASE = ["problem", "variant", "horizon"]
 KEYS = ["problem", "variant", "method", "horizon"]
 _COLUMNS = [*KEYS, "quantity", "base", "new", "value", "low", "high", "n", "unit", "left_out", "verdict"]
 _NAMES = ["problem", "variant", "method", "seed", "round"]
-_MEASURED = ("horizon", "exactness", *derive.QUANTITIES, "student_seed", "test_accuracy", "equivalence_margin")
+_MEASURED = ("horizon", "exactness", *gradient_derive.QUANTITIES, "student_seed", "test_accuracy", "equivalence_margin")
 
 
 def measured_in_both(base: pd.DataFrame, new: pd.DataFrame, cells: pd.DataFrame, kind: str) -> pd.DataFrame:
@@ -67,7 +67,7 @@ def relative_to_baseline(gradients: pd.DataFrame, column: str) -> tuple[pd.DataF
 
 def ratio_rows(measured: pd.DataFrame, column: str) -> pd.DataFrame:
     """Rows of the quantity that ``column`` measures: base and new in its unit, ``value`` new/base."""
-    quantity = derive.QUANTITIES[column]
+    quantity = gradient_derive.QUANTITIES[column]
     pairs = statistics.paired_log_ratios(measured, column, "base", by=KEYS, side="run")
     pairs = pairs[pairs["run"] == "new"]
     intervals = statistics.with_verdict(statistics.ratio_intervals(pairs, KEYS), quantity)

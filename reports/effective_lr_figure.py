@@ -8,7 +8,7 @@ import plotly.graph_objects as go
 from l2t_bench.reports.derive import Results
 from l2t_bench.reports.marks import colours
 from l2t_bench.reports.methods import VARIANT, in_order
-from l2t_bench.reports.panels import FigureGroup, LegendEntry, Panel, escaped, set_style
+from l2t_bench.reports.panels import FigureGroup, LegendEntry, Panel, escaped, log_axis, log_range, set_style
 from l2t_bench.reports.variants import case_name
 
 
@@ -47,5 +47,5 @@ def _panel(title: str, group: pd.DataFrame, palette: Mapping[str, str]) -> Panel
             told.append(f"{method} from {ordered['effective'].iloc[0]:.3g} to {ordered['effective'].iloc[-1]:.3g}")
     set_style(figure, height=340)
     figure.update_xaxes(title="step of the student", nticks=8)
-    figure.update_yaxes(title="effective lr", type="log", nticks=6)
+    figure.update_yaxes(title="effective lr", **log_axis(log_range(group["effective"][group["effective"] > 0])))
     return Panel(title, f"{title}, effective lr: {'; '.join(told)}.", figure)

@@ -183,6 +183,7 @@ _MEASUREMENTS: Mapping[str, Form] = {
         "names": _are_names,
         "parts": lambda value: isinstance(value, list) and all(map(is_number, value)),
         "pairs": some_of(_PAIR),
+        "matrix_file?": is_plain_name,
     },
     "teacher": {"loss": is_text, **_TRAINING},
     "teaching": {

@@ -10,10 +10,11 @@ import numpy as np
 import pandas as pd
 
 from l2t_bench.engine.records import is_number
-from l2t_bench.reports.reading import Arrays, read_cells, read_gradients, read_meta
+from l2t_bench.reports.reading import Arrays, read_cells, read_gradients, read_matrices, read_meta
 from l2t_bench.reports.rows import rows_of
 
 MIB = 2**20
+GB = 10**9  # as memory limits are given
 OWN_KINDS = ("gradient", "teaching", "teacher", "phi")  # of cells, with tables of their own
 HYPER = "hyper_"  # how the columns of hyper-gradients begin
 
@@ -37,6 +38,7 @@ class Run:
     d_theta: Mapping[tuple[str, int], Arrays]
     warnings: tuple[str, ...]
     environments: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # where its cells ran, by name
+    matrices: Mapping[str, Mapping[int, np.ndarray]] = field(default_factory=dict)  # Phi_t by cell_id and step
 
     @property
     def name(self) -> str:
@@ -61,7 +63,8 @@ def load_run(path: Path | str) -> Run:
     warnings: list[str] = []
     cells, environments = read_cells(folder, meta["cells"], warnings)
     d_theta = read_gradients(folder, cells, warnings)
-    return Run(folder, meta, cells, d_theta, tuple(warnings), environments)
+    matrices = read_matrices(folder, cells, warnings)
+    return Run(folder, meta, cells, d_theta, tuple(warnings), environments, matrices)
 
 
 def gradients(run: Run) -> pd.DataFrame:

@@ -28,6 +28,7 @@ SYMBOLS = {
     "stochastic": "square",
 }
 OTHER_SYMBOL = "star"
+FAILED_SYMBOL = "x-thin"  # a method without a result, at the border
 MARKER_PATHS = {  # for the legend, in a square from -1 to 1
     "circle": "M1,0A1,1 0 1,1 -1,0A1,1 0 1,1 1,0Z",
     "hexagon": "M1,0L0.5,0.87L-0.5,0.87L-1,0L-0.5,-0.87L0.5,-0.87Z",
@@ -35,6 +36,7 @@ MARKER_PATHS = {  # for the legend, in a square from -1 to 1
     "x": "M0,-0.4L0.6,-1L1,-0.6L0.4,0L1,0.6L0.6,1L0,0.4L-0.6,1L-1,0.6L-0.4,0L-1,-0.6L-0.6,-1Z",
     "diamond": "M0,-1.1L1,0L0,1.1L-1,0Z",
     "square": "M-0.85,-0.85H0.85V0.85H-0.85Z",
+    "x-thin": "M-1,-0.7L-0.7,-1L0,-0.3L0.7,-1L1,-0.7L0.3,0L1,0.7L0.7,1L0,0.3L-0.7,1L-1,0.7L-0.3,0Z",
     "star": "M0,-1L0.29,-0.4L0.95,-0.31L0.48,0.15L0.59,0.81L0,0.5L-0.59,0.81L-0.48,0.15L-0.95,-0.31L-0.29,-0.4Z",
 }
 

@@ -4,27 +4,22 @@ The page asks no host for anything, and its content security policy forbids it t
 here run, by their hashes, so that no text out of a run's files can become one.
 """
 
-import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
-from l2t_bench.reports import marks, text
-from l2t_bench.reports.agreement_tables import agreement_tables
-from l2t_bench.reports.break_even_tables import break_even_tables
-from l2t_bench.reports.coefficients_figure import coefficient_tables
+from l2t_bench.reports import marks
+from l2t_bench.reports.cell_tables import failure_tables
 from l2t_bench.reports.derive import Results, analyse
 from l2t_bench.reports.document import as_csv, download, render_template, write
-from l2t_bench.reports.figures import draw
-from l2t_bench.reports.hyper_gradients import hyper_gradient_tables
+from l2t_bench.reports.failure_details import failure_details, repeating
+from l2t_bench.reports.frames import csv_frames
 from l2t_bench.reports.load import Run, load_run
-from l2t_bench.reports.paper_tables import paper_tables
-from l2t_bench.reports.translation_tables import translation_tables
-from l2t_bench.reports.variants import said
+from l2t_bench.reports.provenance import machines, moment, provenance
+from l2t_bench.reports.sections import sections
 from l2t_bench.reports.verdict import findings, headlines
 
 
@@ -66,21 +61,6 @@ def write_frames(results: Results) -> list[Path]:
     return written
 
 
-def csv_frames(results: Results) -> dict[str, pd.DataFrame]:
-    """The tidy tables that are handed on, by file name."""
-    own = {"gradients.csv": results.gradients, "students.csv": results.students, "curves.csv": results.curves}
-    others = {
-        "translations.csv": results.translations,
-        "paper.csv": results.papers,
-        "teachers.csv": results.agreements,
-        "effective-lr.csv": results.effective_lrs,
-        "coefficients.csv": results.coefficients,
-        "break-even.csv": results.break_even,
-        "others.csv": results.others,
-    }
-    return own | {name: frame for name, frame in others.items() if len(frame)}
-
-
 def render(results: Results) -> str:
     """The page's HTML."""
     run, found = results.run, findings(results)
@@ -94,24 +74,10 @@ def render(results: Results) -> str:
         waiting=int((run.cells["status"] == "missing").sum()),
         headlines=headlines(found),
         verdict=[(subject, list(group)) for subject, group in groupby(found, lambda one: one.subject)],
-        gradient_tables=[
-            *text.gradient_tables(results, detail=True),
-            *text.aggregate_tables(results),
-            *break_even_tables(results.break_even, units="seeds"),
-            *hyper_gradient_tables(results),
-            *text.warning_tables(results),
-        ],
-        other_tables=text.other_tables(results),
-        paper_tables=paper_tables(results, detail=True),
-        teaching_tables=[
-            *text.teaching_tables(results, detail=True),
-            *translation_tables(results),
-            *text.equivalence_tables(results),
-            *agreement_tables(results),
-            *coefficient_tables(results),
-        ],
-        failure_tables=text.failure_tables(results),
-        figures=draw(results),
+        sections=sections(results),
+        failure_tables=failure_tables(results),
+        failures=failure_details(run),
+        repeating=repeating(run),
         marker_names=exactness_markers(results),
         provenance=provenance(run),
         downloads={name: download(frame) for name, frame in csv_frames(results).items() if len(frame)},
@@ -126,77 +92,7 @@ def chips(cells: pd.DataFrame) -> list[Chip]:
     return [Chip(status, int(counts[status]), tones.get(status, "bad")) for status in ordered]
 
 
-def machines(run: Run) -> list[str]:
-    """Each machine that results come from, in half a line: processor, cores, threads of a cell, device."""
-    threads: dict[tuple[str, ...], list[Any]] = {}
-    for environment in measured_on(run):
-        cores, device = environment.get("cores"), environment.get("device")
-        parts = [
-            environment.get("gpu"),
-            environment.get("cpu"),
-            cores and f"{cores} core{'s' * (cores != 1)}",
-            device and f"device {device}",
-        ]
-        threads.setdefault(tuple(str(part) for part in parts if part), []).append(environment.get("threads"))
-    return [", ".join([*parts, *_threads(counts)]) for parts, counts in threads.items()]
-
-
-def _threads(counts: Sequence[Any]) -> list[str]:
-    known = sorted({count for count in counts if isinstance(count, int)})
-    return [f"{' or '.join(map(str, known))} thread{'s' * (known != [1])} per cell"] if known else []
-
-
-def measured_on(run: Run) -> list[Mapping[str, Any]]:
-    """The environments of the cells that have a result, in their order."""
-    names = dict.fromkeys(run.cells.loc[run.cells["status"] == "ok", "environment"])
-    return [run.environments[name] for name in names if name in run.environments]
-
-
-def moment(stamp: str | None) -> str:
-    """``2026-01-02T03:04:05Z`` as people write it; anything else as it is."""
-    match = re.fullmatch(r"(\d{4}-\d\d-\d\d)T(\d\d:\d\d)(?::\d\d(?:\.\d+)?)?(?:Z|\+00:00)", stamp or "")
-    return f"{match[1]} {match[2]} UTC" if match else stamp or ""
-
-
-_MACHINE = ("platform", "cpu", "cores", "threads", "device", "gpu", "python", "torch")
-
-
-def provenance(run: Run) -> list[tuple[str, str]]:
-    """What a result needs beside it to be understood, as rows of a table."""
-    meta, environments = run.meta, measured_on(run)
-    versions = sorted({str(cell["identity"].get("suite_version", "?")) for cell in meta["cells"]})
-    rows = [
-        ("suite", f"{meta['suite']}, version {', '.join(versions)}"),
-        ("profile", meta.get("profile")),
-        ("seeds", meta.get("seeds")),
-        ("data", _each(run.cells["data"])),
-        ("started", moment(meta.get("created"))),
-        ("time in cells", f"{run.cells['seconds'].sum() / 60:.1f} minutes"),
-        *((key, _each(environment.get(key) for environment in environments)) for key in _MACHINE),
-        ("libraries", _each(_versions(environment.get("libraries")) for environment in environments)),
-        ("commit", _each(map(_commit, environments))),
-        ("precision", ", ".join(sorted({str(name) for name in run.cells["dtype"] if name}))),
-    ]
-    return [(name, str(value)) for name, value in rows if value not in (None, "")]
-
-
-def _each(values: Iterable[Any]) -> str:
-    """What the environments say, each answer once."""
-    return said((value for value in values if value not in (None, "")), joined_by="; ")
-
-
-def _versions(libraries: object) -> str:
-    if not isinstance(libraries, dict):
-        return ""
-    return ", ".join(f"{name} {version}" for name, version in libraries.items() if version)
-
-
-def _commit(environment: Mapping[str, Any]) -> str:
-    commit = environment.get("commit")
-    return f"{commit}{', with changes that are not committed' if environment.get('dirty') else ''}" if commit else ""
-
-
-def exactness_markers(results: Results) -> list[tuple[str, str]]:
+def exactness_markers(results: Results) -> Sequence[tuple[str, str]]:
     """The exactness classes that the run has, with the marker that stands for each."""
     present = set(results.gradients["exactness"])
     known = [name for name in marks.SYMBOLS if name in present]

@@ -41,6 +41,7 @@ class FigureGroup:
     caption: str
     legend: tuple[LegendEntry, ...]
     panels: tuple[Panel, ...]
+    by_exactness: bool = False  # whether its markers say how exact a method is
 
 
 def escaped(text: object) -> str:
@@ -85,12 +86,23 @@ def log_range(values: pd.Series) -> list[float]:
 
 
 def log_axis(between: list[float]) -> dict[str, object]:
-    """A logarithmic axis with ticks at 1, 2, 5, 10, ...; powers of ten only where it spans more than two and a half.
+    """A logarithmic axis: powers of ten where it spans more than two and a half, else three ticks of 1, 2, 5 or finer.
 
     ``between`` is its range in powers of ten, as plotly has it.
     """
     low, high = between
-    leading = (1, 2, 5) if high - low <= 2.5 else (1,)
-    ticks = [digit * 10.0**power for power in range(math.floor(low), math.ceil(high) + 1) for digit in leading]
-    inside = [tick for tick in ticks if low <= math.log10(tick) <= high]
+    inside: list[float] = []
+    for leading in _LEADING[:1] if high - low > 2.5 else _LEADING[1:]:
+        ticks = [digit * 10.0**power for power in range(math.floor(low), math.ceil(high) + 1) for digit in leading]
+        inside = [tick for tick in ticks if low <= math.log10(tick) <= high]
+        if len(inside) >= 3:
+            break
     return {"type": "log", "range": between, "tickvals": inside, "ticktext": [f"{tick:g}" for tick in inside]}
+
+
+_LEADING = (  # digits, the coarse ones first; the last ones are as evenly spread as round numbers can be
+    (1.0,),
+    (1.0, 2.0, 5.0),
+    tuple(range(1, 10)),
+    (1.0, 1.2, 1.4, 1.6, 1.8, 2.0, 2.2, 2.5, 2.8, 3.0, 3.5, 4.0, 4.5, 5.0, 5.5, 6.0, 6.5, 7.0, 8.0, 9.0),
+)

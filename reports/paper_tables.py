@@ -37,9 +37,8 @@ def paper_tables(results: Results, *, detail: bool = False) -> list[Table]:
 def _table(group: pd.DataFrame, detail: bool) -> Table:
     first = next(rows_of(group))
     apart = f" ({first['variant']})" if first["variant"] else ""
-    title = (
-        f"{first['table']}, {_student(first)}: profile {first['profile']}{apart}, {said(filter(None, group['data']))}"
-    )
+    told = [f"profile {first['profile']}{apart}", *filter(None, [said(filter(None, group["data"]))])]
+    title = f"{first['table']}, {_student(first)}: {', '.join(told)}"
     note = f"Measured: {first['measure']}, in {first['measured_in']}. {_NOTE}" + (_CHANGE if detail else "")
     if first["profile"] != "paper":
         note += f" Not the paper's experiment: {first['settings']}, T={_count(group['horizon'].max())}."

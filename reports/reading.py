@@ -160,3 +160,28 @@ def read_gradients(folder: Path, cells: pd.DataFrame, warnings: list[str]) -> di
             except (DamagedError, SafetensorError, OSError, ValueError, KeyError, TypeError):
                 warnings.append(f"cell {cell['cell_id']}: {name} is missing or damaged; its gradient is not compared")
     return found
+
+
+def read_matrices(folder: Path, cells: pd.DataFrame, warnings: list[str]) -> dict[str, Mapping[int, np.ndarray]]:
+    """Phi_t by cell_id and step, (C, C) each, of the cells that kept it; what cannot be read is in ``warnings``."""
+    found: dict[str, Mapping[int, np.ndarray]] = {}
+    for cell in rows_of(cells[(cells["kind"] == "phi") & (cells["status"] == "ok")]):
+        name = cell["measurements"].get("matrix_file")
+        if name is None:
+            continue
+        try:
+            kept = load_file(inside(folder, "cells", cell["suite"], cell["cell_id"], "artifacts", name))
+            found[cell["cell_id"]] = _by_step(kept, len(cell["measurements"]["names"]))
+        except (DamagedError, SafetensorError, OSError, ValueError, KeyError, TypeError):
+            warnings.append(f"cell {cell['cell_id']}: {name} is missing or damaged; its Phi_t is not shown")
+    return found
+
+
+def _by_step(kept: Arrays, classes: int) -> dict[int, np.ndarray]:
+    """``step_20`` as 20. Raises ``ValueError`` for another name, shape, or numbers that are not finite; for none."""
+    matrices = {int(key.removeprefix("step_")): np.asarray(array, dtype=np.float32) for key, array in kept.items()}
+    if not matrices or any(each.shape != (classes, classes) for each in matrices.values()):
+        raise ValueError("no matrix of classes by classes")
+    if not all(np.isfinite(each).all() for each in matrices.values()):
+        raise ValueError("a number that is not finite")
+    return matrices

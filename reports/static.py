@@ -1,23 +1,26 @@
 """A panel's plot as a static SVG, for readers without JavaScript: the same traces, drawn by matplotlib."""
 
-import html
 import io
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Literal
+from warnings import catch_warnings, filterwarnings
 
 import plotly.graph_objects as go
 from markupsafe import Markup
 from matplotlib import rc_context
 from matplotlib.axes import Axes
-from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 
-from l2t_bench.reports.panels import GRID, INK, MUTED, PAPER
+from l2t_bench.reports.panels import GRID, INK, MUTED
+from l2t_bench.reports.static_traces import Given, draw_traces, plain
 
 _WIDTH = 6.4  # inches
 _PIXELS = 96  # an inch
+_LETTER = 0.066  # inches, of a label's mean letter
+_TITLE, _MARGIN, _NUMBER = 0.28, 0.16, 0.5  # inches: an axis's title, a margin, a tick's number beside the plot
+_LONGEST_LABEL = 34  # letters that have room beside a plot
 _STYLE: Mapping[str, Any] = MappingProxyType(
     {
         "svg.fonttype": "none",  # words stay words
@@ -29,6 +32,7 @@ _STYLE: Mapping[str, Any] = MappingProxyType(
         "axes.edgecolor": GRID,
         "axes.labelcolor": MUTED,
         "axes.grid": True,
+        "axes.axisbelow": True,
         "grid.color": GRID,
         "xtick.color": MUTED,
         "ytick.color": MUTED,
@@ -36,116 +40,81 @@ _STYLE: Mapping[str, Any] = MappingProxyType(
         "figure.facecolor": "none",
     }
 )
-_MARKERS: Mapping[str, str] = MappingProxyType(
-    {
-        "circle": "o",
-        "circle-open": "o",
-        "hexagon": "H",
-        "triangle-up": "^",
-        "x": "X",
-        "diamond": "D",
-        "square": "s",
-        "star": "*",
-    }
-)
-_DASHES: Mapping[str, str] = MappingProxyType({"dash": "--", "dot": ":"})
 
 
 def static_svg(figure: go.Figure) -> Markup:
     """An ``<svg>`` element to stand in a page: no script, no reference to anything, its inks those of the page."""
     style: Any = dict(_STYLE)  # rc_context wants every key by its name
-    with rc_context(style):
-        height = (figure.layout.height or 340) / _PIXELS
-        drawn = Figure(figsize=(_WIDTH, height), layout="constrained")
-        columns = sorted({trace.xaxis or "x" for trace in figure.data}) or ["x"]
-        placed = drawn.subplots(1, len(columns), sharey=True, squeeze=False)[0]
-        for name, axes in zip(columns, placed, strict=True):
-            for trace in figure.data:
-                if (trace.xaxis or "x") == name:
-                    _draw(axes, trace)
-            _set_axis(axes, "x", figure.layout[f"xaxis{name[1:]}"])
-            _set_axis(axes, "y", figure.layout.yaxis, titled=axes is placed[0])
-        return Markup(_inline(_written(drawn)))
+    with rc_context(style), catch_warnings():
+        filterwarnings("ignore", "Glyph .* missing from font")  # words stay words: the browser has its own fonts
+        return Markup(_inline(_written(_drawn(figure))))
 
 
-def _draw(axes: Axes, trace: Any) -> None:
-    if isinstance(trace, go.Heatmap):
-        _draw_heatmap(axes, trace)
-        return
-    x, y = _values(trace.x), _values(trace.y)
-    opacity = 1.0 if trace.opacity is None else trace.opacity
-    if "lines" in trace.mode:
-        dash = _DASHES.get(trace.line.dash or "", "-")
-        axes.plot(x, y, color=trace.line.color, linewidth=trace.line.width or 1, linestyle=dash, alpha=opacity)
-    if "markers" in trace.mode:
-        _draw_markers(axes, trace, x, y, opacity)
-    for along in ("x", "y"):
-        _draw_error(axes, trace, along, x, y)
+def _drawn(figure: go.Figure) -> Figure:
+    traces = [trace.to_plotly_json() for trace in figure.data]
+    layout = figure.layout.to_plotly_json()
+    subplots = sorted({(trace.get("xaxis", "x"), trace.get("yaxis", "y")) for trace in traces}) or [("x", "y")]
+    y_axes = [_axis(layout, y) for _, y in subplots]
+    shared = all(axis.get("matches") == "y" for axis in y_axes[1:])
+    drawn = Figure(figsize=(_WIDTH, layout.get("height", 340) / _PIXELS))
+    placed = drawn.subplots(1, len(subplots), sharey=shared, squeeze=False)[0]
+    for (x, y), axes in zip(subplots, placed, strict=True):
+        draw_traces(axes, [trace for trace in traces if trace.get("xaxis", "x") == x])
+        for shape in layout.get("shapes", ()):
+            if shape["type"] == "line" and shape["y0"] == shape["y1"]:
+                axes.axhline(shape["y0"], color=shape["line"]["color"], linewidth=shape["line"]["width"])
+        _set_axis(axes, "x", _axis(layout, x))
+        _set_axis(axes, "y", _axis(layout, y), titled=not shared or axes is placed[0])
+    _set_margins(drawn, y_axes, [trace for trace in traces if trace["type"] == "heatmap"], shared=shared)
+    return drawn
 
 
-def _draw_markers(axes: Axes, trace: Any, x: Sequence[float], y: Sequence[float], opacity: float) -> None:
-    marker = trace.marker
-    hollow = marker.symbol == "circle-open"
-    axes.scatter(
-        x,
-        y,
-        s=(marker.size or 6) ** 2 * 0.5,
-        marker=_MARKERS.get(marker.symbol or "circle", "*"),
-        facecolors="none" if hollow else marker.color,
-        edgecolors=marker.color if hollow else PAPER,
-        linewidths=(marker.line.width or 0) * 0.75,
-        alpha=opacity if marker.opacity is None else marker.opacity,
-        clip_on=trace.cliponaxis is not False,
-        zorder=3,
+def _axis(layout: Given, name: str) -> Given:
+    """``x2`` as the layout's ``xaxis2``."""
+    found: Given = layout.get(f"{name[0]}axis{name[1:]}", {})
+    return found
+
+
+def _set_margins(drawn: Figure, y_axes: list[Given], heat_maps: list[Given], *, shared: bool) -> None:
+    """Room for the labels beside the plot, by their letters: matplotlib's own layout draws everything twice."""
+    named = [*y_axes[0].get("ticktext", ()), *(name for trace in heat_maps for name in trace["y"])]
+    labels = min(_LONGEST_LABEL, max((len(plain(name)) for name in named), default=0)) * _LETTER
+    beside = _MARGIN + max(labels, _NUMBER) + _TITLE * ("title" in y_axes[0])
+    height, width = drawn.get_figheight(), drawn.get_figwidth()
+    drawn.subplots_adjust(
+        left=beside / width,
+        right=1 - _MARGIN / width,
+        top=1 - _MARGIN / height,
+        bottom=(_MARGIN + 1.2 * _TITLE) / height,
+        wspace=0.08 if shared else 0.3,
     )
 
 
-def _draw_error(axes: Axes, trace: Any, along: str, x: Sequence[float], y: Sequence[float]) -> None:
-    error = trace[f"error_{along}"]
-    if error.array is None:
-        return
-    above = _values(error.array)
-    below = above if error.arrayminus is None else _values(error.arrayminus)
-    given: dict[str, Any] = {f"{along}err": [below, above]}
-    axes.errorbar(x, y, **given, fmt="none", ecolor=error.color or trace.line.color or INK, elinewidth=1, capsize=3)
-
-
-def _draw_heatmap(axes: Axes, trace: Any) -> None:
-    colours = LinearSegmentedColormap.from_list("l2t", [tuple(stop) for stop in trace.colorscale])
-    rows = [list(line) for line in trace.z]
-    axes.imshow(rows, cmap=colours, vmin=trace.zmin, vmax=trace.zmax, aspect="auto")
-    axes.set_xticks(range(len(trace.x)), [_plain(name) for name in trace.x])
-    axes.set_yticks(range(len(trace.y)), [_plain(name) for name in trace.y])
-    for at, line in enumerate(trace.text or ()):
-        for place, word in enumerate(line):
-            axes.text(place, at, word, ha="center", va="center", color="#1c2126")
-
-
-def _set_axis(axes: Axes, along: str, given: Any, *, titled: bool = True) -> None:
+def _set_axis(axes: Axes, along: str, given: Given, *, titled: bool = True) -> None:
     """Title, scale, range and ticks as plotly has them; ranges of logarithmic axes are in powers of ten there."""
-    if given.type == "log":
+    if given.get("type") == "log":
         getattr(axes, f"set_{along}scale")("log")
         getattr(axes, f"{along}axis").minorticks_off()
-    if given.range is not None:
-        low, high = (10**end for end in given.range) if given.type == "log" else given.range
+    if "range" in given:
+        low, high = (10**end for end in given["range"]) if given.get("type") == "log" else given["range"]
         getattr(axes, f"set_{along}lim")(low, high)
-    if given.tickvals is not None:
-        words = [_plain(word) for word in given.ticktext or given.tickvals]
-        getattr(axes, f"set_{along}ticks")(list(given.tickvals), words)
-    if given.showgrid is False:
-        axes.grid(visible=False, axis="x" if along == "x" else "y")
-    if given.title.text and titled:
-        getattr(axes, f"set_{along}label")(_plain(given.title.text))
+    if "tickvals" in given:
+        words = [_shortened(plain(word)) for word in given.get("ticktext", given["tickvals"])]
+        getattr(axes, f"set_{along}ticks")(list(given["tickvals"]), words)
+    if given.get("showticklabels") is False:
+        axes.tick_params(axis=_which(along), length=0, labelbottom=False, labelleft=False)  # another's ticks stay
+    if given.get("showgrid") is False:
+        axes.grid(visible=False, axis=_which(along))
+    if titled and given.get("title", {}).get("text"):
+        getattr(axes, f"set_{along}label")(plain(given["title"]["text"]))
 
 
-def _values(array: Any) -> list[float]:
-    """Numbers; ``None`` is a gap."""
-    return [float("nan") if value is None else float(value) for value in array]
+def _which(along: str) -> Literal["x", "y"]:
+    return "x" if along == "x" else "y"
 
 
-def _plain(text: object) -> str:
-    """Panels escape their words for plotly, which knows a little HTML."""
-    return html.unescape(str(text))
+def _shortened(label: str) -> str:
+    return label if len(label) <= _LONGEST_LABEL else f"{label[: _LONGEST_LABEL - 1]}…"
 
 
 def _written(drawn: Figure) -> str:
@@ -155,11 +124,26 @@ def _written(drawn: Figure) -> str:
 
 
 def _inline(document: str) -> str:
-    """The element alone, its words in the page's ink, its width the page's."""
+    """The element alone and short: its words in the page's ink, its width the page's, coordinates to a hundredth."""
     element = document[document.index("<svg") :].strip()
     element = re.sub(r'\s(xmlns(:\w+)?|version|width|height)="[^"]*"', "", element, count=5)
     element = element.replace("xlink:href", "href").replace("<svg", '<svg class="static" role="img"', 1)
-    element = re.sub(r"<metadata>.*?</metadata>", "", element, flags=re.DOTALL)
+    element = re.sub(r"<metadata>.*?</metadata>|<!--.*?-->|<defs>\s*<style.*?</defs>", "", element, flags=re.DOTALL)
+    element = re.sub(r'<g id="[\w.]+_\d+"', "<g", element)  # several plots in a page would have the same
+    element = re.sub(r" font-family: [^;]*;| transform=\"rotate\(-0 [^)]*\)\"", "", element)  # the page has a font
+    element = re.sub(r"(\d\.\d\d)\d+", r"\1", element)
+    element = re.sub(r"\s*\n\s*", " ", element).replace("> <", "><")
+    element = re.sub(r"<g([^>]*)>((?:<use [^>]*/>)+)</g>", _styled_once, element)
     for ink in (INK, MUTED):
         element = element.replace(ink, "currentColor")
     return element
+
+
+def _styled_once(group: re.Match[str]) -> str:
+    """The points of a trace with their common style on the group: matplotlib writes it at each of them."""
+    styles = set(re.findall(r' style="([^"]*)"', group[2]))
+    if len(styles) != 1 or "style=" in group[1]:
+        return group[0]
+    (style,) = styles
+    points = group[2].replace(f' style="{style}"', "")
+    return f'<g{group[1]} style="{style}">{points}</g>'

@@ -11,8 +11,8 @@ from l2t_bench.reports.marks import colours
 from l2t_bench.reports.methods import VARIANT, in_order
 from l2t_bench.reports.panels import INK, FigureGroup, LegendEntry, Panel, escaped, set_style
 from l2t_bench.reports.rows import rows_of
-from l2t_bench.reports.text import loss_name
 from l2t_bench.reports.variants import case_name
+from l2t_bench.reports.words import loss_name
 
 # -- students
 

@@ -7,29 +7,21 @@ A difference is called one when its interval excludes "none", rests on enough un
 import math
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pandas as pd
 
+from l2t_bench.reports.chosen import chosen
 from l2t_bench.reports.derive import Results, of_case
 from l2t_bench.reports.estimates import estimate_in
-from l2t_bench.reports.formats import accuracy, equivalent, fixed, number, points, ratio
-from l2t_bench.reports.methods import CROSS_ENTROPY, VARIANT
+from l2t_bench.reports.finding import Finding
+from l2t_bench.reports.formats import fixed, number, ratio
+from l2t_bench.reports.methods import VARIANT
 from l2t_bench.reports.rows import Row, rows_of
-from l2t_bench.reports.statistics import ENOUGH, EQUIVALENT, TOO_SMALL, Estimate
-from l2t_bench.reports.text import loss_label
+from l2t_bench.reports.statistics import ENOUGH, TOO_SMALL, Estimate
+from l2t_bench.reports.teaching_verdict import teaching_findings
 from l2t_bench.reports.variants import case_name
-
-
-@dataclass(frozen=True)
-class Finding:
-    """A question about a subject, the answer, what it rests on, and whether the data decide it."""
-
-    subject: str
-    question: str
-    answer: str
-    detail: str
-    decided: bool
+from l2t_bench.reports.words import joined
 
 
 @dataclass(frozen=True)
@@ -48,16 +40,29 @@ def findings(results: Results) -> list[Finding]:
     found = []
     for (problem, variant, horizon), rows in results.summary.groupby([*VARIANT, "horizon"]):
         subject = f"{case_name(problem, variant)}, T = {horizon}"
+        own = []
         for ranking, quantity in ((results.time_ranking, _TIME), (results.memory_ranking, _MEMORY)):
             ranked = of_case(ranking[ranking["horizon"] == horizon], problem, variant)
             if len(ranked):
-                found.append(_least(subject, quantity, ranked, rows))
+                own.append(_least(subject, quantity, ranked, rows))
+        found += _with_choices(own, results, (problem, variant, int(str(horizon))))
+        leaders = results.leaders[results.leaders["horizon"] == horizon]
+        found += _within_limits(subject, list(rows_of(of_case(leaders, problem, variant))))
         found += [_loss(subject, row) for row in rows_of(rows[rows["exactness"] != "exact"])]
-    for (problem, variant), rows in results.teaching.groupby(VARIANT):
-        for row in rows_of(rows[rows["loss"] == "learned"]):
-            found += [_gain(row, results), *_over_best(row, results)]
-        found += [_alike(row) for row in rows_of(of_case(results.equivalences, problem, variant))]
-    return found
+    return found + teaching_findings(results)
+
+
+def _with_choices(own: Sequence[Finding], results: Results, case: tuple[object, object, int]) -> list[Finding]:
+    """Each decided one with a ``backend.toml`` to copy; a method that is both has one."""
+    told, answers = [], set[str]()
+    for finding in own:
+        if finding.decided and finding.answer not in answers:
+            answers.add(finding.answer)
+            why = f"{finding.question} on {finding.subject}. {finding.detail}"
+            told.append(replace(finding, choice=chosen(results.run, *case, finding.answer, why)))
+        else:
+            told.append(finding)
+    return told
 
 
 def headlines(found: Sequence[Finding]) -> list[str]:
@@ -93,7 +98,8 @@ def _least(subject: str, quantity: _Quantity, ranked: pd.DataFrame, rows: pd.Dat
         return answered("undecided", f"{needed} {baseline}", decided=False)
     if level:
         told = " ".join(_sentence(method, estimates[method], quantity.noun, leader) for method in level)
-        return answered(f"undecided between {_and([leader, *level])}", f"{told} {baseline}", decided=False)
+        beside = "" if own["baseline"] in level else f" {baseline}"
+        return answered(f"undecided between {_and([leader, *level])}", f"{told}{beside}", decided=False)
     following = others[0]["method"]
     told = f"Next: {_sentence(following, estimates[following], quantity.noun, leader)}"
     return answered(leader, told if following == own["baseline"] else f"{baseline} {told}", decided=True)
@@ -115,6 +121,19 @@ def _and(names: Sequence[str]) -> str:
     return f"{', '.join(names[:-1])} and {names[-1]}"
 
 
+def _within_limits(subject: str, leaders: Sequence[Row]) -> list[Finding]:
+    """Which exact method to take where memory is limited; nothing where the smallest one is the fastest too."""
+    if len(leaders) < 2:
+        return []
+    decided = all(row["faster"] for row in leaders[1:])
+    ordered = ", ".join(f"{row['method']} from {number(row['from_mib'])} MiB on" for row in leaders)
+    sentences = [_sentence(row["method"], estimate_in(row, "ratio"), "time", row["against"]) for row in leaders[1:]]
+    rule = "Peaks above the start, medians over seeds."
+    detail = joined(*sentences, "" if decided else f"By the medians: {ordered}.", rule)
+    question = "Fastest exact method within a memory limit"
+    return [Finding(subject, question, ordered if decided else "undecided", detail, decided)]
+
+
 def _loss(subject: str, row: Row) -> Finding:
     """What a method that is not exact gives up, and what it gets for it."""
     question = f"What {row['method']} gives up"
@@ -130,55 +149,3 @@ def _loss(subject: str, row: Row) -> Finding:
     ]
     cost = f"It takes {' and '.join(prices)}." if prices else ""
     return Finding(subject, question, answer, f"{worst if known else ''}{cost}", decided=known)
-
-
-def _gain(row: Row, results: Results) -> Finding:
-    """Whether a learned loss teaches better than cross entropy."""
-    gain, untrained = estimate_in(row, "over_cross_entropy"), estimate_in(row, "over_untrained")
-    alike = of_case(results.teaching, row["problem"], row["variant"])
-    label = loss_label(row, alike["seed"].nunique() > 1)
-    question = f"{label[:1].upper()}{label[1:]}, against cross-entropy"
-    reached = f"Test accuracy {accuracy(estimate_in(row, 'test_accuracy'))} over {row['students']} students."
-    beside = f" Over the untrained teacher: {points(untrained)} points." if not math.isnan(untrained.value) else ""
-    decided = gain.enough and (gain.low > 0 or gain.high < 0)
-    answer = f"{points(gain)} points" if decided else "undecided"
-    against = "" if decided else f" Over cross-entropy: {points(gain)} points."
-    if math.isnan(gain.value):
-        against = " There are no cross-entropy students to compare with."
-    return Finding(
-        f"{case_name(row['problem'], row['variant'])}, teaching",
-        question,
-        answer,
-        f"{reached}{against}{beside}",
-        decided,
-    )
-
-
-def _over_best(row: Row, results: Results) -> list[Finding]:
-    """Whether it teaches better than every fixed loss; nothing where cross entropy is the best of them, or alone."""
-    best, gain = row["best_fixed"], estimate_in(row, "over_best_fixed")
-    if best in ("", CROSS_ENTROPY) or math.isnan(gain.value):
-        return []
-    alike = of_case(results.teaching, row["problem"], row["variant"])
-    label = loss_label(row, alike["seed"].nunique() > 1)
-    decided = gain.enough and (gain.low > 0 or gain.high < 0)
-    detail = f"{best} is the best on test of the fixed losses that are told no more."
-    return [
-        Finding(
-            f"{case_name(row['problem'], row['variant'])}, teaching",
-            f"{label[:1].upper()}{label[1:]}, against the best fixed loss",
-            f"{points(gain)} points" if decided else "undecided",
-            detail if decided else f"Over {best}: {points(gain)} points. {detail}",
-            decided,
-        )
-    ]
-
-
-def _alike(row: Row) -> Finding:
-    """Whether a learned loss teaches as the reference's does, within the margin that the suite states."""
-    question = f"Learned by {row['method']}, as good as learned by {row['against']}?"
-    difference = Estimate(row["value"], row["low"], row["high"], row["n"])
-    answer = equivalent(row["equivalence"], row["margin"])
-    detail = f"Over {row['against']}: {points(difference)} points of test accuracy ({row['verdict']})."
-    subject = f"{case_name(row['problem'], row['variant'])}, teaching"
-    return Finding(subject, question, answer, detail, row["equivalence"] == EQUIVALENT)

@@ -45,21 +45,26 @@ def measure(cell: Cell, recorder: Recorder) -> dict[str, Any]:
         problem = build_problem(settings.problem, device=cell.device, dtype=cell.dtype)
     theta = load_file(recorder.needed_artifact(TEACHER_FILE), device=str(problem.device))
     (seed,) = SeedRange.FRESH.seeds(1)
-    steps = [round(part * (settings.horizon - 1)) for part in settings.at]
+    asked = steps_at(settings.at, settings.horizon)
+    along = steps_at([frame / max(1, settings.frames - 1) for frame in range(settings.frames)], settings.horizon)
     with recorder.phase("evaluation"):
-        matrices, student = coefficients_at(problem, theta, settings.horizon, seed, steps)
+        matrices, student = coefficients_at(problem, theta, settings.horizon, seed, [*asked, *along])
         confusion = confusion_matrix(problem, student)
     save_file({f"step_{step}": matrix for step, matrix in matrices.items()}, recorder.artifact(COEFFICIENTS_FILE))
     pairs = [_named(each) for each in settings.pairs] or pairs_by_confusion(confusion)
     return {
-        "steps": list(matrices),
+        "steps": asked,
         "parts": list(settings.at),
         "names": list(settings.names) or [str(index) for index in range(len(confusion))],
-        "pairs": [
-            asdict(pair) | {"rows": [matrix[pair.anchor].tolist() for matrix in matrices.values()]} for pair in pairs
-        ],
+        "pairs": [asdict(pair) | {"rows": [matrices[step][pair.anchor].tolist() for step in asked]} for pair in pairs],
+        "matrix_file": COEFFICIENTS_FILE,
         "largest": max(float(matrix.abs().max()) for matrix in matrices.values()),
     }
+
+
+def steps_at(parts: Sequence[float], horizon: int) -> list[int]:
+    """The steps that stand at these parts of a training, from 0 for its first to 1 for its last."""
+    return [round(part * (horizon - 1)) for part in parts]
 
 
 def coefficients_at(

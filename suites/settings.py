@@ -98,6 +98,7 @@ class CoefficientSettings:
     problem: str = DIGITS
     horizon: int = 300
     at: Sequence[float] = (0.25, 0.5, 0.75)
+    frames: int = 21  # steps at which the whole of Phi_t is kept, evenly from the first to the last
     pairs: Sequence[Any] = ()
     names: Sequence[str] = ()  # of the classes; empty: their numbers
 

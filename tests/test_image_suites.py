@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from l2t_bench.data.catalogue import DATA_SETS
 from l2t_bench.engine.cell import Cell
@@ -227,6 +227,9 @@ def test_a_look_at_phi_reads_the_teacher_of_the_cell_that_it_needs(tmp_path: Pat
         cell_of("phi", "rmd", settings, needs="teacher-x-0"), Recorder(tmp_path / "look", needed=tmp_path / "teacher")
     )
     assert found["steps"] == [2, 4, 5] and len(found["pairs"]) == 2
+    assert set(load_file(tmp_path / "look" / "artifacts" / found["matrix_file"])) == {
+        f"step_{step}" for step in range(8)
+    }
     assert found["largest"] == pytest.approx(1.5, abs=1e-6)  # the identity, moved by a half; W softmax(V s) keeps it
     assert json.loads(json.dumps(found))
 

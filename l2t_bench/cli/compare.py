@@ -1,11 +1,23 @@
 """``l2t-bench compare``: what a change did."""
 
+from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from l2t_bench.cli import completion
+
+if TYPE_CHECKING:
+    from l2t_bench.reports.compare import Comparison
+
+
+class Format(StrEnum):
+    """What a comparison is printed as."""
+
+    TEXT = "text"
+    MARKDOWN = "md"
+    JSON = "json"
 
 
 def compare(
@@ -14,34 +26,48 @@ def compare(
     fail_on: Annotated[
         str | None, typer.Option(help="Exit with 1 where this holds: 'time>1.10', 'accuracy<-0.5 or failures>0'.")
     ] = None,
-    markdown: Annotated[bool, typer.Option("--markdown", help="Print Markdown instead of tables.")] = False,
+    form: Annotated[
+        Format, typer.Option("--format", help="Tables, Markdown for a pull request, or JSON.")
+    ] = Format.TEXT,
 ) -> None:
     """Compare two runs: better, worse, undecided, only in one, not comparable and why.
 
-    Exit code 2 where a result is damaged: the others are compared.
+    Exit code 1 where --fail-on holds; 2 for a mistake in it, and where a result is damaged: the others are compared.
     """
-    from rich.markup import escape
-
-    from l2t_bench.cli.console import console, error_line
-    from l2t_bench.cli.report import loaded, rich_table
+    from l2t_bench.cli.console import error_line
+    from l2t_bench.cli.report import loaded
     from l2t_bench.reports.compare import compare as compare_runs
-    from l2t_bench.reports.comparison_tables import tables
+    from l2t_bench.reports.comparison_json import as_json
     from l2t_bench.reports.conditions import parse_condition, tripped
-    from l2t_bench.reports.table import markdown as as_markdown
 
     condition = parse_condition(fail_on) if fail_on is not None else None  # a mistake in it is told before any reading
     runs = [loaded(folder) for folder in (base, new)]
     found = compare_runs(*runs)
-    if markdown:
-        print(as_markdown(tables(found)))
+    reasons = [] if condition is None else tripped(found, condition)
+    if form is Format.JSON:
+        print(as_json(found, condition, reasons))
     else:
-        for table in tables(found):
-            console().print(rich_table(table))
-        for note in found.notes:
-            console().print(escape(note))
-    if condition is not None and (reasons := tripped(found, condition)):
-        for reason in reasons:
-            error_line(reason)
+        _print_tables(found, as_markdown=form is Format.MARKDOWN)
+    for reason in reasons:
+        error_line(reason)
+    if reasons:
         raise typer.Exit(1)
     if any(run.damaged for run in runs):
         raise typer.Exit(2)
+
+
+def _print_tables(found: "Comparison", *, as_markdown: bool) -> None:
+    from rich.markup import escape
+
+    from l2t_bench.cli.console import console
+    from l2t_bench.cli.report import rich_table
+    from l2t_bench.reports.comparison_tables import tables
+    from l2t_bench.reports.table import markdown
+
+    if as_markdown:
+        print(markdown(tables(found)))
+        return
+    for table in tables(found):
+        console().print(rich_table(table))
+    for note in found.notes:
+        console().print(escape(note))

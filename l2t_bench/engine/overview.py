@@ -8,7 +8,7 @@ from typing import Any
 
 from l2t_bench.engine.cell import label_of
 from l2t_bench.engine.lock import holder
-from l2t_bench.engine.records import DamagedError, inside, read_cell
+from l2t_bench.engine.records import DamagedError, log_tail, read_cell
 from l2t_bench.engine.store import RunFolder
 from l2t_bench.errors import UserError
 from l2t_bench.names import did_you_mean
@@ -73,10 +73,14 @@ def find(path: Path, name: str) -> CellState:
     return found[0]
 
 
-def how_to_repeat(path: Path) -> str:
-    """What measures the failed cells of a run again: a command, or for runs merged from several studies, advice."""
+def how_to_repeat(path: Path, shown: Path | None = None) -> str:
+    """What measures the failed cells of a run again: a command, or for runs merged from several studies, advice.
+
+    ``shown`` is written in place of ``path``, where that is of no use to who reads it.
+    """
+    named = path if shown is None else shown
     if (path / "run.toml").is_file():
-        return f"l2t-bench run --config {path / 'run.toml'} --out {path} --rerun failed"
+        return f"l2t-bench run --config {named / 'run.toml'} --out {named} --rerun failed"
     merged = RunFolder(path).read_plan().get("merged")
     sources = f": {', '.join(map(str, merged))}" if isinstance(merged, list) and merged else ""
     return f"in the run that it came from{sources}; then merge anew"
@@ -92,11 +96,7 @@ def record_of(path: Path, cell: CellState) -> dict[str, Any]:
 
 def last_lines(path: Path, cell: CellState, log: str) -> list[str]:
     """The end of ``stdout.log`` or ``stderr.log`` of a cell."""
-    try:
-        text = inside(path, "cells", cell.suite, cell.cell_id, log).read_text(encoding="utf-8", errors="replace")
-    except (OSError, DamagedError):
-        return []
-    return text.splitlines()[-_LAST_LINES:]
+    return log_tail(path, cell.suite, cell.cell_id, log, _LAST_LINES)
 
 
 def _code_now(plan: dict[str, Any]) -> Callable[[dict[str, Any]], str | None]:

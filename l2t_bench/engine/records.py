@@ -15,6 +15,7 @@ from l2t_bench.engine.cell import SCHEMA, Status, cell_id_of
 Check = Callable[[Any], bool]
 Form = Mapping[str, Check]  # key -> what its value must be; a key with "?" may be left out
 _LARGEST_FILE = 256 << 20
+_LONGEST_TAIL = 64 << 10  # bytes of a log that are looked at
 
 
 class DamagedError(ValueError):
@@ -69,6 +70,17 @@ def inside(root: Path, *names: str) -> Path:
     if not path.resolve().is_relative_to(root.resolve()):
         raise DamagedError("leads out of the run's folder")
     return path
+
+
+def log_tail(folder: Path, suite: str, cell_id: str, log: str, lines: int) -> list[str]:
+    """The last ``lines`` of ``stdout.log`` or ``stderr.log`` of a cell; none where there is no such file."""
+    try:
+        with inside(folder, "cells", suite, cell_id, log).open("rb") as file:
+            file.seek(max(0, file.seek(0, 2) - _LONGEST_TAIL))
+            text = file.read().decode("utf-8", errors="replace")
+    except (OSError, DamagedError):
+        return []
+    return text.splitlines()[-lines:]
 
 
 # -- forms

@@ -12,6 +12,7 @@ from l2t_bench.reports.comparison_tables import tables
 from l2t_bench.reports.derive import analyse
 from l2t_bench.reports.load import load_run
 from l2t_bench.reports.page import write_report
+from l2t_bench.reports.statistics_tables import equivalence_tables
 from l2t_bench.reports.verdict import findings
 
 
@@ -101,7 +102,7 @@ def test_losses_are_equivalent_or_not_shown_to_be_beside_better_or_worse(
     writer: Any, other: list[float], verdict: str, words: str
 ) -> None:
     results = teach(writer, 0.01, rmd=STEADY, higher=other)
-    (table,) = text.equivalence_tables(results)
+    (table,) = equivalence_tables(results)
     (row,) = table.rows
     assert (row[0], row[1], row[4], row[6]) == ("higher", "rmd", verdict, words)
     found = next(one for one in findings(results) if one.question == "Learned by higher, as good as learned by rmd?")
@@ -110,11 +111,11 @@ def test_losses_are_equivalent_or_not_shown_to_be_beside_better_or_worse(
 
 def test_the_margin_is_the_suites(writer: Any) -> None:
     results = teach(writer, 0.05, rmd=STEADY, higher=shifted(-0.03, -0.02))
-    assert text.equivalence_tables(results)[0].rows[0][6] == "equivalent within 5 pp"
+    assert equivalence_tables(results)[0].rows[0][6] == "equivalent within 5 pp"
 
 
 def test_a_suite_that_states_no_margin_has_no_table_of_equivalence(writer: Any) -> None:
-    assert text.equivalence_tables(teach(writer, None, rmd=STEADY, higher=STEADY)) == []
+    assert equivalence_tables(teach(writer, None, rmd=STEADY, higher=STEADY)) == []
 
 
 def test_the_controls_are_not_held_to_be_the_same(writer: Any) -> None:

@@ -1,11 +1,11 @@
 """The page of benchmarks: that it says what was derived, lets nothing hostile act, and gives its data away."""
 
-import base64
 import html
 import json
 import re
 import shutil
 from pathlib import Path
+from urllib.parse import unquote_to_bytes
 
 import pandas as pd
 import pytest
@@ -72,7 +72,7 @@ def test_the_downloads_are_the_csv_files(record: Path) -> None:
     links = dict(re.findall(r'download="record-([^"]*)" href="data:[^,]*,([^"]*)"', source))
     assert set(links) == set(benchmark_frames(results))
     for path in write_benchmark_csv(results):
-        assert base64.b64decode(links[path.name.removeprefix("record-")]) == path.read_bytes()
+        assert unquote_to_bytes(links[path.name.removeprefix("record-")]) == path.read_bytes()
 
 
 def test_hostile_strings_are_text(tmp_path: Path) -> None:
@@ -92,7 +92,7 @@ def test_hostile_strings_are_text(tmp_path: Path) -> None:
     source = write_benchmark_report(results).read_text(encoding="utf-8")
     assert HOSTILE in " ".join(results.methods) and html.escape(HOSTILE) in source
     assert "<script>alert" not in source
-    assert len(re.findall(r"<script[ >]", source)) == 2 + len(re.findall(r'<script type="application/json"', source))
+    assert len(re.findall(r"<script>", source)) == 1  # plots, and what is packed, are data
 
 
 def test_the_page_refers_to_no_host(record: Path) -> None:

@@ -1,15 +1,20 @@
 """Two runs against each other: what is paired, what is judged, what is only named, and what trips a condition."""
 
+import json
 import math
+import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pytest
+from typer.testing import CliRunner
 
+from l2t_bench.cli.main import app
 from l2t_bench.errors import UserError
 from l2t_bench.reports.compare import Comparison, compare
+from l2t_bench.reports.comparison_json import as_json
 from l2t_bench.reports.comparison_tables import tables
 from l2t_bench.reports.conditions import parse_condition, tripped
 from l2t_bench.reports.load import Run
@@ -527,3 +532,66 @@ def test_tables_fit_a_terminal_of_120_columns() -> None:
     widths = [max(map(len, column)) for column in zip(table.columns, *table.rows, strict=True)]
     assert sum(widths) + 3 * len(widths) + 1 <= 120
     assert not any(math.isnan(value) for value in compared(cells, worse).rows["low"])
+
+
+# -- the command
+
+
+@pytest.fixture
+def two_runs(kept_run: Path, tmp_path: Path) -> list[str]:
+    """The kept run and a copy of it under another name."""
+    shutil.copytree(kept_run, tmp_path / "mine")
+    return [str(kept_run), str(tmp_path / "mine")]
+
+
+def test_a_comparison_as_json_holds_what_its_tables_show(two_runs: list[str]) -> None:
+    done = CliRunner().invoke(app, ["compare", *two_runs, "--format", "json", "--fail-on", "time>1.1"])
+    found = json.loads(done.stdout)
+    assert done.exit_code == 0 and (found["base"], found["new"]) == ("quick", "mine")
+    row = next(row for row in found["rows"] if row["quantity"] == "time" and row["method"] == "rmd")
+    assert (row["value"], row["verdict"], row["horizon"]) == (1.0, "~", 20)
+    accuracy = next(row for row in found["rows"] if row["quantity"] == "accuracy")
+    assert accuracy["horizon"] in (300, None) and accuracy["value"] == 0.0
+    assert found["condition"] == "time>1.1" and found["tripped"] == [] and found["only_base"] == []
+
+
+def test_json_has_null_where_there_is_no_value() -> None:
+    base, new = (
+        gradients({"rmd": STEADY}),
+        [*gradients({"rmd": [1.0]}), cell("gradient", "mine", 0, {}, status="error")],
+    )
+    found = json.loads(as_json(compared(base, new)))
+    assert found["rows"][0]["low"] is None and found["only_new"][0]["method"] == "mine"
+
+
+@pytest.mark.parametrize(
+    ("form", "begins"),
+    [("md", "**mine against quick on digits/lenet**"), ("text", "mine against quick on digits/lenet")],
+)
+def test_a_comparison_is_printed_as_text_or_markdown(two_runs: list[str], form: str, begins: str) -> None:
+    done = CliRunner().invoke(app, ["compare", *two_runs, "--format", form])
+    assert done.exit_code == 0 and done.stdout.lstrip().startswith(begins)
+
+
+def test_a_condition_that_trips_is_exit_code_1_and_said_on_standard_error(two_runs: list[str]) -> None:
+    done = CliRunner().invoke(app, ["compare", *two_runs, "--fail-on", "time>=1 or missing>=0", "--format", "json"])
+    assert done.exit_code == 1 and json.loads(done.stdout)["tripped"] == [
+        "0 cells of quick not in mine, which trips missing>=0"
+    ]
+    assert "which trips missing>=0" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("condition", "told"),
+    [
+        ("", "the condition is empty"),
+        ("time", "'time' compares nothing"),
+        ("tme>1", "no quantity 'tme' in 'tme>1': did you mean 'time'?"),
+        ("time=>1", "no comparison '=>'"),
+        ("time>fast", "the bound in 'time>fast' must be a finite number, not 'fast'"),
+        ("time>1 and memory>1", "several are joined by ' or '"),
+    ],
+)
+def test_a_condition_that_is_none_is_said_before_a_run_is_read(condition: str, told: str) -> None:
+    done = CliRunner().invoke(app, ["compare", "nowhere", "nowhere", "--fail-on", condition])
+    assert isinstance(done.exception, UserError) and told in str(done.exception)

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from l2t_bench.reports import page, text
+from l2t_bench.reports import provenance, text
 from l2t_bench.reports.load import load_run
 
 COPY = "CIFAR-10 (JPEG copy)"
@@ -28,10 +28,10 @@ def test_the_table_and_the_page_name_a_copy_for_what_it_is(on_a_copy: Path) -> N
     run = load_run(on_a_copy)
     taught = [table for table in text.summary_tables(run) if table.title.startswith("Students taught")]
     assert len(taught) == 1 and taught[0].note.endswith(f"Data: {COPY}.")
-    assert dict(page.provenance(run))["data"] == COPY
+    assert dict(provenance.provenance(run))["data"] == COPY
 
 
 def test_results_that_name_no_data_are_reported_as_before(kept_run: Path) -> None:
     run = load_run(kept_run)
     assert not any("Data:" in table.note for table in text.summary_tables(run))
-    assert "data" not in dict(page.provenance(run))
+    assert "data" not in dict(provenance.provenance(run))

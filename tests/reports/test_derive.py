@@ -7,8 +7,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from l2t_bench.reports import derive, methods, teaching_derive
-from l2t_bench.reports.derive import compare_gradients
+from l2t_bench.reports import derive, gradient_derive, methods, teaching_derive
+from l2t_bench.reports.gradient_derive import compare_gradients
 from l2t_bench.reports.load import load_run
 
 
@@ -34,7 +34,7 @@ def costs(seconds: dict[str, list[float]], exactness: str = "exact") -> pd.DataF
 
 
 def summary(frame: pd.DataFrame, d_theta: Any = None) -> pd.DataFrame:
-    return derive.gradient_summary(derive.gradient_quality(frame, d_theta or {})).set_index("method")
+    return gradient_derive.gradient_summary(gradient_derive.gradient_quality(frame, d_theta or {})).set_index("method")
 
 
 def test_the_summary_takes_medians_over_seeds_and_ratios_seed_by_seed() -> None:
@@ -101,12 +101,14 @@ def test_without_an_exact_gradient_nothing_is_compared() -> None:
 
 @pytest.mark.parametrize(("ratios", "worst"), [([0.5, 1.9], 0.5), ([0.6, 1.9], 1.9), ([0.0, 9.0], 0.0)])
 def test_the_worst_norm_ratio_is_the_farthest_from_one_by_factor(ratios: list[float], worst: float) -> None:
-    assert derive.farthest_from_one(np.array(ratios)) == worst
+    assert gradient_derive.farthest_from_one(np.array(ratios)) == worst
 
 
 def test_ranking_puts_the_others_behind_only_when_the_data_decide() -> None:
     slow, near = [2.0, 2.1, 2.2, 2.0, 2.1], [1.03, 1.02, 1.04, 1.03, 1.02]
-    ranked = derive.ranking(costs({"rmd": [1.0] * 5, "higher": slow, "torchopt": near}), "seconds").set_index("method")
+    ranked = gradient_derive.ranking(costs({"rmd": [1.0] * 5, "higher": slow, "torchopt": near}), "seconds").set_index(
+        "method"
+    )
     assert set(ranked["leader"]) == {"rmd"}
     assert ranked.at["higher", "behind"]
     assert not ranked.at["torchopt", "behind"]  # told apart by its interval, but by less than 5 %
@@ -114,13 +116,13 @@ def test_ranking_puts_the_others_behind_only_when_the_data_decide() -> None:
 
 
 def test_ranking_decides_nothing_on_three_seeds() -> None:
-    ranked = derive.ranking(costs({"rmd": [1.0] * 3, "higher": [2.0] * 3}), "seconds")
+    ranked = gradient_derive.ranking(costs({"rmd": [1.0] * 3, "higher": [2.0] * 3}), "seconds")
     assert not ranked["behind"].any()
 
 
 def test_ranking_leaves_out_what_is_not_exact() -> None:
     frame = costs({"rmd": [1.0] * 5, "implicit": [0.1] * 5}, "stationary")
-    assert set(derive.ranking(frame, "seconds")["method"]) == {"rmd"}
+    assert set(gradient_derive.ranking(frame, "seconds")["method"]) == {"rmd"}
 
 
 def test_differences_of_students_are_paired_by_their_seed() -> None:

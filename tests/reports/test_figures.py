@@ -4,7 +4,15 @@ from pathlib import Path
 
 import pytest
 
-from l2t_bench.reports import adjoint_figure, gradient_figures, marks, teaching_figures
+from l2t_bench.reports import (
+    adjoint_figure,
+    cost_figure,
+    marks,
+    panels,
+    phases_figure,
+    quality_figure,
+    teaching_figures,
+)
 from l2t_bench.reports.derive import Results, analyse
 from l2t_bench.reports.figures import draw
 from l2t_bench.reports.load import load_run
@@ -33,13 +41,13 @@ def test_colours_differ_between_methods_and_options() -> None:
 def test_every_exactness_class_has_a_marker_that_the_legend_can_draw() -> None:
     drawn = [*marks.SYMBOLS.values(), marks.symbol("something new")]
     assert len(set(drawn)) == len(drawn)
-    assert set(drawn) == set(marks.MARKER_PATHS)
+    assert {*drawn, marks.FAILED_SYMBOL} == set(marks.MARKER_PATHS)
 
 
 def test_time_against_memory_has_a_point_per_seed_and_one_for_the_median(results: Results) -> None:
-    group = gradient_figures.time_against_memory(results)
+    group = cost_figure.time_against_memory(results)
     assert [panel.title for panel in group.panels][-1] == "digits/mlp, T = 100"
-    seeds, median = group.panels[-1].figure.data[:2]
+    _, seeds, median = group.panels[-1].figure.data[:3]
     own = results.gradients.query("problem == 'digits/mlp' and horizon == 100 and method == 'rmd'")
     assert list(seeds.y) == own["seconds"].tolist() and list(seeds.x) == own["peak_above_start_mib"].tolist()
     assert (median.x[0], median.y[0]) == (own["peak_above_start_mib"].median(), own["seconds"].median())
@@ -48,13 +56,13 @@ def test_time_against_memory_has_a_point_per_seed_and_one_for_the_median(results
 
 def test_memory_below_the_axis_is_drawn_at_its_edge_and_told_as_it_is(results: Results) -> None:
     results.gradients.loc[results.gradients["method"] == "rmd", "peak_above_start_mib"] = 0.0
-    seeds = gradient_figures.time_against_memory(results).panels[0].figure.data[0]
+    seeds = cost_figure.time_against_memory(results).panels[0].figure.data[1]
     assert set(seeds.x) == {0.1}
     assert {row[0] for row in seeds.customdata} == {0.0}
 
 
 def test_the_stationary_family_stands_apart(results: Results) -> None:
-    panel = gradient_figures.gradient_quality(results).panels[0].figure
+    panel = quality_figure.gradient_quality(results).panels[0].figure
     labels, places = panel.layout.yaxis.ticktext, panel.layout.yaxis.tickvals
     assert labels[-1] == "torchopt-implicit"
     assert places[-2] - places[-1] == 1.5 and places[0] - places[1] == 1
@@ -94,3 +102,42 @@ def test_the_adjoints_are_drawn_over_the_longest_horizon_a_line_per_seed(results
     assert {entry.label for entry in group.legend} >= {"rmd", "higher"}
     assert "torchopt-implicit" not in {entry.label for entry in group.legend}, "it does not go back step by step"
     assert group.caption.endswith("torchopt-implicit: none to watch."), "and says so in words"
+
+
+def test_the_front_goes_through_the_methods_that_none_beats_in_both(results: Results) -> None:
+    front = cost_figure.time_against_memory(results).panels[-1].figure.data[0]
+    own = results.gradients.query("problem == 'digits/mlp' and horizon == 100 and exactness != 'stationary'")
+    medians = own.groupby("method")[["peak_above_start_mib", "seconds"]].median()
+    inner = list(zip(front.x, front.y, strict=True))[1:-1]
+    assert inner == [tuple(medians.loc["truncated[window=10]"])], "truncated is smaller and faster than every exact one"
+    assert front.line.shape == "hv"
+
+
+def test_a_method_without_a_result_stands_at_the_border(results: Results) -> None:
+    panel = cost_figure.time_against_memory(results).panels[-1]
+    crosses = [trace for trace in panel.figure.data if trace.marker.symbol == marks.FAILED_SYMBOL]
+    assert len(crosses) == 4 and all(cross.x[0] == 10 ** panel.figure.layout.xaxis.range[1] for cross in crosses)
+    assert "(timeout)" in panel.alt and "(refused)" in panel.alt
+
+
+def test_phases_are_stacked_and_every_seed_has_its_point(results: Results) -> None:
+    panel = phases_figure.phases(results).panels[0]
+    bars = [trace for trace in panel.figure.data if trace.type == "bar"]
+    (points,) = [trace for trace in panel.figure.data if trace.type == "scatter"]
+    assert len(bars) == 3 and len(points.x) == 5 * 6
+    assert "rmd rollout" in panel.alt and panel.title == "digits/lenet, T = 100"
+
+
+@pytest.mark.parametrize(
+    ("between", "ticks"),
+    [
+        ([-4.2, 1.1], ["0.0001", "0.001", "0.01", "0.1", "1", "10"]),
+        ([-1.1, 1.1], ["0.1", "0.2", "0.5", "1", "2", "5", "10"]),
+        ([0.1, 0.75], ["2", "3", "4", "5"]),
+        ([-2.0, -1.73], ["0.01", "0.012", "0.014", "0.016", "0.018"]),
+    ],
+)
+def test_a_logarithmic_axis_has_three_ticks_at_least_however_little_it_spans(
+    between: list[float], ticks: list[str]
+) -> None:
+    assert panels.log_axis(between)["ticktext"] == ticks

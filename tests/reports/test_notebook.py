@@ -45,3 +45,12 @@ def test_the_figures_of_the_page_are_plotlys_with_colours_of_their_own(kept_run:
     for figure in figures.values():
         assert isinstance(figure, go.Figure) and figure.data
         assert figure.layout.paper_bgcolor == "#ffffff"
+
+
+def test_the_figures_of_a_run_can_be_drawn_one_by_one(kept_run: Path) -> None:
+    results = l2t.reports.analyse(l2t.reports.load_run(kept_run))
+    panels = l2t.reports.figures.time_growth(results).panels
+    assert [panel.title for panel in panels] == ["digits/lenet", "digits/mlp"]
+    assert all(isinstance(panel.figure, go.Figure) for panel in panels)
+    with pytest.raises(AttributeError, match="no attribute 'figure'"):
+        l2t.reports.figure  # noqa: B018

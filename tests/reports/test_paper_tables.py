@@ -19,7 +19,8 @@ from l2t_bench.reports.load import load_run
 from l2t_bench.reports.page import render
 from l2t_bench.reports.paper_tables import paper_tables
 from l2t_bench.reports.rows import rows_of
-from l2t_bench.reports.text import summary_tables, teaching_tables
+from l2t_bench.reports.teaching_tables import teaching_tables
+from l2t_bench.reports.text import summary_tables
 from l2t_bench.reports.translation_tables import translation_tables
 
 PROBLEM = "mnist/mlp"

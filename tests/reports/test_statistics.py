@@ -10,7 +10,7 @@ import pytest
 import scipy.stats
 
 from l2t_bench.errors import UserError
-from l2t_bench.reports import derive, statistics, teaching_derive
+from l2t_bench.reports import gradient_derive, statistics, teaching_derive
 from l2t_bench.reports.statistics import TOO_SMALL, UNDECIDED
 
 INTERVAL = ["value", "low", "high", "n"]
@@ -520,7 +520,7 @@ def test_a_summary_counts_seeds_and_averages_their_rounds_first() -> None:
         ignore_index=True,
     )
     frame = frame.assign(cell_id=frame.index.astype(str), exactness="exact", peak_above_start_mib=1.0, variant="")
-    row = derive.gradient_summary(derive.gradient_quality(frame, {})).set_index("method").loc["rmd"]
+    row = gradient_derive.gradient_summary(gradient_derive.gradient_quality(frame, {})).set_index("method").loc["rmd"]
     assert (row["seeds"], row["time_ratio_n"], row["seconds"]) == (3, 3, 11.0)
     assert row["time_ratio"] == pytest.approx((8 * 80 * 121) ** (1 / 6))
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from l2t_bench.reports import derive, load, load_teaching, page, text, variants
+from l2t_bench.reports import derive, load, load_teaching, provenance, text, variants
 from l2t_bench.reports.load import load_run
 from l2t_bench.reports.verdict import findings
 
@@ -64,11 +64,11 @@ def test_a_report_of_two_machines_says_so_in_its_warnings_tables_and_verdict(two
 
 def test_the_page_names_every_machine_that_results_come_from(two_machines: Path) -> None:
     run = load_run(two_machines)
-    assert page.machines(run) == [
+    assert provenance.machines(run) == [
         "Example CPU @ 2.0 GHz, 2 cores, device cpu, 1 thread per cell",
         "Another CPU, 2 cores, device cpu, 1 thread per cell",
     ]
-    assert dict(page.provenance(run))["cpu"] == "Example CPU @ 2.0 GHz; Another CPU"
+    assert dict(provenance.provenance(run))["cpu"] == "Example CPU @ 2.0 GHz; Another CPU"
 
 
 @pytest.mark.parametrize("change", [{"threads": 4}, {"torch": "2.14.0"}, {"gpu": "NVIDIA H200"}, {"platform": "x"}])

@@ -1,0 +1,86 @@
+"""What fresh students reach under each loss, as tables that are ready to print."""
+
+from typing import Any
+
+import pandas as pd
+
+from l2t_bench.reports.derive import Results, of_case
+from l2t_bench.reports.estimates import estimate_in
+from l2t_bench.reports.formats import DASH, accuracy, number, points
+from l2t_bench.reports.load_teaching import translates
+from l2t_bench.reports.methods import VARIANT
+from l2t_bench.reports.rows import Row, rows_of
+from l2t_bench.reports.table import Table
+from l2t_bench.reports.variants import case_name, said
+from l2t_bench.reports.words import loss_name, whole, with_apart, with_data
+
+
+def teaching_tables(results: Results, *, detail: bool = False) -> list[Table]:
+    """Test accuracy of fresh students under each loss, one table per problem and variant that has one.
+
+    ``detail`` adds counts and times.
+    """
+    cells = results.run.cells
+    by_accuracy = [cell["kind"] == "teaching" and not translates(cell) for cell in rows_of(cells)]
+    planned = cells[pd.Series(by_accuracy, index=cells.index, dtype=bool)]
+    return [
+        _teaching_table(problem, variant, cells, results.teaching, detail)
+        for (problem, variant), cells in planned.groupby(VARIANT)
+    ]
+
+
+_TEACHING_COLUMNS = ("loss", "lr", "outer steps", "test accuracy", "over cross-entropy", "over untrained")
+_TEACHING_DETAIL = ("over best fixed", "students", "signal / noise", "straightness", "training, s", "students, s")
+
+
+def _teaching_table(problem: Any, variant: Any, planned: pd.DataFrame, teaching: pd.DataFrame, detail: bool) -> Table:
+    measured = of_case(teaching, problem, variant)
+    several = planned["seed"].nunique() > 1
+    columns = _TEACHING_COLUMNS + (_TEACHING_DETAIL if detail else ())
+    rows = [_teaching_row(row, several, detail) for row in rows_of(measured)]
+    for row in rows_of(planned[~planned["cell_id"].isin(measured["cell_id"])]):
+        rows.append((f"{loss_name(row, several)}: {row['status']}", *[DASH] * (len(columns) - 1)))
+    counts = sorted(set(measured["students"]))
+    each = f", {counts[0]} students each" if len(counts) == 1 else ""
+    note = with_data(with_apart(_teaching_note(measured), variant), planned)
+    return Table(f"Students taught on {case_name(problem, variant)}{each}", columns, tuple(rows), note)
+
+
+def _teaching_note(measured: pd.DataFrame) -> str:
+    if measured.empty:
+        return ""
+    note = (
+        "Named by the gradient that the teacher learned with. Mean over fresh students with a 95 % bootstrap interval; "
+        "differences in percentage points, paired by student seed. Each loss at its own learning rate, chosen on dev."
+    )
+    if best := said(filter(None, measured["best_fixed"])):
+        note += f" Best fixed: {best}, the best on test of the losses that are not learned and are told no more."
+    at_edge = measured["lr_at_grid_edge"].eq(True).any()
+    if measured["straightness"].notna().any():
+        note += (
+            " Signal / noise: the teacher gradient's norm over its standard error between the students of an outer "
+            "step. Straightness: how far theta got over the length of its way; steps at random give about one over the "
+            "root of their number."
+        )
+    return note + (" *: the best of the rates tried was the grid's smallest or largest." if at_edge else "")
+
+
+def _teaching_row(row: Row, several: bool, detail: bool) -> tuple[str, ...]:
+    short = (
+        loss_name(row, several),
+        f"{row['lr']:g}{'*' if row['lr_at_grid_edge'] else ''} {row['schedule'] or ''}".rstrip(),
+        whole(row["outer_steps"]),
+        accuracy(estimate_in(row, "test_accuracy")),
+        points(estimate_in(row, "over_cross_entropy")),
+        points(estimate_in(row, "over_untrained")),
+    )
+    if not detail:
+        return short
+    more = ("signal_to_noise", "straightness", "seconds_training", "seconds_students")
+    best = points(estimate_in(row, "over_best_fixed"))
+    return (
+        *short,
+        best,
+        str(row["students"]),
+        *(number(row[column], 2 if column in more[:2] else 3) for column in more),
+    )
