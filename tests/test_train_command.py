@@ -71,7 +71,7 @@ def test_a_teacher_that_is_there_is_not_written_over(teacher: Path, tmp_path: Pa
         l2t_bench("train", PROBLEM, *OPTIONS, "-o", str(teacher))
     other = tmp_path / "other.safetensors"
     other.write_bytes(before)
-    with pytest.raises(UserError, match="is there already: name another with -o$"):
+    with pytest.raises(UserError, match=r"is there already: name another with -o$"):
         l2t_bench("train", PROBLEM, *OPTIONS, "--resume", "-o", str(other))
     assert teacher.read_bytes() == other.read_bytes() == before
 

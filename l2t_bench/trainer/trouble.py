@@ -1,13 +1,15 @@
 """Teacher gradients that explode or vanish: seen over several outer steps, named, with what has helped."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from types import MappingProxyType
 
+from l2t_bench.health import EXPLOSION
 from l2t_bench.trainer.records import OuterStep
 
-WINDOW = 5
-"""Outer steps that are looked at together: one student's bad run is no trouble yet."""
+WINDOW, LEAST = 5, 2
+"""Outer steps that are looked at together, and the fewest: one bad run is no trouble yet."""
 
 
 class Symptom(StrEnum):
@@ -17,60 +19,60 @@ class Symptom(StrEnum):
     VANISHING = "vanishing"
 
 
-REMEDIES = {
-    Symptom.EXPLODING: (
-        "let the student's lr decay to zero (schedule=linear, l2t.linear_decay) or lower it, and clip each student's "
-        "gradient"
-    ),
-    Symptom.VANISHING: (
-        "shorten the horizon or lower the student's weight decay, so that what the teacher does early reaches the "
-        "end; where the objective is flat, lower its beta"
-    ),
-}
+REMEDIES: Mapping[Symptom, str] = MappingProxyType(
+    {
+        Symptom.EXPLODING: "a lower student lr, or one that decays to zero (schedule=linear, l2t.linear_decay)",
+        Symptom.VANISHING: "less weight decay of the student, or a shorter horizon",
+    }
+)
 """What helped on the built-in problems: docs/training.md has the figures."""
 
 
 @dataclass(frozen=True)
 class Trouble:
-    """A symptom that at least half of the students of the last outer steps show."""
+    """A symptom that at least half of the last outer steps show."""
 
     symptom: Symptom
     outer_step: int  # at which it was seen
-    students: int  # that show it
+    shown_by: int  # outer steps
     of: int
 
     def __str__(self) -> str:
         return (
-            f"the teacher gradients are {self.symptom}: {self.students} of the last {self.of} students' by outer step "
-            f"{self.outer_step}; what has helped: {REMEDIES[self.symptom]}"
+            f"the teacher gradients are {self.symptom}, in {self.shown_by} of the last {self.of} outer steps up to "
+            f"{self.outer_step}: a teacher does not learn from them; what has helped: {REMEDIES[self.symptom]}"
         )
 
 
 def trouble_in(curve: Sequence[OuterStep], students: int) -> Trouble | None:
-    """What is wrong by the last ``WINDOW`` outer steps of so many students each, or by all where there are fewer.
-
-    A student that diverged counts as one whose adjoint exploded; one whose gradient is zero as one whose adjoint died.
-    """
+    """What is wrong by the last outer steps, of so many students each; ``None`` where there are too few to tell."""
     recent = curve[-WINDOW:]
-    of = students * len(recent)
+    if len(recent) < LEAST:
+        return None
     counts = {
-        Symptom.EXPLODING: sum(record.exploded + record.diverged for record in recent),
-        Symptom.VANISHING: sum(_vanished(record, students) for record in recent),
+        Symptom.EXPLODING: sum(_explodes(record, students) for record in recent),
+        Symptom.VANISHING: sum(_vanishes(record, students) for record in recent),
     }
     for symptom, count in counts.items():
-        if of and 2 * count >= of:
-            return Trouble(symptom, recent[-1].outer_step, count, of)
+        if 2 * count >= len(recent):
+            return Trouble(symptom, recent[-1].outer_step, count, len(recent))
     return None
 
 
 def new_trouble(curve: Sequence[OuterStep], students: int) -> Trouble | None:
     """``trouble_in``, where it is the first of its symptom: of the curve alone, so that nothing is told twice."""
     found = trouble_in(curve, students)
-    earlier = (trouble_in(curve[:count], students) for count in range(1, len(curve)))
+    earlier = (trouble_in(curve[:count], students) for count in range(LEAST, len(curve)))
     return found if found and not any(before and before.symptom == found.symptom for before in earlier) else None
 
 
-def _vanished(record: OuterStep, students: int) -> int:
-    if record.diverged == students:
-        return 0
-    return students - record.diverged if record.gradient_norm == 0 else record.died
+def _explodes(record: OuterStep, students: int) -> bool:
+    """The adjoint of half of the students; or of one over its whole run, a thousandfold however slowly."""
+    grown = record.adjoint_growth is not None and record.adjoint_growth > EXPLOSION
+    return grown or 2 * (record.exploded + record.diverged) >= students
+
+
+def _vanishes(record: OuterStep, students: int) -> bool:
+    """The adjoint of half of the students, or the gradient itself."""
+    left = students - record.diverged
+    return left > 0 and (record.gradient_norm == 0 or 2 * record.died >= left)
