@@ -71,7 +71,7 @@ DIGITS = "train=300,dev=100,split=3,refresh=50"
 @pytest.mark.parametrize(
     ("sick", "healed", "horizon", "symptom"),
     [
-        ("beta=1,gain=1.0,lr=1.0", "beta=1,gain=1.0,lr=0.4", 150, Symptom.EXPLODING),
+        ("beta=4,gain=0.3,lr=3.0", "beta=4,gain=0.3,lr=0.6", 150, Symptom.EXPLODING),
         ("beta=4,gain=0.3,lr=3.0", "beta=4,gain=0.3,lr=3.0,schedule=linear", 150, Symptom.EXPLODING),
         ("lr=0.3,weight_decay=0.1", "lr=0.3,weight_decay=0.01", 300, Symptom.VANISHING),
     ],

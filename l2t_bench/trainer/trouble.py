@@ -21,8 +21,11 @@ class Symptom(StrEnum):
 
 REMEDIES: Mapping[Symptom, str] = MappingProxyType(
     {
-        Symptom.EXPLODING: "a lower student lr, or one that decays to zero (schedule=linear, l2t.linear_decay)",
-        Symptom.VANISHING: "less weight decay of the student, or a shorter horizon",
+        Symptom.EXPLODING: (
+            "a student lr that decays to zero (schedule=linear, l2t.linear_decay), or a lower one; a lower lr of the "
+            "teacher; each student's gradient clipped"
+        ),
+        Symptom.VANISHING: "less weight decay of the student",
     }
 )
 """What helped on the built-in problems: docs/training.md has the figures."""
