@@ -4,8 +4,9 @@ from dataclasses import dataclass
 
 from l2t_bench.backend import Derivative, Run
 from l2t_bench.gradient import Capabilities, Exactness
+from l2t_bench.kept_run import There
 from l2t_bench.stored import StoredRMD
-from l2t_bench.sweep import Swept, There
+from l2t_bench.sweep import Swept
 
 
 @dataclass(frozen=True)

@@ -5,11 +5,12 @@ from dataclasses import dataclass, replace
 
 from l2t_bench.adjoint import Visit
 from l2t_bench.backend import Backend, Derivative, Run
-from l2t_bench.errors import UserError
+from l2t_bench.errors import Refused, UserError
 from l2t_bench.gradient import Capabilities, Exactness
+from l2t_bench.kept_run import There
 from l2t_bench.problem import StudentState
 from l2t_bench.stored import StoredRMD
-from l2t_bench.sweep import Swept, There, reverse_sweep
+from l2t_bench.sweep import Swept, reverse_sweep
 from l2t_bench.tensors import Tensors, added, global_norm, scaled, zeros_like
 
 _SHARES = (50, 20, 10, 4, 2)  # of a run, that its window may be one of
@@ -53,6 +54,11 @@ class TruncatedRMD(StoredRMD):
         """Windows of a share of the run, each in memory: what a window costs is little beside what it leaves out."""
         windows = sorted({max(1, horizon // share) for share in _SHARES} - {horizon})
         return tuple(replace(self, window=window) for window in windows)
+
+    def keeping_refusal(self) -> Refused | None:
+        if self.every:
+            return Refused(f"{self}: a run with every= cannot be gone on with by another process", "every=0 can")
+        return super().keeping_refusal()
 
     def differentiate(self, run: Run) -> Derivative:
         return self._online(run) if self.every else self.there_and_back(run)

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
         TeacherGradientBackend,
     )
     from l2t_bench.groups import Group
+    from l2t_bench.learned_loss import LearnedLoss, load_teacher
     from l2t_bench.lessons import teach
     from l2t_bench.metabatch.contract import teacher_gradients
     from l2t_bench.objectives import ExpectedAccuracy
@@ -37,8 +38,17 @@ if TYPE_CHECKING:
     )
     from l2t_bench.reports.notebook import load_figures, load_runs
     from l2t_bench.rollout import record
+    from l2t_bench.teacher_file import save_teacher
     from l2t_bench.teachers import AttentionTeacher, DiagonalTeacher, StaticTeacher
-    from l2t_bench.training import Selection, TeacherOptimizer, TeacherTraining, train_teacher
+    from l2t_bench.training import (
+        Callback,
+        Checkpoints,
+        Selection,
+        TeacherOptimizer,
+        TeacherTrainer,
+        TeacherTraining,
+        train_teacher,
+    )
     from l2t_bench.translating import translate
 
 _SUBMODULES = ("features", "losses", "optimizers", "reports", "teachers")
@@ -62,6 +72,7 @@ _HOMES = {
     "metabatch.contract": ("teacher_gradients",),
     "objectives": ("ExpectedAccuracy",),
     "optimizers": ("SGD", "linear_decay", "multistep"),
+    "learned_loss": ("LearnedLoss", "load_teacher"),
     "lessons": ("teach",),
     "problem": ("Step", "StudentState", "StudentView", "TeachingProblem"),
     "registry": (
@@ -75,9 +86,18 @@ _HOMES = {
     ),
     "reports.notebook": ("load_figures", "load_runs"),
     "rollout": ("record",),
+    "teacher_file": ("save_teacher",),
     "teachers": ("AttentionTeacher", "DiagonalTeacher", "StaticTeacher"),
     "translating": ("translate",),
-    "training": ("Selection", "TeacherOptimizer", "TeacherTraining", "train_teacher"),
+    "training": (
+        "Callback",
+        "Checkpoints",
+        "Selection",
+        "TeacherOptimizer",
+        "TeacherTrainer",
+        "TeacherTraining",
+        "train_teacher",
+    ),
 }
 
 __all__ = [
@@ -85,7 +105,9 @@ __all__ = [
     "Adam",
     "AttentionTeacher",
     "Backend",
+    "Callback",
     "Capabilities",
+    "Checkpoints",
     "Cost",
     "DiagonalTeacher",
     "Diverged",
@@ -96,6 +118,7 @@ __all__ = [
     "Group",
     "IndexedBatches",
     "L2TError",
+    "LearnedLoss",
     "Prediction",
     "Refused",
     "Selection",
@@ -107,6 +130,7 @@ __all__ = [
     "TeacherGradient",
     "TeacherGradientBackend",
     "TeacherOptimizer",
+    "TeacherTrainer",
     "TeacherTraining",
     "TeachingProblem",
     "UserError",
@@ -122,11 +146,13 @@ __all__ = [
     "load_figures",
     "load_loss",
     "load_runs",
+    "load_teacher",
     "losses",
     "multistep",
     "optimizers",
     "record",
     "reports",
+    "save_teacher",
     "teach",
     "teacher_gradients",
     "teachers",

@@ -90,6 +90,17 @@ class PhiAdjoint:
         for held, part in zip(self._d_phi, d_phi, strict=True):
             held.add_(part)
 
+    @property
+    def left_at(self) -> tuple[TensorDict, list[Tensor]]:
+        """d_theta without what is added and not chained yet, and that, by phi's ``float_leaves``: copies."""
+        return {name: part.clone() for name, part in self.d_theta.items()}, [part.clone() for part in self._d_phi]
+
+    def restore(self, step: Step, d_theta: Tensors, d_phi: Sequence[Tensor]) -> None:
+        """Go on where another has ``left_at``, ``step`` having been the last one."""
+        self.d_theta = {name: d_theta[name].clone() for name in self._theta}
+        self.leaf(step)
+        self.add(list(d_phi))
+
     def flush(self) -> None:
         """Chain what has been added to ``d_theta``."""
         pairs = [

@@ -16,6 +16,7 @@ from l2t_bench.errors import Diverged, UserError
 from l2t_bench.first_look import computed_in, look_through_torch_func, once
 from l2t_bench.gradient import ANY, Capabilities, Cost, Exactness, Prediction, Refused, Supported, TeacherGradient
 from l2t_bench.health import REMEDY, AdjointWatch, first_not_finite, health_of, history
+from l2t_bench.kept_run import RunKeeper
 from l2t_bench.measure import Meter
 from l2t_bench.metabatch.contract import one_by_one
 from l2t_bench.optimizers import SGD
@@ -45,7 +46,14 @@ class Derivative:
 class Run:
     """What a method is given: the rollout to walk along, and phases and counts to tell the core where it is."""
 
-    def __init__(self, rollout: Rollout, meter: Meter, watch: AdjointWatch | None = None) -> None:
+    def __init__(
+        self,
+        rollout: Rollout,
+        meter: Meter,
+        watch: AdjointWatch | None = None,
+        keeper: RunKeeper | None = None,
+    ) -> None:
+        self.keeper = keeper
         self.rollout = rollout
         self.meter = meter
         self.problem = rollout.problem
@@ -96,6 +104,10 @@ class Backend(ABC):
         """Why this method cannot do this problem, beyond what its capabilities say; ``None`` if it can."""
         del problem
         return None
+
+    def keeping_refusal(self) -> Refused | None:
+        """Why another process cannot go on with a run of this method that was left on its way; ``None`` if it can."""
+        return Refused(f"{self} keeps nothing of a run on its way", "rmd[store=sqrt] and rmd[store=binomial] do")
 
     def second_order(self) -> Maker | None:
         """How the method takes the loss's second derivatives: tried out at the first step. ``None``: it takes none."""
@@ -216,8 +228,9 @@ class Backend(ABC):
         horizon: int | None = None,
         steps: Sequence[Step] | None = None,
         seed: int = 0,
+        keeper: RunKeeper | None = None,
     ) -> TeacherGradient:
-        """The contract's; see ``TeacherGradientBackend``.
+        """The contract's; see ``TeacherGradientBackend``. ``keeper``: what keeps the run on its way, where that can be.
 
         Raises ``Refused`` before the run, ``UserError`` for a problem's mistakes, ``Diverged`` for numbers that are not
         finite.
@@ -229,7 +242,9 @@ class Backend(ABC):
         verdict = self.supports(problem, rollout.horizon)
         if isinstance(verdict, Refused):
             raise verdict
-        run = Run(rollout, meter)
+        if keeper is not None and (refusal := self.keeping_refusal()) is not None:
+            raise refusal
+        run = Run(rollout, meter, keeper=keeper)
         try:
             with torch.enable_grad():
                 derivative = self.differentiate(run)

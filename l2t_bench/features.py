@@ -51,21 +51,30 @@ class PaperFeatures:
         if view.previous is not None and view.index % self.every:
             return view.previous
         recent = recent_steps(view.index, self.train_batches)
-        trained, truth = _predictions(view, [view.train(index) for index in recent], 0)
-        train_accuracy = (trained.argmax(-1) == truth).to(trained.dtype).mean()
-        logits, target = _predictions(view, view.dev, self.dev_examples)
-        predicted = logits.argmax(-1)
-        right = (predicted == target).to(logits.dtype)
-        classes = logits.shape[-1]
-        hits = torch.zeros(classes, dtype=logits.dtype, device=logits.device).index_add_(0, predicted, right)
-        # As the hits are counted: torch.bincount waits for the device to learn how many classes there are.
-        calls = torch.zeros_like(hits).index_add_(0, predicted, torch.ones_like(right))
-        time = torch.full((), view.index / view.horizon, dtype=logits.dtype, device=logits.device)
-        return torch.cat([torch.stack([time, train_accuracy, right.mean()]), hits / calls.clamp(min=1)])
+        trained = _predictions(view, [view.train(index) for index in recent], 0)
+        return paper_status(view.index / view.horizon, trained, _predictions(view, view.dev, self.dev_examples))
 
 
 paper = PaperFeatures()
 """The paper's features by the default rule."""
+
+
+def paper_status(time: float, train: tuple[Tensor, Tensor], dev: tuple[Tensor, Tensor]) -> Tensor:
+    """s_t of 3 + C numbers: ``time`` = t/T, accuracy on train and on dev, and on dev the precision of each class.
+
+    ``train`` and ``dev`` are logits (B, C) with class indices (B,), as the student at step t gives them in eval mode.
+    """
+    trained, truth = train
+    train_accuracy = (trained.argmax(-1) == truth).to(trained.dtype).mean()
+    logits, target = dev
+    predicted = logits.argmax(-1)
+    right = (predicted == target).to(logits.dtype)
+    classes = logits.shape[-1]
+    hits = torch.zeros(classes, dtype=logits.dtype, device=logits.device).index_add_(0, predicted, right)
+    # As the hits are counted: torch.bincount waits for the device to learn how many classes there are.
+    calls = torch.zeros_like(hits).index_add_(0, predicted, torch.ones_like(right))
+    now = torch.full((), time, dtype=logits.dtype, device=logits.device)
+    return torch.cat([torch.stack([now, train_accuracy, right.mean()]), hits / calls.clamp(min=1)])
 
 
 def _predictions(view: StudentView, batches: Iterable[Any], limit: int) -> tuple[Tensor, Tensor]:

@@ -105,6 +105,10 @@ class AdjointWatch:
         """The way back begins."""
         self._on_the_way_back = True
 
+    def restore(self, norms: Mapping[int, float]) -> None:
+        """What was seen of the same way back by another process."""
+        self._known |= norms
+
     def see(self, index: int, w_bar: Tensors) -> None:
         """w_bar is the adjoint of omega_``index``; a second look at the same step changes nothing."""
         if index not in self._known and index not in self._norms:

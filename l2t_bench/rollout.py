@@ -79,6 +79,22 @@ class Rollout:
         """The steps taken so far."""
         return tuple(self._steps)
 
+    @property
+    def losses(self) -> tuple[Tensor, ...]:
+        """Those of the steps taken so far, 0-dimensional."""
+        return tuple(self._losses)
+
+    def restore(self, features: Sequence[Tensor], losses: Sequence[Tensor]) -> None:
+        """Take the first steps as taken: they were, by another process, with these s_t and losses.
+
+        Their batches are drawn again. A rollout of recorded steps has them, and is not restored.
+        """
+        for index, status in enumerate(features):
+            batch = self.problem.train(index, self.seed)
+            self._checksums.see(index, batch)
+            self._steps.append(Step(index, batch, status, self._lrs[index], forward_seed(self.seed, index)))
+        self._losses.extend(losses)
+
     def initial(self) -> StudentState:
         return self.problem.init_student(self.seed)
 

@@ -1,15 +1,19 @@
 """Reverse-mode differentiation by hand over a store: what the exact method and its truncated relatives share."""
 
 from abc import abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Literal, cast
 
 from l2t_bench.backend import Backend, Derivative, Run
 from l2t_bench.errors import Diverged, Refused, UserError
 from l2t_bench.gradient import Exactness, TeacherGradient
+from l2t_bench.keeping import going_on, keep_back, keep_forward, there_of, way_back_of
+from l2t_bench.kept_run import There, WayBack
 from l2t_bench.metabatch.falling_back import even_parts, known_apart, together_or_apart
+from l2t_bench.optimizers import Adjoint
 from l2t_bench.prediction import Scaling
 from l2t_bench.problem import StudentState, TeachingProblem
 from l2t_bench.second_order import MODES, Maker
@@ -17,7 +21,7 @@ from l2t_bench.steppers.catalogue import CHOSEN_AMONG, ENGINES, engine_at, stepp
 from l2t_bench.steppers.eager import EagerStepper
 from l2t_bench.stores.catalogue import STORES
 from l2t_bench.stores.contract import Law, Room, Store, Wanted, share_held, sizes_of
-from l2t_bench.sweep import Swept, There, reverse_sweep
+from l2t_bench.sweep import Swept, reverse_sweep
 from l2t_bench.tensors import TensorDict, Tensors
 from l2t_bench.units import size
 
@@ -76,6 +80,16 @@ class StoredRMD(Backend):
 
     def refusal(self, problem: TeachingProblem) -> Refused | None:
         return STORES[self.store].refusal(problem)
+
+    def keeping_refusal(self) -> Refused | None:
+        instead = "[store=sqrt] and [store=binomial] can, with engine=eager, hyper=false and students=1"
+        if reason := STORES[self.store].cannot_be_left:
+            return Refused(
+                f"{self}: a run along store={self.store} cannot be gone on with by another process: {reason}", instead
+            )
+        if self.engine != "eager" or self.hyper or self.students > 1:
+            return Refused(f"{self}: with these options a run cannot be gone on with by another process", instead)
+        return None
 
     def second_order(self) -> Maker:
         return MODES[self.hvp]
@@ -145,21 +159,23 @@ class StoredRMD(Backend):
         with kind(run.rollout, run.meter, wanted, self.room, self.stepper(run)) as store:
             with run.forward():
                 state = store.begin(run.rollout.initial())
-                index = 0
+                index, state = going_on(run, store, state)
                 while index < run.horizon:
                     ahead = run.rollout.known_ahead(index, store.stepper.at_once)
                     steps = [run.rollout.step(at, state) for at in range(index, index + ahead)]
                     state = store.advance_all(steps, state)
                     index += ahead
+                    keep_forward(run, store, index, state)
             yield store, state
 
     def there_and_back(self, run: Run) -> Derivative:
         """The student's training, M~ and w_bar at omega_T, and the way back along the store."""
         with self.trained(run) as (store, final):
-            value, w_bar = run.dev_gradient(final)
-            swept = self.swept(run, store, w_bar)
+            begun = way_back_of(run)
+            there = there_of(run, final) if begun is None else begun.there
+            swept = self.swept(run, store, there.w_bar, begun=begun, after=partial(keep_back, run, store, there))
             warnings = store.stepper.warnings
-        return replace(self.derivative(run.horizon, There(value, final, w_bar), swept), warnings=warnings)
+        return replace(self.derivative(run.horizon, there, swept), warnings=warnings)
 
     @abstractmethod
     def derivative(self, horizon: int, there: There, swept: Swept) -> Derivative:
@@ -192,9 +208,23 @@ class StoredRMD(Backend):
             slots=self.wanted(run.problem, run.horizon).slots,
         )
 
-    def swept(self, run: Run, store: Store, w_bar: TensorDict) -> Swept:
-        """The way back along the store."""
+    def swept(
+        self,
+        run: Run,
+        store: Store,
+        w_bar: TensorDict,
+        begun: WayBack | None = None,
+        after: Callable[[int, Adjoint], None] | None = None,
+    ) -> Swept:
+        """The way back along the store; see ``reverse_sweep``."""
         with run.reverse():
             return reverse_sweep(
-                run.rollout, store.backwards(), w_bar, run.meter, watch=run.watch, stepper=store.stepper
+                run.rollout,
+                store.backwards(),
+                w_bar,
+                run.meter,
+                watch=run.watch,
+                stepper=store.stepper,
+                begun=begun,
+                after=after,
             )

@@ -3,7 +3,7 @@
 A stepper goes back through one step; here is the loop around it, which watches what comes of it.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import islice
 
@@ -12,21 +12,12 @@ from torch import Tensor
 
 from l2t_bench.adjoint import Visit
 from l2t_bench.health import AdjointWatch
+from l2t_bench.kept_run import WayBack
 from l2t_bench.measure import Meter
 from l2t_bench.optimizers import Adjoint
-from l2t_bench.problem import StudentState
 from l2t_bench.rollout import ReplayCheck, Rollout
 from l2t_bench.steppers.eager import EagerStepper
 from l2t_bench.tensors import TensorDict
-
-
-@dataclass(frozen=True)
-class There:
-    """Where a sweep begins: omega_T, M~ there, and w_bar, its derivative by the parameters."""
-
-    value: float
-    final: StudentState
-    w_bar: TensorDict
 
 
 @dataclass(frozen=True)
@@ -65,16 +56,21 @@ def reverse_sweep(
     *,
     watch: AdjointWatch | None = None,
     stepper: EagerStepper | None = None,
+    begun: WayBack | None = None,
+    after: Callable[[int, Adjoint], None] | None = None,
 ) -> Swept:
     """Go back along ``backwards`` (the steps, last one first) with w_bar the adjoint of the state after them.
 
-    ``stepper`` goes back through each; by default in plain torch, reverse-over-reverse. Raises ``Diverged`` with the
-    step from which the adjoint is not finite, and ``UserError`` for a step that cannot be replayed.
+    ``stepper`` goes back through each; by default in plain torch, reverse-over-reverse. ``begun``: how far an earlier
+    process has come. ``after`` is told each step, or the earliest of a group, with the adjoint before it.
+
+    Raises ``Diverged`` with the step from which the adjoint is not finite, and ``UserError`` for a step that cannot be
+    replayed.
     """
     watch, stepper = watch or AdjointWatch(), stepper or EagerStepper(rollout, meter)
     guard = _Guard(rollout, watch)
     found: list[Mapping[str, Tensor]] = []
-    adjoint, first = stepper.begin_back(w_bar), True
+    adjoint, first = (stepper.begin_back(w_bar), True) if begun is None else (stepper.go_on_back(begun), False)
     for visits in _in_groups(backwards, stepper.at_once):
         if first:
             watch.see(visits[0].step.index + 1, adjoint.params)
@@ -85,6 +81,8 @@ def reverse_sweep(
             guard.see(visit.step.index, passed.loss)
             meter.count(vector_products=1, recomputed_steps=0 if visit.second_order else 1)
             watch.see_norm(visit.step.index, passed.norm)
+        if after is not None:
+            after(visits[-1].step.index, adjoint)
         del visits, visit, all_passed, passed  # else a step's graph lives until the next step's is made
     guard.look()
     return Swept(stepper.d_theta(), adjoint, _hyper(found))

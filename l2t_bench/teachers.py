@@ -28,6 +28,13 @@ class AttentionTeacher(nn.Module):
         self.V = nn.Parameter(torch.empty(keys, features))
         self.reset_parameters()
 
+    @property
+    def options(self) -> dict[str, int | float]:
+        """What it was made with."""
+        classes, _, keys = self.W.shape
+        start = {"gain": self.gain, "smoothing": self.smoothing, "noise": self.noise}
+        return {"classes": classes, "features": self.V.shape[1], "keys": keys, **start}
+
     def reset_parameters(self) -> None:
         with torch.no_grad():
             self.V.normal_()
@@ -56,6 +63,11 @@ class StaticTeacher(nn.Module):
         self.gain, self.smoothing, self.noise = gain, smoothing, noise
         self.W = nn.Parameter(torch.empty(classes, classes))
         self.reset_parameters()
+
+    @property
+    def options(self) -> dict[str, int | float]:
+        """What it was made with."""
+        return {"classes": len(self.W), "gain": self.gain, "smoothing": self.smoothing, "noise": self.noise}
 
     def reset_parameters(self) -> None:
         with torch.no_grad():
@@ -87,6 +99,13 @@ class DiagonalTeacher(nn.Module):
         self.W = nn.Parameter(torch.empty(vocabulary, keys))
         self.V = nn.Parameter(torch.empty(keys, features))
         self.reset_parameters()
+
+    @property
+    def options(self) -> dict[str, int | float]:
+        """What it was made with."""
+        vocabulary, keys = self.W.shape
+        sizes = {"vocabulary": vocabulary, "features": self.V.shape[1], "keys": keys}
+        return {**sizes, "gain": self.gain, "noise": self.noise}
 
     def reset_parameters(self) -> None:
         with torch.no_grad():

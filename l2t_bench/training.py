@@ -1,169 +1,214 @@
-"""Algorithm 1: train a teacher by teacher gradients.
+"""Algorithm 1: train a teacher by teacher gradients, for as long as it takes.
 
 Student seeds come from disjoint ranges, so that no student that judges has been trained on: see ``SeedRange``.
 """
 
-import math
 import time
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field, replace
-from enum import IntEnum
-from statistics import fmean, pstdev
-from typing import Literal, Protocol
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
-import torch
+from torch import nn
 
 from l2t_bench.errors import Diverged, UserError
 from l2t_bench.fitting import check_fits
-from l2t_bench.gradient import Cost, TeacherGradient, TeacherGradientBackend
-from l2t_bench.health import said
-from l2t_bench.lessons import accuracy_on, teach
-from l2t_bench.metabatch.contract import for_students, teacher_gradients
-from l2t_bench.peaks import PhasePeak
+from l2t_bench.gradient import TeacherGradientBackend
+from l2t_bench.metabatch.contract import for_students
 from l2t_bench.problem import TeachingProblem
-from l2t_bench.tensors import TensorDict, Tensors, global_norm, mean_of
+from l2t_bench.registry import load_backend
+from l2t_bench.tensors import TensorDict, Tensors
+from l2t_bench.trainer.ascent import TeacherOptimizer, distance
+from l2t_bench.trainer.callbacks import Callback, OnOuterStep, Progress, Together
+from l2t_bench.trainer.checkpoints import Checkpoints, Folder
+from l2t_bench.trainer.course import Course, Plan
+from l2t_bench.trainer.identity import first_difference, identity_of, surroundings
+from l2t_bench.trainer.outer_step import clipped, contributions, standard_error
+from l2t_bench.trainer.phases import NoPhases, Phases
+from l2t_bench.trainer.records import Judged, OuterStep, SeedRange, Selection, TeacherTraining
+from l2t_bench.trainer.trouble import Trouble, new_trouble
+from l2t_bench.trainer.within import Within, check_keeps
+from l2t_bench.units import seconds
+
+__all__ = [
+    "Callback",
+    "Checkpoints",
+    "Judged",
+    "OuterStep",
+    "Phases",
+    "Progress",
+    "SeedRange",
+    "Selection",
+    "TeacherOptimizer",
+    "TeacherTrainer",
+    "TeacherTraining",
+    "Trouble",
+    "clipped",
+    "distance",
+    "standard_error",
+    "train_teacher",
+]
+
+Teacher = nn.Module | Tensors | None
 
 
-class Phases(Protocol):
-    """What keeps the time and memory of a training by phase; a cell's recorder is one."""
+class TeacherTrainer:
+    """Algorithm 1: each outer step teaches ``students`` fresh students and climbs the mean of their teacher gradients.
 
-    def phase(self, name: str) -> AbstractContextManager[object]:
-        """A block that belongs to phase ``name``: teacher update or evaluation."""
-        ...
+    Each student's d_theta is clipped to norm ``optimizer.clip`` before averaging: on some rollouts it explodes. One
+    that diverges is left out and counted; a step that loses all its students leaves theta where it is.
 
-    def add_phase(self, name: str, seconds: float, peak: PhasePeak | None = None) -> None:
-        """What a teacher gradient has measured of itself: rollout, dev or reverse."""
-        ...
+    Args:
+        problem: what is taught.
+        teacher: where theta begins: a module, which takes the place of the problem's teacher; a theta, such as a
+            teacher file's; or ``None``, ``init_teacher(seed)``. It is not changed.
+        backend: what takes the teacher gradients, or its name with options.
+        outer_steps: teacher optimisation steps, at most (see ``Selection.patience``).
+        horizon: training steps of each student.
+        students: fresh students of an outer step.
+        optimizer: how theta climbs.
+        selection: who chooses the best teacher, on dev; ``None``: the last one is it.
+        checkpoints: where and how often is written down where it stands; ``None``: nowhere.
+        callbacks: told as it goes on.
+        phases: told where the time goes.
+        memory_limit: what the teacher gradients of an outer step may take above what is held when they begin, in bytes
+            or as text such as ``"20GB"``; ``check_fits`` then looks before the first outer step, by some short runs of
+            the student. Left out, nothing is looked at and no run is made.
 
-
-class _NoPhases:
-    """Nobody asked."""
-
-    def phase(self, name: str) -> AbstractContextManager[object]:
-        del name
-        return nullcontext()
-
-    def add_phase(self, name: str, seconds: float, peak: PhasePeak | None = None) -> None:
-        pass
-
-
-class SeedRange(IntEnum):
-    """Where the student seeds of each purpose begin; a range holds a million of them."""
-
-    TRAINING = 0  # students that teacher gradients are taken of
-    SELECTION = 1_000_000  # students that choose among teachers, on dev
-    TUNING = 2_000_000  # students that choose a learning rate, on dev
-    FRESH = 3_000_000  # students that a result is reported on
-    WARM_START = 4_000_000  # students whose last parameters others begin with
-
-    def seeds(self, count: int, first: int = 0) -> range:
-        """``count`` seeds of this range, from its ``first``-th on."""
-        if not 0 <= first <= first + count <= 1_000_000:
-            raise UserError(f"a seed range holds a million seeds, not {first} ... {first + count}")
-        return range(self + first, self + first + count)
-
-
-@dataclass(frozen=True)
-class TeacherOptimizer:
-    """How theta climbs: torch's Adam, its lr constant or falling linearly to zero over the outer steps.
-
-    The paper's is Adam(1e-4, 0.9, 0.999), constant (appendix B.4); the default is the one that was found to teach.
+    Raises ``UserError`` for numbers that are not positive, and for a teacher that is not the problem's.
     """
 
-    lr: float = 0.003
-    betas: tuple[float, float] = (0.9, 0.99)
-    schedule: Literal["linear", "constant"] = "linear"
-    clip: float | None = 1.0  # bound on each student's |d_theta|, before averaging
-
-    def __post_init__(self) -> None:
-        if not self.lr > 0 or (self.clip is not None and not self.clip > 0):
-            raise UserError("the teacher's lr and clip must be positive")
-        if self.schedule not in ("linear", "constant"):
-            raise UserError(f"the teacher's schedule is linear or constant, not {self.schedule!r}")
-
-    def lr_at(self, outer_step: int, outer_steps: int) -> float:
-        return self.lr * (1 - outer_step / outer_steps) if self.schedule == "linear" else self.lr
-
-
-@dataclass(frozen=True)
-class Selection:
-    """Held-out students that judge the teacher on dev every ``every`` outer steps, the untrained one included."""
-
-    every: int = 20
-    students: int = 16
-
-
-@dataclass(frozen=True)
-class OuterStep:
-    """One teacher optimisation step: the mean M~ of its students before the step, and the gradient it climbed."""
-
-    outer_step: int
-    value: float
-    gradient_norm: float  # of the mean over students, before clipping
-    noise: float | None  # standard error of that mean between students, as a norm; None for one student
-    moved: float  # |theta after - theta before|
-    diverged: int  # students left out because they, or their adjoints, were not finite
-    seconds: float  # of the teacher gradients
-    adjoint_growth: float | None = None  # |w_bar_0| / |w_bar_T|, the largest of its students; None where none tells
-    exploded: int = 0  # students whose adjoint exploded
-    died: int = 0  # students whose adjoint died
-    adjoint_said: str = ""  # whether the gradients are usable as far as their adjoints tell; empty without any
-    warnings: tuple[str, ...] = ()  # what must be known to trust the gradients, each once
-
-
-@dataclass(frozen=True)
-class Judged:
-    """Dev accuracy of held-out students under the teacher as it stood before ``outer_step``."""
-
-    outer_step: int
-    dev_accuracy_mean: float
-    dev_accuracy_std: float
+    def __init__(
+        self,
+        problem: TeachingProblem,
+        teacher: Teacher,
+        backend: TeacherGradientBackend | str,
+        *,
+        outer_steps: int,
+        horizon: int,
+        students: int = 1,
+        optimizer: TeacherOptimizer | None = None,
+        selection: Selection | None = None,
+        seed: int = 0,
+        checkpoints: Checkpoints | Path | str | None = None,
+        callbacks: Sequence[Callback] = (),
+        phases: Phases | None = None,
+        memory_limit: int | str | None = None,
+    ) -> None:
+        if outer_steps < 1 or students < 1:
+            raise UserError(f"outer_steps and students must be at least 1, not {outer_steps} and {students}")
+        problem, theta = _started(problem, teacher, seed)
+        runs = outer_steps * students
+        self._plan = Plan(
+            problem,
+            _settled(load_backend(backend) if isinstance(backend, str) else backend, problem, horizon * runs),
+            theta,
+            outer_steps,
+            horizon,
+            students,
+            optimizer or TeacherOptimizer(),
+            selection,
+            seed,
+        )
+        self._checkpoints = Checkpoints(Path(checkpoints)) if isinstance(checkpoints, Path | str) else checkpoints
+        self._callback, self._phases, self._memory_limit = Together(callbacks), phases or NoPhases(), memory_limit
+        self._stopping = False
 
     @property
-    def score(self) -> float:
-        """Mean minus standard deviation: a teacher that fails some students is not the better one."""
-        return self.dev_accuracy_mean - self.dev_accuracy_std
+    def problem(self) -> TeachingProblem:
+        """The problem, with the teacher that was given."""
+        return self._plan.problem
 
+    def train(self, *, resume: bool = False) -> TeacherTraining:
+        """Train, or with ``resume`` go on from the newest sound checkpoint; from the beginning where there is none.
 
-@dataclass(frozen=True)
-class TeacherTraining:
-    """What came of Algorithm 1."""
+        On the same machine with the same versions and number of threads, a training that was killed and goes on gives
+        the teacher of one that was not, bit for bit.
 
-    theta: TensorDict  # the best by held-out students; the last where none judged
-    last_theta: TensorDict
-    curve: tuple[OuterStep, ...]
-    selection: tuple[Judged, ...] = ()
-    selected_outer_step: int = 0
-    travelled: float = 0.0  # |last theta - first theta|: set against the sum of what the steps moved
-    seconds: float = 0.0  # of all of it, held-out students included
+        Raises ``Refused`` for gradients that will not fit below the memory limit, ``UserError`` for checkpoints of
+        another training, or any where ``resume`` is false, and ``Diverged`` when every student of every step diverged.
+        """
+        plan = self._plan
+        if self._memory_limit is not None:
+            check_fits(for_students(plan.backend, plan.students), plan.problem, plan.horizon, self._memory_limit)
+        within = self._within()
+        course = Course(plan, self._phases, contributions if within is None else within.contributions)
+        with self._kept(course, within, resume=resume) as (keep, before):
+            training = self._run(course, keep, before)
+        self._callback.on_end(training)
+        return training
 
+    def _within(self) -> Within | None:
+        """Who keeps an outer step on its way, where that is asked for. Raises ``Refused`` where it cannot be."""
+        settings = self._checkpoints
+        if settings is None or settings.within is None:
+            return None
+        check_keeps(self._plan.backend)
+        return Within(settings.folder / "within", seconds(settings.within), self._callback.on_note)
 
-@dataclass
-class _Climb:
-    """theta on its way, with the optimiser that moves it: the only state of a training."""
+    def stop(self) -> None:
+        """End after the outer step at hand: ``train`` writes a checkpoint and raises ``KeyboardInterrupt``."""
+        self._stopping = True
 
-    theta: TensorDict
-    settings: TeacherOptimizer
-    optimizer: torch.optim.Adam = field(init=False)
+    def _run(self, course: Course, keep: Callable[[float], None], before: float) -> TeacherTraining:
+        """All that is left, ``before`` seconds having gone into it; ``keep`` is told after each outer step."""
+        begun, first = time.perf_counter(), course.at
+        self._callback.on_start(tuple(course.curve), tuple(course.selection))
+        while True:
+            if course.judgement_is_due:
+                self._callback.on_judged(course.judge())
+            if course.ended:
+                break
+            record = course.climb()
+            spent = time.perf_counter() - begun
+            self._callback.on_outer_step(record, _progress(course, first, spent, before))
+            if trouble := new_trouble(course.curve, self._plan.students):
+                self._callback.on_trouble(trouble)
+            keep(before + spent)  # after the callbacks: what they draw from the generators is drawn once
+            if self._stopping:
+                raise KeyboardInterrupt
+        if all(record.diverged == self._plan.students for record in course.curve):
+            raise Diverged(
+                "every student of every outer step diverged: lower the student's lr, or let it decay to zero"
+            )
+        return course.result(before + time.perf_counter() - begun)
 
-    def __post_init__(self) -> None:
-        self.theta = {name: tensor.detach().clone().requires_grad_() for name, tensor in self.theta.items()}
-        self.optimizer = torch.optim.Adam(
-            list(self.theta.values()), lr=self.settings.lr, betas=self.settings.betas, maximize=True
-        )
+    @contextmanager
+    def _kept(
+        self, course: Course, within: Within | None, *, resume: bool
+    ) -> Iterator[tuple[Callable[[float], None], float]]:
+        """Who writes checkpoints, and the seconds before; ``course`` stands where it is gone on from."""
+        if self._checkpoints is None:
+            if resume:
+                raise UserError("resume=True needs checkpoints=, the folder where they are")
+            yield lambda spent: None, 0.0
+            return
+        place, due = surroundings(course.plan.problem.device), self._checkpoints.due()
+        folder = Folder(self._checkpoints, identity_of(course), self._callback.on_note)
 
-    def step(self, d_theta: Tensors, lr: float) -> float:
-        """Climb, and say how far theta moved."""
-        before = self.snapshot()
-        for name, tensor in self.theta.items():
-            tensor.grad = d_theta[name].to(tensor).clone()
-        self.optimizer.param_groups[0]["lr"] = lr
-        self.optimizer.step()
-        return distance(self.snapshot(), before)
+        def keep(spent: float) -> None:
+            if due(course.at) or course.at == course.plan.outer_steps or self._stopping:
+                folder.write(course.at, course.state(), {"seconds": spent, "surroundings": place})
+            if within is not None:
+                within.clear()
 
-    def snapshot(self) -> TensorDict:
-        return {name: tensor.detach().clone() for name, tensor in self.theta.items()}
+        with folder.opened():
+            if not resume:
+                folder.check_empty()
+            yield keep, self._resumed(course, folder.newest(), place)
+
+    def _resumed(self, course: Course, state: Mapping[str, Any] | None, place: Mapping[str, Any]) -> float:
+        """Bring ``course`` to where a checkpoint stands, if there is one; the seconds that went into that."""
+        if state is None:
+            return 0.0
+        if difference := first_difference(place, state["surroundings"]):
+            self._callback.on_note(f"this goes on under other conditions, and not bit for bit: {difference}")
+        try:
+            course.restore(state)
+        except (LookupError, TypeError, ValueError) as error:
+            raise UserError(f"the newest checkpoint does not fit this training: {error}") from error
+        return float(state["seconds"])
 
 
 def train_teacher(
@@ -181,138 +226,43 @@ def train_teacher(
     phases: Phases | None = None,
     memory_limit: int | str | None = None,
 ) -> TeacherTraining:
-    """Algorithm 1: each outer step teaches ``students`` fresh students and climbs the mean of their teacher gradients.
-
-    Each student's d_theta is clipped to norm ``optimizer.clip`` before averaging: on some rollouts it explodes. One
-    that diverges is left out and counted; a step that loses all its students leaves theta where it is. ``theta`` is the
-    start (``init_teacher(seed)`` if left out) and is not changed. ``phases`` is told where the time goes.
-
-    ``memory_limit``: what the teacher gradients of an outer step may take above what is held when they begin, in bytes
-    or as text such as ``"20GB"``; ``check_fits`` then looks before the first outer step, by some short runs of the
-    student. Left out, nothing is looked at and no run is made.
-
-    Raises ``UserError`` for numbers that are not positive, ``Refused`` for gradients that will not fit below
-    ``memory_limit``, ``Diverged`` when every student of every step diverged.
-    """
-    if outer_steps < 1 or students < 1:
-        raise UserError(f"outer_steps and students must be at least 1, not {outer_steps} and {students}")
-    if memory_limit is not None:
-        check_fits(for_students(backend, students), problem, horizon, memory_limit)
-    begun = time.perf_counter()
-    settings = optimizer or TeacherOptimizer()
-    climb = _Climb(dict(theta) if theta is not None else problem.init_teacher(seed), settings)
-    first = climb.snapshot()
-    candidates: list[tuple[Judged, TensorDict]] = []
-    curve: list[OuterStep] = []
-    watch = phases or _NoPhases()
-
-    def consider(outer_step: int, judges: int) -> None:
-        with watch.phase("evaluation"):
-            candidates.append((judge(problem, climb.snapshot(), outer_step, horizon, judges), climb.snapshot()))
-
-    for index in range(outer_steps):
-        if selection and index % selection.every == 0:
-            consider(index, selection.students)
-        seeds = SeedRange.TRAINING.seeds(students, first=(seed * outer_steps + index) * students)
-        results = _gradients(problem, backend, climb.snapshot(), horizon, seeds, watch)
-        with watch.phase("teacher update"):
-            record = _outer_step(index, results, len(seeds))
-            if results:
-                d_theta = mean_of([clipped(result.d_theta, settings.clip) for result in results])
-                record = replace(record, moved=climb.step(d_theta, settings.lr_at(index, outer_steps)))
-        curve.append(record)
-        if on_outer_step:
-            on_outer_step(record)
-    if all(record.diverged == students for record in curve):
-        raise Diverged("every student of every outer step diverged: lower the student's lr, or let it decay to zero")
-    last = climb.snapshot()
-    if not selection:
-        seconds = time.perf_counter() - begun
-        return TeacherTraining(last, last, tuple(curve), (), outer_steps, distance(last, first), seconds)
-    consider(outer_steps, selection.students)
-    best, best_theta = max(candidates, key=lambda candidate: candidate[0].score)
-    selected = tuple(judged for judged, _ in candidates)
-    seconds = time.perf_counter() - begun
-    return TeacherTraining(best_theta, last, tuple(curve), selected, best.outer_step, distance(last, first), seconds)
-
-
-def _gradients(
-    problem: TeachingProblem,
-    backend: TeacherGradientBackend,
-    theta: TensorDict,
-    horizon: int,
-    seeds: Sequence[int],
-    watch: Phases,
-) -> list[TeacherGradient]:
-    """The teacher gradients of the students that do not diverge."""
-    begun = time.perf_counter()
-    taken = teacher_gradients(backend, problem, theta, horizon=horizon, seeds=seeds)
-    seconds = time.perf_counter() - begun
-    results = [found for found in taken if isinstance(found, TeacherGradient)]
-    for result in results:
-        _add_cost(watch, result.cost)
-    if len(results) < len(taken):  # the others left no cost, and most are lost going forward
-        told = sum(result.cost.seconds + result.cost.seconds_compile for result in results)
-        watch.add_phase("rollout", max(0.0, seconds - told))
-    return results
-
-
-def _add_cost(watch: Phases, cost: Cost) -> None:
-    for name, phase in cost.phases.items():
-        watch.add_phase(phase, getattr(cost, f"seconds_{name}"), cost.peaks.get(name))
-
-
-def _outer_step(index: int, results: Sequence[TeacherGradient], students: int) -> OuterStep:
-    """What an outer step is before theta has moved; zeros where all its students diverged."""
-    seconds, raw = sum(result.cost.seconds for result in results), [result.d_theta for result in results]
-    if not raw:
-        return OuterStep(index, 0.0, 0.0, None, 0.0, students, seconds)
-    value, norm = fmean(result.value for result in results), global_norm(mean_of(raw))
-    healths = [result.health for result in results if result.health is not None]
-    return OuterStep(
-        index,
-        value,
-        norm,
-        standard_error(raw),
-        0.0,
-        students - len(raw),
-        seconds,
-        adjoint_growth=max((h.growth for h in healths if math.isfinite(h.growth)), default=None),
-        exploded=sum(health.exploded_at is not None for health in healths),
-        died=sum(health.died_at is not None for health in healths),
-        adjoint_said=said(*healths),
-        warnings=tuple(dict.fromkeys(warning for result in results for warning in result.warnings)),
+    """A ``TeacherTrainer``'s training from ``theta``, without checkpoints; raises what that does."""
+    trainer = TeacherTrainer(
+        problem,
+        theta,
+        backend,
+        outer_steps=outer_steps,
+        horizon=horizon,
+        students=students,
+        optimizer=optimizer,
+        selection=selection,
+        seed=seed,
+        callbacks=(OnOuterStep(on_outer_step),) if on_outer_step else (),
+        phases=phases,
+        memory_limit=memory_limit,
     )
+    return trainer.train()
 
 
-def distance(left: Tensors, right: Tensors) -> float:
-    """|left - right| over all entries together."""
-    return global_norm({name: tensor - right[name] for name, tensor in left.items()})
+def _started(problem: TeachingProblem, teacher: Teacher, seed: int) -> tuple[TeachingProblem, TensorDict]:
+    """The problem with its teacher, and theta to begin at."""
+    if isinstance(teacher, nn.Module):
+        problem = replace(problem, teacher=teacher)
+        theta = {name: param.detach().clone() for name, param in problem.teacher.named_parameters()}
+    elif teacher is None:
+        theta = problem.init_teacher(seed)
+    else:
+        theta = {name: tensor.detach() for name, tensor in teacher.items()}
+    problem.check_theta(theta)
+    return problem, {name: tensor.to(problem.device) for name, tensor in theta.items()}
 
 
-def standard_error(gradients: Sequence[Tensors]) -> float | None:
-    """Of the mean of several gradients, entries taken together: sqrt(sum of variances / n); ``None`` for one alone."""
-    if len(gradients) < 2:
-        return None
-    mean = mean_of(gradients)
-    squares = sum(distance(gradient, mean) ** 2 for gradient in gradients)
-    return float((squares / (len(gradients) - 1) / len(gradients)) ** 0.5)
+def _settled(backend: TeacherGradientBackend, problem: TeachingProblem, steps: int) -> TeacherGradientBackend:
+    """The method as so many student steps will find it: one that changes on the way could not be gone on with."""
+    settled: TeacherGradientBackend = backend.settled(problem, steps) if hasattr(backend, "settled") else backend
+    return settled
 
 
-def clipped(tensors: TensorDict, bound: float | None) -> TensorDict:
-    """``tensors`` scaled to norm ``bound`` where they are longer."""
-    norm = global_norm(tensors)
-    if bound is None or norm <= bound:
-        return tensors
-    return {name: tensor * (bound / norm) for name, tensor in tensors.items()}
-
-
-def judge(problem: TeachingProblem, theta: Tensors, outer_step: int, horizon: int, students: int) -> Judged:
-    """Dev accuracy of the held-out students under ``theta``; one that diverges counts as 0."""
-    scores = []
-    for seed in SeedRange.SELECTION.seeds(students):
-        try:
-            scores.append(accuracy_on(problem, teach(problem, theta, horizon=horizon, seed=seed)))
-        except Diverged:
-            scores.append(0.0)
-    return Judged(outer_step, fmean(scores), pstdev(scores))
+def _progress(course: Course, first: int, spent: float, before: float) -> Progress:
+    left = course.plan.outer_steps - course.at
+    return Progress(course.at, course.plan.outer_steps, before + spent, left * spent / (course.at - first))

@@ -12,7 +12,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
-from l2t_bench.engine.store import write_text
+from l2t_bench.durable import write_text
 from l2t_bench.errors import UserError
 from l2t_bench.reports import marks
 from l2t_bench.reports.panels import Panel

@@ -13,7 +13,7 @@ from l2t_bench.registry import load_backend
 from l2t_bench.suites.controls import STATIC
 from l2t_bench.suites.settings import TrainingSettings
 from l2t_bench.tensors import TensorDict
-from l2t_bench.training import Selection, TeacherOptimizer, TeacherTraining, train_teacher
+from l2t_bench.training import Judged, Selection, TeacherOptimizer, TeacherTraining, train_teacher
 
 TEACHER_FILE = "theta.safetensors"
 STATIC_BY = "rmd"  # the backend that a Phi is learned by that does not change
@@ -66,11 +66,20 @@ def training_record(training: TeacherTraining, first: TensorDict) -> dict[str, A
     return {
         "outer_steps": len(training.curve),
         "curve": [asdict(record) for record in training.curve],
-        "selection": [asdict(judged) for judged in training.selection],
+        "selection": [_judged_record(judged) for judged in training.selection],
         "travelled": training.travelled,
         "largest_change": {name: float((last - first[name]).abs().max()) for name, last in training.last_theta.items()},
         "selected_outer_step": training.selected_outer_step,
         "seconds_training": training.seconds,
+    }
+
+
+def _judged_record(judged: Judged) -> dict[str, Any]:
+    """Suites judge by accuracy, and their files say so."""
+    return {
+        "outer_step": judged.outer_step,
+        "dev_accuracy_mean": judged.dev_mean,
+        "dev_accuracy_std": judged.dev_std,
     }
 
 

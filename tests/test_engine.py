@@ -10,10 +10,11 @@ from pathlib import Path
 
 import pytest
 
+from l2t_bench.durable import write_json
 from l2t_bench.engine.cell import Cell, Outcome, Status
 from l2t_bench.engine.planning import Plan, cells_of, check
 from l2t_bench.engine.runner import Event, Rerun, missing, run
-from l2t_bench.engine.store import RunFolder, write_json
+from l2t_bench.engine.store import RunFolder
 from l2t_bench.engine.study import Study
 from l2t_bench.engine.suite import Request
 from l2t_bench.errors import UserError

@@ -1,15 +1,44 @@
 """Arguments and options that several verbs have."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from l2t_bench.cli import completion
 
+if TYPE_CHECKING:
+    from l2t_bench.problem import TeachingProblem
+
 RunFolderArgument = Annotated[
     Path, typer.Argument(help="The run's folder.", metavar="RUN", autocompletion=completion.runs)
 ]
+ProblemArgument = Annotated[
+    str | None, typer.Argument(help="A problem with options.", autocompletion=completion.problems)
+]
+ProblemFile = Annotated[Path | None, typer.Option(help="A Python file that holds a TeachingProblem named `problem`.")]
 Plugins = Annotated[
     list[str] | None, typer.Option("--plugin", help="A Python file with backends, problems or suites; repeatable.")
 ]
+
+
+def problem_asked_for(
+    name: str | None, file: Path | None, *, dtype: str = "float32", device: str = "cpu"
+) -> "TeachingProblem":
+    """A problem by its name, or a file's, which is as the file makes it. Raises ``UserError`` for both or none."""
+    from l2t_bench.errors import UserError
+    from l2t_bench.plugins import import_file
+    from l2t_bench.registry import build_problem
+
+    if (name is None) == (file is None):
+        raise UserError("give a problem's name or --problem-file, one of them")
+    if name is not None:
+        return build_problem(name, dtype=dtype, device=device)
+    from l2t_bench.problem import TeachingProblem
+
+    found = getattr(import_file(str(file)), "problem", None)
+    if callable(found) and not isinstance(found, TeachingProblem):
+        found = found()
+    if not isinstance(found, TeachingProblem):
+        raise UserError(f"{file} holds no `problem`: an l2t.TeachingProblem, or a function that returns one")
+    return found

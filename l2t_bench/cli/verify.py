@@ -2,13 +2,12 @@
 
 import math
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from l2t_bench.cli import completion
-from l2t_bench.cli.options import Plugins
+from l2t_bench.cli.options import Plugins, ProblemFile, problem_asked_for
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -33,9 +32,7 @@ def verify(
             help="A problem with options; samples and digits if left out.", autocompletion=completion.problems
         ),
     ] = None,
-    problem_file: Annotated[
-        Path | None, typer.Option(help="A Python file that holds a TeachingProblem named `problem`.")
-    ] = None,
+    problem_file: ProblemFile = None,
     seed: Annotated[int, typer.Option(help="The student's seed.")] = 0,
     plugin: Plugins = None,
 ) -> None:
@@ -51,7 +48,7 @@ def verify(
 
     keep_free_memory()
     add_plugins(plugin or ())
-    own = _problem(problem, problem_file)
+    own = problem_asked_for(problem, problem_file, dtype="float64") if problem or problem_file else None
     failed = False
     for name in [with_file(backend, absolute)] if backend else list_backends():
         for section in _sections(name, own, seed):
@@ -59,27 +56,6 @@ def verify(
             failed = failed or section.failed
     if failed:
         raise typer.Exit(1)
-
-
-def _problem(name: str | None, file: Path | None) -> "TeachingProblem | None":
-    from l2t_bench.errors import UserError
-    from l2t_bench.plugins import import_file
-    from l2t_bench.registry import build_problem
-
-    if name and file:
-        raise UserError("give a problem's name or --problem-file, not both")
-    if name:
-        return build_problem(name, dtype="float64")
-    if file is None:
-        return None
-    from l2t_bench.problem import TeachingProblem
-
-    found = getattr(import_file(str(file)), "problem", None)
-    if callable(found) and not isinstance(found, TeachingProblem):
-        found = found()
-    if not isinstance(found, TeachingProblem):
-        raise UserError(f"{file} holds no `problem`: an l2t.TeachingProblem, or a function that returns one")
-    return found
 
 
 def _sections(backend: str, problem: "TeachingProblem | None", seed: int) -> "Iterator[Section]":

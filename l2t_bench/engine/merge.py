@@ -8,9 +8,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from l2t_bench.durable import write_text
 from l2t_bench.engine.cell import is_cell_id
 from l2t_bench.engine.records import DamagedError, inside, read_cell
-from l2t_bench.engine.store import RunFolder, write_text
+from l2t_bench.engine.store import RunFolder
 from l2t_bench.engine.study import Study, read_study, write_study
 from l2t_bench.errors import UserError
 

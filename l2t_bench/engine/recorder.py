@@ -7,8 +7,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from l2t_bench.durable import write_json
 from l2t_bench.engine.records import is_plain_name
-from l2t_bench.engine.store import write_json
 from l2t_bench.errors import UserError
 from l2t_bench.peaks import PhasePeak, cuda_in_use, peaks_now, reset_peaks
 

@@ -12,13 +12,14 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from l2t_bench.durable import kept_aside, write_json, write_text
 from l2t_bench.engine.cell import FAILURES, SCHEMA, Cell, Status, cell_record, is_result, seal_of
 from l2t_bench.engine.environment import environment, fingerprint, without_home
 from l2t_bench.engine.lock import held
 from l2t_bench.engine.planning import Plan
 from l2t_bench.engine.process import DiskFullError, Ending, Limits, Worker, how_it_ended, kill_all, run_token, start
 from l2t_bench.engine.records import DamagedError, read_json
-from l2t_bench.engine.store import RunFolder, empty, kept_aside, write_json, write_text
+from l2t_bench.engine.store import RunFolder, empty
 from l2t_bench.engine.study import read_study, write_study
 from l2t_bench.errors import UserError
 from l2t_bench.registry import code_now, sources_of

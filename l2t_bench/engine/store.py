@@ -11,10 +11,10 @@ import os
 import shutil
 from collections.abc import Mapping
 from contextlib import suppress
-from itertools import count
 from pathlib import Path
 from typing import Any
 
+from l2t_bench.durable import HALF_WRITTEN, kept_aside, sync_folder, write_json
 from l2t_bench.engine.cell import SCHEMA, Cell, Outcome, Status, cell_record, is_result
 from l2t_bench.engine.records import (
     PLAN,
@@ -28,53 +28,14 @@ from l2t_bench.engine.records import (
 from l2t_bench.errors import UserError
 
 _PLAN = "plan.json"
-_HALF_WRITTEN = ".*.tmp"
 _AGAIN, _REPLACED = ".again", ".replaced"  # a cell's name ends in a hash: none ends in these
-
-
-def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """Write by temporary file, fsync and rename. Raises ``ValueError`` for numbers that JSON does not have."""
-    write_text(path, json.dumps(content, indent=1, allow_nan=False))
-
-
-def write_text(path: Path, content: str) -> None:
-    """Write by temporary file, fsync and rename; what was there stays where that fails."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("w", encoding="utf-8") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except BaseException:
-        with suppress(OSError):
-            temporary.unlink()
-        raise
-    _sync_folder(path.parent)
-
-
-def _sync_folder(folder: Path) -> None:
-    """A rename outlives a power cut once its folder is on the disk."""
-    with suppress(OSError):  # some file systems have no such call
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-
-
-def kept_aside(file: Path) -> str:
-    """The new name of a file that something else will take the place of: ``cell.json`` is ``cell.damaged-1.json``."""
-    names = (file.with_name(f"{file.stem}.damaged-{number}{file.suffix}") for number in count(1))
-    return file.rename(next(name for name in names if not name.exists())).name
 
 
 def empty(place: Path) -> None:
     """Remove what an earlier attempt at a cell left in its folder, and half-written files."""
     for name in ("cell.json", "curves.jsonl", "samples.json"):
         (place / name).unlink(missing_ok=True)
-    for half in place.glob(_HALF_WRITTEN):
+    for half in place.glob(HALF_WRITTEN):
         half.unlink()
 
 
@@ -193,7 +154,7 @@ class RunFolder:
         replaced = own.with_name(own.name + _REPLACED)
         own.rename(replaced)
         place.rename(own)
-        _sync_folder(own.parent)
+        sync_folder(own.parent)
         shutil.rmtree(replaced, ignore_errors=True)
 
     def discard(self, cell: Cell, place: Path) -> None:
@@ -211,7 +172,7 @@ class RunFolder:
             for left in self.path.glob(pattern):
                 shutil.rmtree(left, ignore_errors=True)
         for folder in (self.path, self.path / "environments"):
-            for half in folder.glob(_HALF_WRITTEN):
+            for half in folder.glob(HALF_WRITTEN):
                 half.unlink(missing_ok=True)
 
     def record(self, cell: Cell, place: Path | None = None) -> dict[str, Any] | None:

@@ -10,6 +10,7 @@ from l2t_bench.adjoint import dev_gradient, objective_gradient
 from l2t_bench.backend import Run, check_objective, cost_of
 from l2t_bench.errors import Diverged, Refused
 from l2t_bench.gradient import Cost, TeacherGradient
+from l2t_bench.kept_run import There
 from l2t_bench.measure import Meter
 from l2t_bench.metabatch.contract import of_student
 from l2t_bench.metabatch.problem import stacked_problem
@@ -18,7 +19,7 @@ from l2t_bench.metabatch.stacking import copied, owned, stacked, states_apart, t
 from l2t_bench.optimizers import Adjoint
 from l2t_bench.problem import StudentState, TeachingProblem
 from l2t_bench.rollout import Rollout
-from l2t_bench.sweep import Swept, There
+from l2t_bench.sweep import Swept
 from l2t_bench.tensors import TensorDict, Tensors
 
 if TYPE_CHECKING:

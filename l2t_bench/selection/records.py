@@ -86,7 +86,7 @@ class Candidate:
 
 
 @dataclass(frozen=True)
-class Selection:
+class Decision:
     """The candidates in the order in which they were looked at, and the method that is taken."""
 
     asked: Asked

@@ -12,7 +12,7 @@ from l2t_bench.problem import TeachingProblem
 from l2t_bench.resident import available_bytes, resident_bytes
 from l2t_bench.selection.candidates import Entry, by_way, candidates, worth_timing
 from l2t_bench.selection.proving import GLANCE, Measured, Referee
-from l2t_bench.selection.records import PREFERENCES, Accepted, Asked, Candidate, Prefer, Selection
+from l2t_bench.selection.records import PREFERENCES, Accepted, Asked, Candidate, Prefer, Decision
 from l2t_bench.units import byte_count, told
 
 _AFFORDABLE = 20.0  # seconds of an exact gradient that approximate ones are held to
@@ -36,7 +36,7 @@ def select_backend(
     backends: Sequence[TeacherGradientBackend] | None = None,
     seconds: float = 300.0,
     progress: Progress = lambda line: None,
-) -> Selection:
+) -> Decision:
     """The backend for teacher gradients of ``horizon`` steps of ``problem`` on this machine.
 
     ``memory_limit``: of the process's peak, on the host or on the problem's device, in bytes or as text (``"20GB"``);
@@ -45,7 +45,7 @@ def select_backend(
     ``time`` or least ``memory`` among those. ``backends``: these with their options, in place of all registered ones
     with each way of holding a run. ``seconds``: how long this may take; no run is broken off.
 
-    The answer is in ``Selection.chosen``, or why there is none in every candidate's ``rejected``; ``taken()`` raises
+    The answer is in ``Decision.chosen``, or why there is none in every candidate's ``rejected``; ``taken()`` raises
     then. Raises ``UserError`` for what is no horizon, limit, bound or preference, and as ``teacher_gradient`` does for
     mistakes of the problem's.
     """
@@ -65,13 +65,13 @@ class _Selecting:
         self._problem, self._asked, self._say = problem, asked, progress
         self._until = time.monotonic() + asked.seconds
 
-    def among(self, entries: Sequence[Entry]) -> Selection:
+    def among(self, entries: Sequence[Entry]) -> Decision:
         exact = self._timed(self._proved(self._sized(entry for entry in entries if entry.exact)))
         others = self._sized(entry for entry in entries if not entry.exact)
         near = self._timed(self._near(others, _best(exact, "time")))
         known = [*exact, *near]
         best = _best(known, self._asked.prefer)
-        return Selection(self._asked, [entry.candidate for entry in known], best and best.candidate)
+        return Decision(self._asked, [entry.candidate for entry in known], best and best.candidate)
 
     def _sized(self, entries: Iterable[Entry]) -> list[Entry]:
         """With their predicted peaks. What does not fit is rejected, and what cannot be the best of its kind.

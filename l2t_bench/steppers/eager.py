@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from l2t_bench.adjoint import PhiAdjoint, Visit, taken_step
+from l2t_bench.kept_run import WayBack
 from l2t_bench.measure import Meter
 from l2t_bench.optimizers import Adjoint
 from l2t_bench.problem import Step, StudentState, TeachingProblem
@@ -76,6 +77,17 @@ class EagerStepper:
         """The adjoint of the state after the last step, from that of its parameters; d_theta begins at zero."""
         self._phi_adjoint = PhiAdjoint(self.rollout.problem, self.rollout.theta)
         return Adjoint(w_bar, {slot: zeros_like(w_bar) for slot in self.rollout.problem.optimizer.slot_names})
+
+    def go_on_back(self, begun: WayBack) -> Adjoint:
+        """``begin_back`` where an earlier process has come so far: the adjoint, d_theta as it was left."""
+        self._phi_adjoint = PhiAdjoint(self.rollout.problem, self.rollout.theta)
+        self._phi_adjoint.restore(self.rollout.steps[begun.index], begun.d_theta, begun.d_phi)
+        return begun.adjoint
+
+    @property
+    def left_at(self) -> tuple[TensorDict, list[Tensor]]:
+        """d_theta as it is chained so far, and d_phi that is not chained yet: copies, for ``go_on_back``."""
+        return self._phi_adjoint.left_at
 
     def back(self, visit: Visit, adjoint: Adjoint) -> Passed:
         """The adjoint before a step from that after it; what the step adds to d_theta is kept."""

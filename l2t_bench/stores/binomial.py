@@ -1,6 +1,6 @@
 """A store of snapshots placed by binomial checkpointing: as few steps taken again as their number allows."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import takewhile
 
 from l2t_bench.adjoint import Visit
@@ -26,6 +26,7 @@ class Binomial(Store):
 
     name = "binomial"
     keeps_tensors = True
+    cannot_be_left = ""
     reads = ("bytes", "snapshots")
 
     def __init__(
@@ -37,6 +38,7 @@ class Binomial(Store):
         self._steps: list[Step] = []
         self._snapshots: dict[int, StudentState] = {}
         self._at_work: StudentState | None = None
+        self._visited = False  # the last step, by another process
 
     @classmethod
     def law(cls, wanted: Wanted, sizes: Sizes, room: Room) -> Law:
@@ -60,8 +62,24 @@ class Binomial(Store):
         if at == self.wanted.steps - 1:
             self._at_work = self._snapshots.pop(at, state)
 
+    def can_be_left(self, index: int) -> bool:
+        """Before any wanted step: its state is at work on the way forward, and has been given away on the way back."""
+        return index >= self.wanted.first
+
+    def held(self) -> dict[int, StudentState]:
+        return {self.wanted.first + at: state for at, state in self._snapshots.items()}
+
+    def restore(self, steps: Sequence[Step], states: Mapping[int, StudentState], index: int) -> None:
+        self._steps = list(steps[self.wanted.first : index])
+        self._snapshots = {at - self.wanted.first: state for at, state in states.items()}
+        visits = len(steps) - index if len(steps) == self.wanted.horizon else 0
+        self._visited = visits > 0
+        for _ in range(visits - 1):  # the first one of the schedule was taken off by ``begin``
+            next(action for action in self._actions if isinstance(action, revolve.Visit))
+
     def backwards(self) -> Iterator[Visit]:
-        yield self._visit()
+        if not self._visited:
+            yield self._visit()
         for action in self._actions:
             match action:
                 case revolve.Restore(step):

@@ -1,7 +1,7 @@
 """The contract of a store: it sees a student's run go forward, and gives its steps back, the last one first."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar, Self
 
@@ -102,6 +102,9 @@ class Store(ABC):
     exact_rollout: ClassVar[bool] = True
     """Whether the run is plain training; else the store trains a neighbour of it, and says so."""
 
+    cannot_be_left: ClassVar[str] = "it holds the whole run, as much as has been done of it"
+    """Why another process cannot go on with a run along it; empty where it can."""
+
     def __init__(
         self, rollout: Rollout, meter: Meter, wanted: Wanted, room: Room, stepper: EagerStepper | None = None
     ) -> None:
@@ -154,6 +157,22 @@ class Store(ABC):
 
     def close(self) -> None:  # noqa: B027 (most stores leave nothing)
         """Give back what outlives the object, such as files. Called on success and on error."""
+
+    def can_be_left(self, index: int) -> bool:
+        """Whether ``held`` is all that is needed, the state before step ``index`` excepted, to go on from there."""
+        del index
+        return False
+
+    def held(self) -> dict[int, StudentState]:
+        """The kept states, by the step that starts from each."""
+        raise NotImplementedError
+
+    def restore(self, steps: Sequence[Step], states: Mapping[int, StudentState], index: int) -> None:
+        """Stand before step ``index`` as another store did that held ``states``, after ``begin``.
+
+        ``steps`` are all that the run has taken: more than ``index``, where it was on its way back.
+        """
+        raise NotImplementedError
 
     def again(self, step: Step, state: StudentState) -> StudentState:
         """Take a step of the run once more."""

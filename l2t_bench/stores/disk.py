@@ -40,6 +40,7 @@ class Disk(Store):
     """
 
     name = "disk"
+    cannot_be_left = "its file has no name, and goes with the process"
     reads = ("directory",)
 
     def __init__(

@@ -1,7 +1,7 @@
 """Stores that keep states in the device's memory: every one, or those at the beginnings of segments."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 
 from l2t_bench.adjoint import Visit
@@ -51,6 +51,7 @@ class Segments(Store):
 
     name = "sqrt"
     keeps_tensors = True
+    cannot_be_left = ""
 
     def __init__(
         self, rollout: Rollout, meter: Meter, wanted: Wanted, room: Room, stepper: EagerStepper | None = None
@@ -90,6 +91,17 @@ class Segments(Store):
             del state
             while segment:
                 yield segment.pop()
+
+    def can_be_left(self, index: int) -> bool:
+        """Between two segments: there is none that is begun."""
+        return index >= self.wanted.first and (index - self.wanted.first) % self._length == 0
+
+    def held(self) -> dict[int, StudentState]:
+        return {self.wanted.first + at * self._length: state for at, state in enumerate(self._snapshots)}
+
+    def restore(self, steps: Sequence[Step], states: Mapping[int, StudentState], index: int) -> None:
+        self._steps = list(steps[self.wanted.first : index])
+        self._snapshots = [states[at] for at in range(self.wanted.first, index, self._length)]
 
     def _again(self, state: StudentState, steps: list[Step]) -> list[Visit]:
         segment = [Visit(steps[0], self.visited(state))]

@@ -1,0 +1,154 @@
+"""A trained teacher as a file: its weights, and what must be known to use them, in one safetensors file."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields, is_dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from l2t_bench.engine.environment import installed
+from l2t_bench.engine.records import DamagedError, Form, first_misfit, fits, is_object, is_text, is_whole, or_null
+from l2t_bench.errors import UserError
+from l2t_bench.problem import TeachingProblem
+from l2t_bench.tensor_file import Kind, read_tensors, write_tensors
+from l2t_bench.tensors import TensorDict
+from l2t_bench.trainer.identity import architecture_of, shapes_of
+from l2t_bench.trainer.records import TeacherTraining
+
+KIND = Kind("teacher", 1)
+_FORM: Form = {
+    "problem": is_text,
+    "teacher": fits({"class": is_text, "shapes": is_object, "options": is_object}),
+    "student": is_text,
+    "features": fits({"rule": is_text}),
+    "loss": is_text,
+    "horizon": or_null(is_whole),
+    "versions": is_object,
+    "summary": is_object,
+}
+
+
+@dataclass(frozen=True, eq=False)
+class TeacherFile:
+    """What a teacher file holds."""
+
+    theta: TensorDict
+    buffers: TensorDict  # the teacher's, where it has any
+    problem: str  # that it was trained on
+    teacher: Mapping[str, Any]  # its class, the options it was made with where it is one of ours, its shapes
+    student: str  # a class, and a hash of its parameters' shapes
+    features: Mapping[str, Any]  # the rule by which s_t was measured, with its numbers
+    loss: str  # the name of the function whose coefficients it gives
+    horizon: int | None
+    versions: Mapping[str, Any]
+    summary: Mapping[str, Any]  # of its training
+
+
+def save_teacher(
+    path: Path | str,
+    problem: TeachingProblem,
+    training: TeacherTraining | Mapping[str, torch.Tensor],
+    *,
+    horizon: int | None = None,
+    backend: str | None = None,
+) -> None:
+    """Write the teacher that a training found, or a theta, by temporary file, fsync and rename.
+
+    Raises ``UserError`` for a theta that is not the problem's teacher's, and where the file cannot be written.
+    """
+    theta = training.theta if isinstance(training, TeacherTraining) else dict(training)
+    problem.check_theta(theta)
+    buffers = {name: tensor for name, tensor in problem.teacher.state_dict().items() if name not in theta}
+    architecture = architecture_of(problem)
+    record = {
+        "problem": problem.name,
+        "teacher": {**architecture["teacher"], "options": getattr(problem.teacher, "options", {})},
+        "student": architecture["student"],
+        "features": recipe_of(problem.features),
+        "loss": name_of(problem.loss),
+        "horizon": horizon,
+        "versions": {name: installed(name) for name in ("l2t_bench", "torch")},
+        "summary": {"backend": backend, **summary_of(training)} if isinstance(training, TeacherTraining) else {},
+    }
+    try:
+        write_tensors(Path(path), KIND, {**theta, **buffers}, record)
+    except OSError as error:
+        raise UserError(f"{path} cannot be written: {error.strerror}") from error
+
+
+def read_teacher(path: Path | str) -> TeacherFile:
+    """The contents of a teacher file. Raises ``UserError`` for one that is missing, cut short, altered, or none."""
+    try:
+        tensors, record = read_tensors(Path(path), KIND)
+    except FileNotFoundError:
+        raise UserError(f"there is no teacher file {path}") from None
+    except DamagedError as error:
+        raise UserError(f"{path} {error}") from error
+    if (misfit := first_misfit(record, _FORM)) is not None:
+        raise UserError(f"{path} is no sound teacher file: {misfit!r} is missing or of another form")
+    found, shapes = shapes_of(tensors), record["teacher"]["shapes"]
+    if any(found.get(name) != shape for name, shape in shapes.items()):
+        raise UserError(f"{path} is no sound teacher file: its weights are not of the shapes that it names")
+    return TeacherFile(
+        {name: tensor for name, tensor in tensors.items() if name in shapes},
+        {name: tensor for name, tensor in tensors.items() if name not in shapes},
+        **{field.name: record[field.name] for field in fields(TeacherFile) if field.name not in ("theta", "buffers")},
+    )
+
+
+def theta_for(file: TeacherFile, problem: TeachingProblem) -> TensorDict:
+    """The file's theta, for students of ``problem``: in its precision, on its device.
+
+    Raises ``UserError`` for a teacher of another architecture, such as one for another number of classes, and of
+    another loss.
+    """
+    if name_of(problem.loss) != file.loss:
+        raise UserError(
+            f"the teacher gives coefficients of {file.loss}, and {problem.name} has {name_of(problem.loss)}"
+        )
+    ours, theirs = shapes_of(problem.init_teacher(0)), file.teacher["shapes"]
+    if {name: shape[1:] for name, shape in ours.items()} != {name: shape[1:] for name, shape in theirs.items()}:
+        raise UserError(
+            f"the teacher was trained on {file.problem}, for {_told(theirs)}; {problem.name} has {_told(ours)}: "
+            "another number of classes or of features, or another kind of teacher"
+        )
+    like = problem.init_teacher(0)
+    return {name: tensor.to(like[name]) for name, tensor in file.theta.items()}
+
+
+def recipe_of(features: Any) -> dict[str, Any]:
+    """How s_t is measured: the rule's name, and its numbers where it is a dataclass; t/T where there is no rule."""
+    if features is None:
+        return {"rule": "time"}
+    numbers = (
+        {f.name: value for f in fields(features) if isinstance(value := getattr(features, f.name), int | float | str)}
+        if is_dataclass(features)
+        else {}
+    )
+    return {"rule": name_of(features), **numbers}
+
+
+def name_of(function: Any) -> str:
+    """Of a function, or of the class of an object that can be called."""
+    return str(getattr(function, "__qualname__", type(function).__qualname__))
+
+
+def summary_of(training: TeacherTraining) -> dict[str, Any]:
+    """The curves in a few numbers."""
+    curve, selection = training.curve, training.selection
+    return {
+        "outer_steps": len(curve),
+        "selected_outer_step": training.selected_outer_step,
+        "value_first": curve[0].value,
+        "value_last": curve[-1].value,
+        "travelled": training.travelled,
+        "diverged": sum(record.diverged for record in curve),
+        "exploded": sum(record.exploded for record in curve),
+        "seconds": training.seconds,
+        "selection": [asdict(judged) for judged in selection],
+    }
+
+
+def _told(shapes: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name} {tuple(shape[1:])}" for name, shape in shapes.items())

@@ -1,0 +1,85 @@
+"""What makes a training this training, so that no other goes on from its checkpoints; and where it has run."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+import torch
+
+from l2t_bench.backend import Backend
+from l2t_bench.checksums import checksum
+from l2t_bench.engine.environment import cpu_model, fingerprint, installed
+from l2t_bench.gradient import TeacherGradientBackend
+from l2t_bench.problem import TeachingProblem
+from l2t_bench.tensor_file import digest_of
+from l2t_bench.tensors import Tensors
+from l2t_bench.trainer.course import Course
+
+
+def identity_of(course: Course) -> dict[str, Any]:
+    """What two runs of one training have in common, as JSON. Draws the first batch, and reads the dev set."""
+    plan = course.plan
+    return {
+        "problem": plan.problem.name,
+        **architecture_of(plan.problem),
+        "data": data_digest(plan.problem),
+        "backend": backend_name(plan.backend),
+        "outer_steps": plan.outer_steps,
+        "horizon": plan.horizon,
+        "students": plan.students,
+        "seed": plan.seed,
+        "optimizer": course.ascent.description,
+        "selection": None if plan.selection is None else asdict(plan.selection),
+        "start": digest_of(plan.theta),
+    }
+
+
+def architecture_of(problem: TeachingProblem) -> dict[str, Any]:
+    """The student and the teacher by their classes, and the shapes of their parameters; the student's are hashed."""
+    student = shapes_of(dict(problem.student.named_parameters()))
+    told = json.dumps([type(problem.student).__qualname__, student]).encode()
+    return {
+        "student": f"{type(problem.student).__name__} {hashlib.sha256(told).hexdigest()[:16]}",
+        "teacher": {"class": type(problem.teacher).__qualname__, "shapes": shapes_of(problem.init_teacher(0))},
+    }
+
+
+def shapes_of(tensors: Tensors) -> dict[str, Any]:
+    """Name -> dtype and shape, as JSON."""
+    return {name: [str(tensor.dtype).removeprefix("torch."), *tensor.shape] for name, tensor in tensors.items()}
+
+
+def data_digest(problem: TeachingProblem) -> str:
+    """Of the first training batch of student 0 and of all dev batches."""
+    sums = [checksum(batch) for batch in (problem.train(0, 0), *problem.dev_batches)]
+    return hashlib.sha256(str([int(each) for each in sums]).encode()).hexdigest()[:16]
+
+
+def backend_name(backend: TeacherGradientBackend) -> str:
+    """With the options that differ from their defaults, where the method has a way to say them."""
+    return str(backend) if isinstance(backend, Backend) else backend.name
+
+
+def first_difference(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> str:
+    """In words: the first thing that another training has otherwise; empty where there is none."""
+    for name in dict.fromkeys([*ours, *theirs]):
+        left, right = json.loads(json.dumps(ours.get(name))), theirs.get(name)
+        if left == right:
+            continue
+        if isinstance(left, dict) and isinstance(right, dict):
+            return f"{name}: {first_difference(left, right)}"
+        return f"{name} is {right!r} there and {left!r} here"
+    return ""
+
+
+def surroundings(device: torch.device) -> dict[str, Any]:
+    """What must be the same for a training to go on bit for bit."""
+    return {
+        "torch": torch.__version__,
+        "l2t_bench": installed("l2t_bench"),
+        "code": fingerprint(()),
+        "threads": torch.get_num_threads(),
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else cpu_model(),
+    }

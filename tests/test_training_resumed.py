@@ -1,0 +1,350 @@
+"""A training that is killed goes on bit for bit; what it cannot go on from is refused, and nothing is written over."""
+
+import dataclasses
+import json
+import random
+import struct
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from l2t_bench.errors import UserError
+from l2t_bench.modules import same_tensors
+from l2t_bench.problem import TeachingProblem
+from l2t_bench.training import (
+    Callback,
+    Checkpoints,
+    OuterStep,
+    Progress,
+    Selection,
+    TeacherOptimizer,
+    TeacherTrainer,
+    TeacherTraining,
+)
+from l2t_bench.verification.samples import random_problem
+
+HORIZON, OUTER_STEPS = 6, 7
+
+
+class Killed(Exception):
+    """Stands for a kill: nothing of ours is run after it."""
+
+
+class KillAfter(Callback):
+    """Ends the process, as it were, after so many outer steps."""
+
+    def __init__(self, outer_step: int) -> None:
+        self._last = outer_step
+
+    def on_outer_step(self, record: OuterStep, progress: Progress) -> None:
+        if record.outer_step == self._last:
+            raise Killed
+
+
+class Notes(Callback):
+    """Keeps what is noted."""
+
+    def __init__(self) -> None:
+        self.notes: list[str] = []
+
+    def on_note(self, note: str) -> None:
+        self.notes.append(note)
+
+
+def trainer(folder: Path | None, problem: TeachingProblem | None = None, **options: Any) -> TeacherTrainer:
+    settings: dict[str, Any] = {
+        "outer_steps": OUTER_STEPS,
+        "horizon": HORIZON,
+        "students": 2,
+        "selection": Selection(every=2, students=2, measure="objective"),
+        "optimizer": TeacherOptimizer(lr=0.05),
+        "checkpoints": folder and Checkpoints(folder, every=2),
+        **options,
+    }
+    return TeacherTrainer(problem or random_problem(), None, "rmd", **settings)
+
+
+def begun(folder: Path, last: int = 4, **options: Any) -> None:
+    """A training that was killed after outer step ``last``."""
+    with pytest.raises(Killed):
+        trainer(folder, callbacks=[KillAfter(last)], **options).train()
+
+
+@pytest.fixture(scope="module")
+def calm() -> TeacherTraining:
+    """What comes of the training that nobody disturbs."""
+    return trainer(None).train()
+
+
+def without_clock(record: OuterStep) -> OuterStep:
+    return dataclasses.replace(record, seconds=0.0)
+
+
+OPTIMIZERS: dict[str, TeacherOptimizer] = {
+    "Adam": TeacherOptimizer(lr=0.05),
+    "Adam, cosine": TeacherOptimizer(lr=0.05, schedule="cosine"),
+    "AdamW with amsgrad": TeacherOptimizer(make=lambda t: torch.optim.AdamW(t, lr=0.05, amsgrad=True)),
+    "SGD with momentum": TeacherOptimizer(make=lambda t: torch.optim.SGD(t, lr=0.05, momentum=0.9)),
+    "RMSprop, centred": TeacherOptimizer(make=lambda t: torch.optim.RMSprop(t, lr=0.05, centered=True)),
+    "Rprop": TeacherOptimizer(make=lambda t: torch.optim.Rprop(t, lr=0.05)),
+    "NAdam": TeacherOptimizer(make=lambda t: torch.optim.NAdam(t, lr=0.05)),
+}
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+@pytest.mark.parametrize("last", [0, 3, 6])
+def test_a_training_that_goes_on_finds_the_undisturbed_ones_teacher_bit_for_bit(
+    tmp_path: Path, name: str, last: int
+) -> None:
+    optimizer = OPTIMIZERS[name]
+    calm = trainer(None, optimizer=optimizer).train()
+    begun(tmp_path, last, optimizer=optimizer)
+    resumed = trainer(tmp_path, optimizer=optimizer).train(resume=True)
+    assert same_tensors(resumed.theta, calm.theta) and same_tensors(resumed.last_theta, calm.last_theta)
+    assert resumed.selection == calm.selection and resumed.selected_outer_step == calm.selected_outer_step
+    assert [*map(without_clock, resumed.curve)] == [*map(without_clock, calm.curve)]
+
+
+def test_a_training_that_ends_by_patience_ends_at_the_same_place_when_it_goes_on(tmp_path: Path) -> None:
+    selection = Selection(every=1, students=1, patience=2, measure="objective")
+    no_better = TeacherOptimizer(schedule=lambda outer_step, outer_steps: 0.0)
+    options: dict[str, Any] = {"selection": selection, "optimizer": no_better, "outer_steps": 20}
+    calm = trainer(None, **options).train()
+    ended = len(calm.curve)
+    assert ended == 2, "the untrained teacher was judged as good twice"
+    begun(tmp_path, ended - 1, **options)
+    resumed = trainer(tmp_path, **options).train(resume=True)
+    assert len(resumed.curve) == ended and same_tensors(resumed.theta, calm.theta)
+
+
+def test_global_generators_go_on_from_where_they_were(tmp_path: Path) -> None:
+    class Draws(Callback):
+        def __init__(self) -> None:
+            self.drawn: list[tuple[float, float]] = []
+
+        def on_outer_step(self, record: OuterStep, progress: Progress) -> None:
+            self.drawn.append((float(torch.rand(())), random.random()))
+
+    calm, before, after = Draws(), Draws(), Draws()
+    torch.manual_seed(1)
+    random.seed(1)
+    trainer(None, callbacks=[calm]).train()
+    torch.manual_seed(1)
+    random.seed(1)
+    with pytest.raises(Killed):
+        trainer(tmp_path, callbacks=[before, KillAfter(3)]).train()
+    torch.manual_seed(99)
+    random.seed(99)
+    trainer(tmp_path, callbacks=[after]).train(resume=True)
+    assert before.drawn == calm.drawn[:4]
+    assert after.drawn == calm.drawn[2:], "the last checkpoint was that of the second outer step"
+
+
+def killed_and_resumed(repository: Path, kills: int, outer_steps: int) -> int:
+    """The trial of ``train_kill.py``, which says what went wrong; how many kills met a training that was going on."""
+    command = [sys.executable, str(repository / "tests" / "train_kill.py"), str(kills), str(outer_steps)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return int(done.stdout.split()[0])
+
+
+@pytest.mark.slow
+def test_killed_twice_by_the_system_and_resumed_the_teacher_is_the_undisturbed_one(repository: Path) -> None:
+    assert killed_and_resumed(repository, kills=2, outer_steps=25) >= 1
+
+
+@pytest.mark.slow
+def test_killed_ten_times_by_the_system_and_resumed_the_teacher_is_the_undisturbed_one(repository: Path) -> None:
+    assert killed_and_resumed(repository, kills=10, outer_steps=120) >= 8
+
+
+def test_only_the_newest_checkpoints_are_kept(tmp_path: Path) -> None:
+    trainer(tmp_path, checkpoints=Checkpoints(tmp_path, every=1, keep=2)).train()
+    assert [file.name for file in sorted(tmp_path.glob("*.safetensors"))] == [
+        f"checkpoint-{number:08d}.safetensors" for number in (OUTER_STEPS - 1, OUTER_STEPS)
+    ]
+
+
+def test_a_training_that_has_ended_and_goes_on_gives_its_result_again(tmp_path: Path) -> None:
+    first = trainer(tmp_path).train()
+    again = trainer(tmp_path).train(resume=True)
+    assert same_tensors(first.theta, again.theta) and first.selection == again.selection
+
+
+def test_resuming_where_nothing_has_begun_begins(tmp_path: Path, calm: TeacherTraining) -> None:
+    assert same_tensors(trainer(tmp_path).train(resume=True).theta, calm.theta)
+
+
+def test_a_folder_with_checkpoints_is_not_begun_in_again(tmp_path: Path) -> None:
+    begun(tmp_path)
+    before = {file.name: file.read_bytes() for file in tmp_path.glob("*.safetensors")}
+    with pytest.raises(UserError, match="--resume"):
+        trainer(tmp_path).train()
+    assert before == {file.name: file.read_bytes() for file in tmp_path.glob("*.safetensors")}
+
+
+# -- bad input ---------------------------------------------------------------------------------------------------------
+
+
+def newest(folder: Path) -> Path:
+    return max(folder.glob("checkpoint-*.safetensors"))
+
+
+def with_header(change: Callable[[dict[str, Any]], None]) -> Callable[[Path], None]:
+    """Rewrite a file's header as JSON that ``change`` has changed."""
+
+    def damage(file: Path) -> None:
+        content = file.read_bytes()
+        (length,) = struct.unpack("<Q", content[:8])
+        header = json.loads(content[8 : 8 + length])
+        change(header)
+        text = json.dumps(header).encode()
+        file.write_bytes(struct.pack("<Q", len(text)) + text + content[8 + length :])
+
+    return damage
+
+
+def _size(value: int) -> Callable[[dict[str, Any]], None]:
+    def change(header: dict[str, Any]) -> None:
+        header["theta/W"]["shape"] = [value, *header["theta/W"]["shape"][1:]]
+
+    return change
+
+
+def _metadata(**values: Any) -> Callable[[dict[str, Any]], None]:
+    def change(header: dict[str, Any]) -> None:
+        record = json.loads(header["__metadata__"]["l2t_bench"])
+        header["__metadata__"]["l2t_bench"] = json.dumps({**record, **values})
+
+    return change
+
+
+DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
+    "cut short": (lambda file: file.write_bytes(file.read_bytes()[:-50]), "is cut short"),
+    "cut in its header": (lambda file: file.write_bytes(file.read_bytes()[:40]), "is cut short"),
+    "empty": (lambda file: file.write_bytes(b""), "is cut short"),
+    "a header of 2^60 bytes": (
+        lambda file: file.write_bytes(struct.pack("<Q", 2**60) + file.read_bytes()[8:]),
+        "is cut short or no safetensors file",
+    ),
+    "a huge size": (with_header(_size(2**62)), "is cut short or no safetensors file"),
+    "a negative size": (with_header(_size(-3)), "is cut short or no safetensors file"),
+    "another size": (with_header(_size(1)), "is cut short or no safetensors file"),
+    "another schema": (with_header(_metadata(schema=99)), "has schema 99, this version reads 1"),
+    "another kind": (with_header(_metadata(kind="teacher")), "is a teacher file, not a checkpoint file"),
+    "a record that was edited": (with_header(_metadata(outer_step=1)), "was altered"),
+    "a bit that has flipped": (
+        lambda file: file.write_bytes(file.read_bytes()[:-1] + bytes([file.read_bytes()[-1] ^ 1])),
+        "was altered",
+    ),
+    "of somebody else": (lambda file: save_file({"W": torch.ones(2)}, file), "is not a checkpoint file of l2t_bench's"),
+    "a pickle": (lambda file: torch.save({"theta": torch.ones(2)}, file), "is cut short or no safetensors file"),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_checkpoint_is_set_aside_and_the_one_before_is_taken(
+    tmp_path: Path, calm: TeacherTraining, damage: str
+) -> None:
+    harm, said = DAMAGES[damage]
+    begun(tmp_path)
+    harm(newest(tmp_path))
+    bad, notes = newest(tmp_path).read_bytes(), Notes()
+    resumed = trainer(tmp_path, callbacks=[notes]).train(resume=True)
+    assert same_tensors(resumed.theta, calm.theta)
+    (note,) = notes.notes
+    assert said in note and "damaged-1" in note
+    (aside,) = tmp_path.glob("*.damaged-1.safetensors")
+    assert aside.read_bytes() == bad, "what is damaged is kept for who wants to look at it"
+
+
+def test_where_every_checkpoint_is_damaged_nothing_is_begun_or_renamed(tmp_path: Path) -> None:
+    begun(tmp_path)
+    for file in tmp_path.glob("checkpoint-*.safetensors"):
+        file.write_bytes(b"nothing")
+    names = sorted(file.name for file in tmp_path.glob("*.safetensors"))
+    for _ in range(2):
+        with pytest.raises(UserError, match=r"no checkpoint can be gone on from.*is cut short"):
+            trainer(tmp_path).train(resume=True)
+    assert sorted(file.name for file in tmp_path.glob("*.safetensors")) == names
+
+
+def _other_data() -> TeachingProblem:
+    problem = random_problem()
+    return dataclasses.replace(problem, train=lambda index, seed: problem.train(index + 1, seed))
+
+
+OTHERS: dict[str, tuple[dict[str, Any], str]] = {
+    "horizon": ({"horizon": 5}, "horizon is 6 there and 5 here"),
+    "outer steps": ({"outer_steps": 9}, "outer_steps is 7 there and 9 here"),
+    "students": ({"students": 3}, "students is 2 there and 3 here"),
+    "seed": ({"seed": 1}, "seed is 0 there and 1 here"),
+    "lr": ({"optimizer": TeacherOptimizer(lr=0.1)}, "optimizer: lr is '0.05' there and '0.1' here"),
+    "optimiser": (
+        {"optimizer": TeacherOptimizer(make=lambda t: torch.optim.SGD(t, lr=0.05))},
+        "optimizer: name is 'Adam' there and 'SGD' here",
+    ),
+    "selection": ({"selection": None}, "selection is"),
+    "student": ({"problem": random_problem(student=torch.nn.Linear(6, 4).double())}, "student is"),
+    "data": ({"problem": _other_data()}, "data is"),
+    "precision": ({"problem": random_problem().to(dtype=torch.float32)}, "student is"),
+}
+
+
+@pytest.mark.parametrize("other", OTHERS)
+def test_a_checkpoint_of_another_training_is_refused_and_says_what_differs(tmp_path: Path, other: str) -> None:
+    options, said = OTHERS[other]
+    begun(tmp_path)
+    before = {file.name: file.read_bytes() for file in tmp_path.glob("*.safetensors")}
+    with pytest.raises(UserError, match="is of another training: ") as raised:
+        trainer(tmp_path, **options).train(resume=True)
+    assert said in str(raised.value)
+    assert before == {file.name: file.read_bytes() for file in tmp_path.glob("*.safetensors")}
+
+
+def test_going_on_with_another_number_of_threads_is_said_not_to_be_bit_for_bit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun(tmp_path)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 7)
+    notes = Notes()
+    trainer(tmp_path, callbacks=[notes]).train(resume=True)
+    assert notes.notes == ["this goes on under other conditions, and not bit for bit: threads is 1 there and 7 here"]
+
+
+@pytest.mark.parametrize("wrong", [{"every": 0}, {"every": "5 parsecs"}, {"keep": 0}])
+def test_checkpoints_that_make_no_sense_are_mistakes(tmp_path: Path, wrong: dict[str, Any]) -> None:
+    with pytest.raises(UserError):
+        Checkpoints(tmp_path, **wrong)
+
+
+def test_resuming_without_checkpoints_is_a_mistake() -> None:
+    with pytest.raises(UserError, match="checkpoints="):
+        trainer(None).train(resume=True)
+
+
+def test_an_optimiser_that_evaluates_the_objective_itself_is_refused() -> None:
+    with pytest.raises(UserError, match="LBFGS"):
+        trainer(None, optimizer=TeacherOptimizer(make=torch.optim.LBFGS)).train()
+
+
+def test_a_stop_ends_the_training_after_the_step_at_hand_with_a_checkpoint(
+    tmp_path: Path, calm: TeacherTraining
+) -> None:
+    class Stop(Callback):
+        def on_outer_step(self, record: OuterStep, progress: Progress) -> None:
+            stopped.stop()
+
+    stopped = trainer(tmp_path, checkpoints=Checkpoints(tmp_path, every=100), callbacks=[Stop()])
+    with pytest.raises(KeyboardInterrupt):
+        stopped.train()
+    assert load_file(newest(tmp_path)), "a checkpoint was written"
+    assert same_tensors(
+        trainer(tmp_path, checkpoints=Checkpoints(tmp_path, every=100)).train(resume=True).theta, calm.theta
+    )
