@@ -38,6 +38,9 @@ if TYPE_CHECKING:
     )
     from l2t_bench.reports.notebook import load_figures, load_runs
     from l2t_bench.rollout import record
+    from l2t_bench.selection.elsewhere import load_choice
+    from l2t_bench.selection.records import Accepted, Decision
+    from l2t_bench.selection.selecting import select_backend
     from l2t_bench.teacher_file import save_teacher
     from l2t_bench.teachers import AttentionTeacher, DiagonalTeacher, StaticTeacher
     from l2t_bench.training import (
@@ -86,6 +89,9 @@ _HOMES = {
     ),
     "reports.notebook": ("load_figures", "load_runs"),
     "rollout": ("record",),
+    "selection.elsewhere": ("load_choice",),
+    "selection.records": ("Accepted", "Decision"),
+    "selection.selecting": ("select_backend",),
     "teacher_file": ("save_teacher",),
     "teachers": ("AttentionTeacher", "DiagonalTeacher", "StaticTeacher"),
     "translating": ("translate",),
@@ -102,6 +108,7 @@ _HOMES = {
 
 __all__ = [
     "SGD",
+    "Accepted",
     "Adam",
     "AttentionTeacher",
     "Backend",
@@ -109,6 +116,7 @@ __all__ = [
     "Capabilities",
     "Checkpoints",
     "Cost",
+    "Decision",
     "DiagonalTeacher",
     "Diverged",
     "Exactness",
@@ -143,6 +151,7 @@ __all__ = [
     "list_problems",
     "list_suites",
     "load_backend",
+    "load_choice",
     "load_figures",
     "load_loss",
     "load_runs",
@@ -153,6 +162,7 @@ __all__ = [
     "record",
     "reports",
     "save_teacher",
+    "select_backend",
     "teach",
     "teacher_gradients",
     "teachers",

@@ -4,7 +4,21 @@ import sys
 
 import typer
 
-from l2t_bench.cli import compare, doctor, listing, merge, predict, prepare, report, run, status, teach, train, verify
+from l2t_bench.cli import (
+    compare,
+    doctor,
+    listing,
+    merge,
+    predict,
+    prepare,
+    report,
+    run,
+    select,
+    status,
+    teach,
+    train,
+    verify,
+)
 from l2t_bench.cli.console import error_line
 from l2t_bench.errors import L2TError
 
@@ -26,6 +40,7 @@ app.command("compare")(compare.compare)
 app.command("report")(report.report)
 app.command("verify")(verify.verify)
 app.command("predict")(predict.predict)
+app.command("select")(select.select)
 app.command("train")(train.train)
 app.command("teach")(teach.teach)
 app.command("prepare")(prepare.prepare)

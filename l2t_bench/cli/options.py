@@ -22,6 +22,24 @@ Plugins = Annotated[
 ]
 
 
+def method_asked_for(spec: str, *, device: str = "cpu", threads: int = 1) -> str:
+    """A backend as ``-b`` gives it: by name, by its file, or as a ``backend.toml``; what differs here is said.
+
+    Raises ``UserError`` for such a file that cannot be read or is none.
+    """
+    from l2t_bench.cli.console import error_line
+    from l2t_bench.names import absolute, with_file
+
+    if not spec.endswith(".toml"):
+        return with_file(spec, absolute)
+    from l2t_bench.selection.elsewhere import differences, read_choice
+
+    choice = read_choice(spec)
+    for said in differences(choice, device, threads):
+        error_line(f"warning: {said}")
+    return choice.method
+
+
 def problem_asked_for(
     name: str | None, file: Path | None, *, dtype: str = "float32", device: str = "cpu"
 ) -> "TeachingProblem":

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from l2t_bench.cli import completion
-from l2t_bench.cli.options import Plugins
+from l2t_bench.cli.options import Plugins, method_asked_for
 
 if TYPE_CHECKING:
     from l2t_bench.fitting import Forecast
@@ -30,7 +30,6 @@ def predict(
     from l2t_bench.asked import checked_horizon
     from l2t_bench.cli.console import console
     from l2t_bench.fitting import forecasts
-    from l2t_bench.names import absolute, with_file
     from l2t_bench.plugins import add_plugins
     from l2t_bench.registry import build_problem, list_backends, load_backend
     from l2t_bench.units import size
@@ -39,7 +38,7 @@ def predict(
     limit = None if memory_limit is None else size(memory_limit)
     steps = checked_horizon(horizon, None, 0)
     built = build_problem(problem)
-    backends = [load_backend(with_file(name, absolute)) for name in backend or list_backends()]
+    backends = [load_backend(method_asked_for(name)) for name in backend or list_backends()]
     table = Table(title=escape(f"{problem}, T={steps}"), title_justify="left", title_style="bold", header_style="dim")
     for column in ("backend", "exactness", "peak above the start", "seconds", "fits" if limit else ""):
         table.add_column(column)

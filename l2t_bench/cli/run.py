@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from l2t_bench.cli import completion
-from l2t_bench.cli.options import Plugins
+from l2t_bench.cli.options import Plugins, method_asked_for
 from l2t_bench.engine.runner import Event, Rerun, missing
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ def run(
         typer.Option(
             "-b",
             "--backend",
-            help="Only these backends, with options, or FILE.py:CLASS; may be repeated.",
+            help="Only these backends, with options, FILE.py:CLASS or backend.toml; may be repeated.",
             autocompletion=completion.backends,
         ),
     ] = None,
@@ -71,7 +71,7 @@ def run(
     study = _study(
         config,
         suites=suites,
-        backends=backend,
+        backends=backend and [method_asked_for(spec, device=device or "cpu", threads=threads or 1) for spec in backend],
         problems=problem,
         profile=profile,
         seeds=None if seeds is None else seed_list(seeds),

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from l2t_bench.cli import completion
-from l2t_bench.cli.options import Plugins, ProblemArgument, ProblemFile, problem_asked_for
+from l2t_bench.cli.options import Plugins, ProblemArgument, ProblemFile, method_asked_for, problem_asked_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -22,7 +22,7 @@ def train(
     problem: ProblemArgument = None,
     problem_file: ProblemFile = None,
     backend: Annotated[
-        str, typer.Option("-b", "--backend", help="With options.", autocompletion=completion.backends)
+        str, typer.Option("-b", "--backend", help="With options, or backend.toml.", autocompletion=completion.backends)
     ] = "rmd",
     outer_steps: Annotated[int, typer.Option(help="Teacher optimisation steps.")] = 60,
     horizon: Annotated[int, typer.Option(help="Steps of each student's run.")] = 300,
@@ -61,7 +61,6 @@ def train(
     Beside teacher.safetensors stands the folder teacher.training: checkpoints, outer_steps.csv, selection.csv.
     """
     from l2t_bench.cli.training_progress import training_progress
-    from l2t_bench.names import absolute, with_file
     from l2t_bench.plugins import add_plugins
     from l2t_bench.teacher_file import save_teacher
     from l2t_bench.trainer.checkpoints import Checkpoints, parse_every
@@ -73,11 +72,12 @@ def train(
     folder = folder_of(out)
     selection = Selection(select_every, select_students, patience, measure, test_curve) if select_every else None
     logs: list[Callback] = [CsvLog(folder), *([TensorBoardLog(folder / "tensorboard")] if tensorboard else [])]
+    method = method_asked_for(backend, device=device)
     with training_progress() as progress:
         trainer = TeacherTrainer(
             problem_asked_for(problem, problem_file, dtype=dtype, device=device),
             None,
-            with_file(backend, absolute),
+            method,
             outer_steps=outer_steps,
             horizon=horizon,
             students=students,
@@ -89,7 +89,7 @@ def train(
             memory_limit=memory_limit,
         )
         training = _trained(trainer, resume=resume, out=out)
-    save_teacher(out, trainer.problem, training, horizon=horizon, backend=backend)
+    save_teacher(out, trainer.problem, training, horizon=horizon, backend=method)
     _report(training, out)
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from l2t_bench.cli import completion
-from l2t_bench.cli.options import Plugins, ProblemFile, problem_asked_for
+from l2t_bench.cli.options import Plugins, ProblemFile, method_asked_for, problem_asked_for
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -41,7 +41,6 @@ def verify(
     With --problem-file: which backends are right on your own problem, and which refuse it and why.
     """
     from l2t_bench.cli.console import console
-    from l2t_bench.names import absolute, with_file
     from l2t_bench.plugins import add_plugins
     from l2t_bench.registry import list_backends
     from l2t_bench.resident import keep_free_memory
@@ -50,7 +49,7 @@ def verify(
     add_plugins(plugin or ())
     own = problem_asked_for(problem, problem_file, dtype="float64") if problem or problem_file else None
     failed = False
-    for name in [with_file(backend, absolute)] if backend else list_backends():
+    for name in [method_asked_for(backend)] if backend else list_backends():
         for section in _sections(name, own, seed):
             _print_section(console(), section)
             failed = failed or section.failed

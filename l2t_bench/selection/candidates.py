@@ -15,6 +15,7 @@ from l2t_bench.problem import TeachingProblem
 from l2t_bench.registry import list_backends, load_backend
 from l2t_bench.selection.records import Asked, Candidate
 from l2t_bench.units import told
+from l2t_bench.verification.peers import label
 
 EXACT = (Exactness.EXACT, Exactness.QUANTISED)
 _TIMED = 2  # of a method's ways
@@ -80,11 +81,6 @@ def _entry(backend: TeacherGradientBackend, problem: TeachingProblem, asked: Ask
     if not rejected and exactness not in EXACT and asked.accepted.min_cosine is None:
         rejected = f"its gradient is {exactness}, and exact ones are asked for: a least cosine would accept near ones"
     return Entry(backend, Candidate(label(backend), exactness, rejected=rejected))
-
-
-def label(backend: TeacherGradientBackend) -> str:
-    """The name with its options where the backend can say them."""
-    return str(backend) if isinstance(backend, Backend) else backend.name
 
 
 def by_way(entries: Sequence[Entry]) -> Iterator[list[Entry]]:

@@ -12,6 +12,7 @@ from l2t_bench.problem import TeachingProblem
 from l2t_bench.selection.records import Quality
 from l2t_bench.tensors import TensorDict, global_norm, relative_difference, scaled
 from l2t_bench.verification.numeric import RecordedRun, directional_difference
+from l2t_bench.verification.peers import label
 from l2t_bench.verification.samples import general_theta
 from l2t_bench.verification.vectors import cosine, inner, norm_ratio
 
@@ -68,8 +69,8 @@ class Referee:
         off = relative_difference(found.d_theta, self._reference.d_theta)
         bound = _AGREE[backend.capabilities.exactness]
         if not off <= bound:
-            return "", f"its gradient is off by {off:.1g} from {self.first}'s in float64 at T={self.horizon}"
-        return f"within {off:.0e} of {self.first} in float64 at T={self.horizon}", ""
+            return "", f"its gradient is off by {off:.1g} from {label(self.first)}'s in float64 at T={self.horizon}"
+        return f"within {off:.0e} of {label(self.first)} in float64 at T={self.horizon}", ""
 
 
 @dataclass(frozen=True)

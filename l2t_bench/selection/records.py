@@ -56,8 +56,9 @@ class Accepted:
 
 @dataclass(frozen=True)
 class Asked:
-    """What a backend is chosen for. ``room``: bytes above what the process holds now; ``None`` where nothing is known.
+    """What a backend is chosen for.
 
+    ``room``: bytes above those that the process holds now, ``held``; ``None`` where nothing is known.
     ``seconds``: how long the calibration may take; a run that has begun is not broken off.
     """
 
@@ -66,6 +67,7 @@ class Asked:
     accepted: Accepted = Accepted()
     prefer: Prefer = "time"
     seconds: float = 300.0
+    held: int = 0
 
 
 @dataclass(frozen=True)
@@ -108,5 +110,16 @@ class Decision:
         if room is None or least <= room:
             return "; ".join(f"{each.method}: {each.rejected}" for each in self.candidates if each.bytes is not None)
         return (
-            f"the least is {told(least)} above what the process holds, by {method}, and {told(max(0, room))} are left"
+            f"the least is {told(least)}, by {method}, above the {told(self.asked.held)} that the process holds, and "
+            f"{told(max(0, room))} are left"
         )
+
+
+def least(candidates: Sequence[Candidate], prefer: Prefer) -> Candidate | None:
+    """The one that takes least of what is preferred, then of the other, among those that may be taken."""
+
+    def cost(each: Candidate) -> tuple[float, float]:
+        seconds, size = each.seconds or 0.0, float(each.bytes or 0)
+        return (size, seconds) if prefer == "memory" else (seconds, size)
+
+    return min((each for each in candidates if not each.rejected and each.seconds is not None), key=cost, default=None)

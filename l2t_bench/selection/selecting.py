@@ -12,13 +12,15 @@ from l2t_bench.problem import TeachingProblem
 from l2t_bench.resident import available_bytes, resident_bytes
 from l2t_bench.selection.candidates import Entry, by_way, candidates, worth_timing
 from l2t_bench.selection.proving import GLANCE, Measured, Referee
-from l2t_bench.selection.records import PREFERENCES, Accepted, Asked, Candidate, Prefer, Decision
+from l2t_bench.selection.records import PREFERENCES, Accepted, Asked, Candidate, Decision, Prefer, least
 from l2t_bench.units import byte_count, told
 
 _AFFORDABLE = 20.0  # seconds of an exact gradient that approximate ones are held to
 _SHORTEST = 10  # steps of that run
 _TOO_LATE = "not looked at: the time for the choice was up"
 _COMPILED = "compiled steps are held to plain ones when they are made"
+
+EXACT_ONES = Accepted()
 
 Progress = Callable[[str], None]
 Verdicts = dict[tuple[str, Exactness], tuple[str, str]]
@@ -30,8 +32,7 @@ def select_backend(
     *,
     horizon: int,
     memory_limit: int | str | None = None,
-    min_cosine: float | None = None,
-    max_norm_ratio: float = 1.1,
+    accepted: Accepted = EXACT_ONES,
     prefer: Prefer = "time",
     backends: Sequence[TeacherGradientBackend] | None = None,
     seconds: float = 300.0,
@@ -40,8 +41,8 @@ def select_backend(
     """The backend for teacher gradients of ``horizon`` steps of ``problem`` on this machine.
 
     ``memory_limit``: of the process's peak, on the host or on the problem's device, in bytes or as text (``"20GB"``);
-    left out, what is available. Exact methods alone are taken, unless ``min_cosine`` says how near an approximate
-    gradient must be, with ``max_norm_ratio`` for its length (see ``Accepted``). ``prefer``: the one that takes least
+    left out, what is available. ``accepted``: how near an approximate gradient must be to the exact one to be
+    taken; left out, exact methods alone are. ``prefer``: the one that takes least
     ``time`` or least ``memory`` among those. ``backends``: these with their options, in place of all registered ones
     with each way of holding a run. ``seconds``: how long this may take; no run is broken off.
 
@@ -53,8 +54,9 @@ def select_backend(
         raise UserError(f"prefer must be {' or '.join(PREFERENCES)}, not {prefer!r}")
     steps = checked_horizon(horizon, None, 0)
     limit = None if memory_limit is None else byte_count(memory_limit)
-    room = bytes_left(limit, problem, resident_bytes() or 0, available_bytes())
-    asked = Asked(steps, room, Accepted(min_cosine, max_norm_ratio), prefer, seconds)
+    held = resident_bytes() or 0
+    room = bytes_left(limit, problem, held, available_bytes())
+    asked = Asked(steps, room, accepted, prefer, seconds, held)
     return _Selecting(problem, asked, progress).among(candidates(problem, asked, backends))
 
 
@@ -68,10 +70,9 @@ class _Selecting:
     def among(self, entries: Sequence[Entry]) -> Decision:
         exact = self._timed(self._proved(self._sized(entry for entry in entries if entry.exact)))
         others = self._sized(entry for entry in entries if not entry.exact)
-        near = self._timed(self._near(others, _best(exact, "time")))
-        known = [*exact, *near]
-        best = _best(known, self._asked.prefer)
-        return Decision(self._asked, [entry.candidate for entry in known], best and best.candidate)
+        near = self._timed(self._near(others, _fastest(exact)))
+        known = [entry.candidate for entry in (*exact, *near)]
+        return Decision(self._asked, known, least(known, self._asked.prefer))
 
     def _sized(self, entries: Iterable[Entry]) -> list[Entry]:
         """With their predicted peaks. What does not fit is rejected, and what cannot be the best of its kind.
@@ -184,13 +185,6 @@ def _judged(entry: Entry, verdicts: Verdicts) -> Entry:
     return entry.known(proof=_COMPILED if entry.compiled else proof, rejected=rejected)
 
 
-def _best(entries: Sequence[Entry], prefer: Prefer) -> Entry | None:
-    """The one that takes least, among those of which all is known."""
-
-    def cost(entry: Entry) -> tuple[float, float]:
-        seconds, size = entry.candidate.seconds or 0.0, float(entry.candidate.bytes or 0)
-        return (size, seconds) if prefer == "memory" else (seconds, size)
-
-    return min(
-        (entry for entry in entries if entry.open and entry.candidate.seconds is not None), key=cost, default=None
-    )
+def _fastest(entries: Sequence[Entry]) -> Entry | None:
+    best = least([entry.candidate for entry in entries], "time")
+    return next((entry for entry in entries if entry.candidate is best), None) if best else None

@@ -1,0 +1,62 @@
+"""A backend chosen by what runs have measured: the same questions, answered by their results."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from l2t_bench.errors import UserError
+from l2t_bench.gradient import Exactness
+from l2t_bench.reports.notebook import load_runs
+from l2t_bench.selection.candidates import EXACT
+from l2t_bench.selection.records import Asked, Candidate, Decision, Quality, least
+from l2t_bench.units import told
+
+_MIB = 1 << 20
+
+
+def select_from_runs(folders: Sequence[str | Path], problem: str, asked: Asked) -> Decision:
+    """The method that took least on ``problem`` at ``asked.horizon``, by the medians of its gradient cells.
+
+    ``asked.room`` bounds the peak above the start. Raises ``UserError`` for folders that hold no run, and where no run
+    has that problem at that horizon.
+    """
+    summary = load_runs(folders).summary
+    rows = summary[(summary["problem"] == problem) & (summary["horizon"] == asked.horizon)]
+    if rows.empty:
+        known = sorted({f"{row.problem} at T={row.horizon}" for row in summary.itertuples()})
+        raise UserError(f"no run has {problem} at T={asked.horizon}; there are {', '.join(known) or 'no gradients'}")
+    _check_one_setting(rows)
+    candidates = [_candidate(row, asked) for _, row in rows.iterrows()]
+    return Decision(asked, candidates, least(candidates, asked.prefer))
+
+
+def _check_one_setting(rows: pd.DataFrame) -> None:
+    """Raises ``UserError`` where a method has several results there: on other machines, or with other settings."""
+    method, count = next(iter(rows["method"].value_counts().items()))
+    if count > 1:
+        raise UserError(
+            f"{method} has {count} results there, of several runs, machines or settings: give one run of one of them"
+        )
+
+
+def _candidate(row: Any, asked: Asked) -> Candidate:
+    exactness = Exactness(row["exactness"])
+    taken = round(float(row["peak_above_start_mib"]) * _MIB) if pd.notna(row["peak_above_start_mib"]) else None
+    known = Candidate(str(row["method"]), exactness, taken, float(row["seconds"]), *_quality(row, exactness, asked))
+    if known.rejected or asked.room is None or (taken is not None and taken <= asked.room):
+        return known
+    why = "its memory was not measured" if taken is None else f"took {told(taken)}, and {told(asked.room)} are allowed"
+    return Candidate(known.method, exactness, taken, known.seconds, known.proof, why)
+
+
+def _quality(row: Any, exactness: Exactness, asked: Asked) -> tuple[str, str]:
+    """What its gradient was held to, and why it is not taken."""
+    if exactness in EXACT:
+        return f"{int(row['seeds'])} seeds measured", ""
+    if asked.accepted.min_cosine is None:
+        return "", f"its gradient is {exactness}, and exact ones are asked for: a least cosine would accept near ones"
+    quality = Quality(asked.horizon, float(row["cosine_worst"]), float(row["norm_ratio_worst"]))
+    said = quality.said(asked.horizon)
+    return (said, "") if asked.accepted.takes(quality) else ("", f"{said}; {asked.accepted}")
