@@ -1,8 +1,8 @@
 """Is the chosen backend the best one? ``python tests/benchmarks/selection.py`` chooses, and then runs every candidate.
 
-On each case (problem, horizon, memory limit) the choice is made with ``select_backend``, and then all candidates are run
-in turn, those that it rejects by prediction too where they fit by measurement. Right is a choice that takes at most
-1.1 times the time of the quickest that stayed within the limit. Prints a row for each case, for a table in Markdown.
+On each case (problem, horizon, memory limit) the choice is made with ``select_backend``; then all exact candidates are
+run in turn, those too that it rejected by its rules and its predictions. Right is a choice that takes at most 1.1 times
+the time of the quickest of those that stayed within the limit. Prints a row for each case, for a table in Markdown.
 """
 
 import argparse
@@ -60,11 +60,7 @@ def row(case: Case) -> str:
     release_free_memory()
     limit = (resident_bytes() or 0) + case.room
     decision = l2t.select_backend(problem, horizon=case.horizon, memory_limit=limit)
-    exact = [
-        each.method
-        for each in decision.candidates
-        if each.exactness in EXACT and not each.rejected.startswith("slower")
-    ]
+    exact = [each.method for each in decision.candidates if each.exactness in EXACT and each.bytes is not None]
     found = measured(problem, case.horizon, exact)
     fitting = {name: seconds for name, (seconds, size) in found.items() if size <= case.room}
     chosen = decision.taken().method
