@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from l2t_bench.checksums import checksum
 from l2t_bench.errors import Refused, UserError
@@ -148,14 +148,38 @@ def look_through_torch_func(problem: TeachingProblem, state: StudentState, step:
         )
 
 
+def look_through_patched(
+    patch: Callable[[nn.Module], nn.Module], problem: TeachingProblem, state: StudentState, step: Step, phi: Any
+) -> None:
+    """Raises ``Refused`` where a student's gradient is another one in the module that ``patch`` makes of it.
+
+    That module's ``parameters()`` are in the order of the student's.
+    """
+    own = trial(problem, state, step, phi)
+    for at in (nearby(own), own):
+        try:
+            found, plain = _gradients_of_module(at, patch), _plain_gradients(at)[1]
+        except NOT_TAKEN:
+            continue
+        if apart := _apart(found, plain, at):
+            raise Refused(
+                f"under this method the student's gradient is off by {apart:.1%} from that of plain training: the "
+                "module that is made of it does not follow what the student keeps beside its registered layers, such "
+                "as layers in a plain list, or one of its methods as an attribute",
+                "rmd takes it as it is; or keep layers in a ModuleList",
+            )
+        return
+
+
 def _plain_gradients(at: Trial) -> tuple[Tensor, TensorDict]:
     found = student_gradient(at.problem, at.state, at.step, at.phi)
     return found.loss, found.gradients
 
 
-def _gradients_of_module(at: Trial) -> TensorDict:
-    module = module_at(at.problem.student, {**at.state.buffers, **at.params})
-    params = {name: param for name, param in module.named_parameters() if name in at.params}
+def _gradients_of_module(at: Trial, patch: Callable[[nn.Module], nn.Module] = lambda module: module) -> TensorDict:
+    held = module_at(at.problem.student, {**at.state.buffers, **at.params})
+    module, names = patch(held), [name for name, _ in held.named_parameters()]
+    params = {name: param for name, param in zip(names, module.parameters(), strict=True) if name in at.params}
     with torch.enable_grad():
         return loss_gradients(at.problem.module_loss(module, at.phi, at.step), params)
 

@@ -110,6 +110,50 @@ def test_a_student_that_writes_into_its_parameters_is_an_error(backend: str) -> 
         differentiate(backend, random_problem(student=writing_at_once()))
 
 
+# -- a student that higher's module does not follow --------------------------------------------------------------------
+
+
+class Listed(nn.Module):
+    """Its hidden layer is registered, and called from a plain list."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.hidden, self.head = nn.Linear(6, 7), nn.Linear(7, 4)
+        self.layers = [self.hidden]
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        out: Tensor = self.head(torch.tanh(self.layers[0](inputs)))
+        return out
+
+
+class Bound(nn.Module):
+    """It keeps one of its methods as an attribute."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.head = nn.Linear(6, 4)
+        self.encode = self._encode
+
+    def _encode(self, inputs: Tensor) -> Tensor:
+        out: Tensor = self.head(inputs)
+        return out
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return self.encode(inputs)
+
+
+@pytest.mark.parametrize("student", [Listed, Bound])
+def test_a_student_that_highers_module_does_not_follow_is_refused(student: type[nn.Module]) -> None:
+    with pytest.raises(Refused, match=r"off by .*: the module that is made of it does not follow .*; rmd takes it"):
+        differentiate("higher", random_problem(student=student()))
+
+
+@pytest.mark.parametrize("backend", ["rmd", "rmd[hvp=for]", "torchopt", "torchopt[api=meta]", "functorch"])
+@pytest.mark.parametrize("student", [Listed, Bound])
+def test_and_the_methods_that_follow_it_are_right(student: type[nn.Module], backend: str) -> None:
+    assert error_of(backend, random_problem(student=student())) < 1e-7
+
+
 # -- dropout that torch.func draws otherwise ---------------------------------------------------------------------------
 
 
