@@ -227,6 +227,8 @@ class TeachingProblem:
 
     def check_theta(self, theta: Tensors) -> None:
         """Raises ``UserError`` unless ``theta`` has the teacher's keys, shapes and dtypes."""
+        if not isinstance(theta, Mapping) or not all(isinstance(part, Tensor) for part in theta.values()):
+            raise UserError("theta must be a dict of the teacher's tensors by name, as init_teacher(seed) gives it")
         own = trained_parameters(self.teacher)
         if set(theta) != set(own):
             raise UserError(

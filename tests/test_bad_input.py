@@ -253,6 +253,13 @@ def test_an_index_that_a_teacher_gives_beside_its_weights_is_a_constant(backend:
     assert any(tensor.any() for tensor in wanted.values())
 
 
+@pytest.mark.parametrize("part", [lambda theta: None, lambda theta: [*theta.values()], lambda theta: {"W": np.ones(3)}])
+def test_a_theta_that_is_no_dict_of_tensors_is_an_error(part: Callable[[Any], Any]) -> None:
+    problem = random_problem()
+    with pytest.raises(UserError, match="theta must be a dict of the teacher's tensors by name"):
+        l2t.load_backend("rmd").teacher_gradient(problem, part(general_theta(problem)), horizon=3)
+
+
 @every_backend
 def test_theta_of_another_precision_is_an_error_that_names_it(backend: str) -> None:
     problem = random_problem()
