@@ -2,6 +2,8 @@
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 import higher
 import torch
@@ -9,11 +11,13 @@ from torch import Tensor
 
 from l2t_bench.backend import Backend, Derivative, Run
 from l2t_bench.clipping import clip
+from l2t_bench.first_look import look_through_patched, once
 from l2t_bench.gradient import Capabilities, Exactness
 from l2t_bench.groups import Rates, rates
 from l2t_bench.modules import module_at
 from l2t_bench.optimizers import SGD
-from l2t_bench.problem import StudentState
+from l2t_bench.problem import Step, StudentState, TeachingProblem
+from l2t_bench.rollout import TryOut
 from l2t_bench.second_order import Maker, StepGraph
 
 
@@ -25,6 +29,9 @@ class HigherUnroll(Backend):
 
     ``higher`` leaves a parameter without gradient where it is; the callback below gives it zeros instead, so that it
     decays and moves by its momentum as everywhere else. It clips there too, where ``higher`` takes gradients to do it.
+
+    ``higher`` makes other modules of the student's. What the student keeps of its own beside torch's register (layers
+    in a plain list, one of its methods as an attribute) is not among them, and stays at omega_0: refused.
     """
 
     name = "higher"
@@ -37,6 +44,15 @@ class HigherUnroll(Backend):
 
     def second_order(self) -> Maker:
         return StepGraph
+
+    def try_out(self, problem: TeachingProblem) -> TryOut:
+        looked = super().try_out(problem)
+
+        def look(place: str, step: Step, state: StudentState, phi: Any) -> None:
+            once(problem, ("by higher", place), partial(look_through_patched, _patched, problem, state, step, phi))
+            looked(place, step, state, phi)
+
+        return look
 
     def differentiate(self, run: Run) -> Derivative:
         problem = run.problem
@@ -72,6 +88,11 @@ class HigherUnroll(Backend):
             )
         d_theta = dict(zip(run.theta, found, strict=False))
         return Derivative(d_theta, value, final, dict(zip(first, found[len(d_theta) :], strict=True)))
+
+
+def _patched(student: torch.nn.Module) -> torch.nn.Module:
+    patched: torch.nn.Module = higher.monkeypatch(student)
+    return patched
 
 
 def _torch_sgd(own: object, trained: Iterable[str], student: torch.nn.Module) -> tuple[torch.optim.SGD, list[float]]:

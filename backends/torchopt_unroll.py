@@ -58,10 +58,9 @@ class TorchOptUnroll(Backend):
         value, w_bar = run.dev_gradient(final)
         with run.reverse():
             run.watch.see(run.horizon, w_bar)
-            wanted = {**run.theta, **first}
             found = torch.autograd.grad(
                 list(last.values()),
-                list(wanted.values()),
+                [*run.theta.values(), *first.values()],  # a teacher and a student may have names in common
                 [w_bar[name] for name in last],
                 allow_unused=True,
                 materialize_grads=True,

@@ -5,6 +5,7 @@ Bars are derivatives of M~.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -12,6 +13,7 @@ from torch import Tensor
 
 from l2t_bench.batches import Batch
 from l2t_bench.errors import UserError
+from l2t_bench.first_look import look_at_leaves, once
 from l2t_bench.modules import float_leaves, with_float_leaves
 from l2t_bench.optimizers import Taken
 from l2t_bench.problem import Step, StudentState, TeachingProblem, example_count
@@ -33,7 +35,8 @@ class Visit:
 def dev_gradient(rollout: Rollout, state: StudentState, index: int) -> tuple[float, TensorDict]:
     """M~ at omega_``index``, and w_bar = dM~/domega there (paper, Eq. 3), one dev batch's graph at a time.
 
-    Raises ``UserError`` for an objective that is no function of the parameters, such as the 0-1 accuracy.
+    Raises ``UserError`` for an objective that is no function of the parameters, such as the 0-1 accuracy, and for one
+    that depends on others.
     """
     batches = rollout.problem.final_dev_batches(state, index, rollout.seed)
     value, w_bar = objective_gradient(rollout.problem, state, batches)
@@ -55,6 +58,7 @@ def objective_gradient(
                 "the objective has no derivative by the student's parameters: give a smooth one, such as "
                 "l2t.ExpectedAccuracy()"
             )
+        once(problem, "leaves of the objective", partial(look_at_leaves, [share], params, "the dev objective"))
         for name, part in loss_gradients(share, params).items():
             w_bar[name] += part
         value = value + share.detach().double()

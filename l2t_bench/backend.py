@@ -239,6 +239,8 @@ class Backend(ABC):
             raise UserError("a teacher gradient cannot be taken in torch.inference_mode: call it outside")
         meter = Meter(problem.device)
         rollout = Rollout(problem, theta, horizon=horizon, steps=steps, seed=seed, try_out=self.try_out(problem))
+        if not rollout.theta:
+            raise UserError("the teacher has no parameters that are trained: there is nothing to take a gradient by")
         verdict = self.supports(problem, rollout.horizon)
         if isinstance(verdict, Refused):
             raise verdict

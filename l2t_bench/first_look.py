@@ -3,16 +3,24 @@
 Not every library notices a loss that teaches nothing, and none a student that is another one each time it is called.
 """
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import replace
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from l2t_bench.checksums import checksum
 from l2t_bench.errors import Refused, UserError
-from l2t_bench.modules import float_leaves, map_tensors, module_at, plain_tensors, same_tensors, tensor_leaves
+from l2t_bench.modules import (
+    float_leaves,
+    graph_leaves,
+    map_tensors,
+    module_at,
+    plain_tensors,
+    same_tensors,
+    tensor_leaves,
+)
 from l2t_bench.parts import writes_into_its_parameters
 from l2t_bench.precision import LowestPrecision
 from l2t_bench.problem import Step, StudentState, TeachingProblem
@@ -31,6 +39,7 @@ def look_at_teacher(problem: TeachingProblem, theta: Tensors, features: Tensor, 
             f"the teacher gives a {type(phi).__name__}, in which no tensor of floats is found: phi must "
             "be a tensor, or a tuple, list or dict of tensors"
         )
+    look_at_leaves(float_leaves(phi), theta, "the teacher's phi")
     with torch.no_grad():
         again = tensor_leaves(problem.phi(theta, features))
     if not all(same_numbers(ours, theirs) for ours, theirs in zip(again, tensor_leaves(phi), strict=True)):
@@ -43,15 +52,45 @@ def look_at_teacher(problem: TeachingProblem, theta: Tensors, features: Tensor, 
 def look_at_student(problem: TeachingProblem, state: StudentState, step: Step, phi: Any) -> Tensor:
     """The first step's loss in plain training.
 
-    Raises ``UserError`` for a loss that does not depend on the student, and as ``look_at_step`` does.
+    Raises ``UserError`` for a loss that does not depend on the student, or on a parameter that is not given to it, and
+    as ``look_at_step`` does.
     """
     own = trial(problem, state, step, phi)
     loss = look_at_step(own)
     if not loss.requires_grad:
         raise UserError("the loss does not depend on the student's parameters")
     once(problem, "called with given parameters", lambda: _look_at_call(own))
+    once(problem, "leaves", lambda: _look_at_student_leaves(own))
     once(problem, "precision", lambda: _look_at_precision(own))
     return loss.detach()
+
+
+def look_at_beginning(problem: TeachingProblem, state: StudentState, seed: int) -> None:
+    """Raises ``UserError`` where omega_0 of student ``seed``, drawn again, is another one than ``state``."""
+    again = problem.init_student(seed)
+    if not same_tensors((again.params, again.buffers), (state.params, state.buffers)):
+        raise UserError(
+            f"omega_0 of student {seed} is another one when it is drawn again: init=, or a layer's reset_parameters, "
+            "must be a function of the seed; draw with torch.Generator().manual_seed(seed), or in reset_parameters by "
+            "torch's own generator"
+        )
+
+
+def look_at_leaves(roots: Sequence[Tensor], given: Tensors, what: str) -> None:
+    """Raises ``UserError`` where ``roots`` have a derivative by a tensor that is none of ``given``.
+
+    A module is copied and called with given parameters; a lambda that holds the one that was handed in goes on with
+    that one's, which would be a constant of the training without anybody having said so.
+    """
+    known = {id(tensor) for tensor in given.values()}
+    for leaf in graph_leaves(roots):
+        if id(leaf) not in known:
+            raise UserError(
+                f"{what} depends on a tensor of shape {tuple(leaf.shape)} that requires a gradient and is none of the "
+                "parameters that are given to the module: a lambda, a hook or a loss that holds a layer of the module "
+                "that was handed in goes on with that layer, which nobody trains. Take it from self in a method, from "
+                "the hook's own arguments, or give it out with the output; detach() it where a constant is meant"
+            )
 
 
 def look_at_step(at: Trial) -> Tensor:
@@ -103,9 +142,17 @@ def once(problem: TeachingProblem, what: Hashable, look: Callable[[], object]) -
 
 
 def _plain_loss(at: Trial) -> Tensor:
-    params = {name: param.detach().requires_grad_() for name, param in at.params.items()}
+    return _loss_at(at, {name: param.detach().requires_grad_() for name, param in at.params.items()})
+
+
+def _loss_at(at: Trial, params: Tensors) -> Tensor:
     with torch.enable_grad():
         return at.problem.train_loss(params, at.state.buffers, at.phi, at.step)[0]
+
+
+def _look_at_student_leaves(at: Trial) -> None:
+    params = {name: param.detach().requires_grad_() for name, param in at.params.items()}
+    look_at_leaves([_loss_at(at, params)], params, "the student's loss")
 
 
 def _look_at_call(own: Trial) -> None:
@@ -148,14 +195,38 @@ def look_through_torch_func(problem: TeachingProblem, state: StudentState, step:
         )
 
 
+def look_through_patched(
+    patch: Callable[[nn.Module], nn.Module], problem: TeachingProblem, state: StudentState, step: Step, phi: Any
+) -> None:
+    """Raises ``Refused`` where a student's gradient is another one in the module that ``patch`` makes of it.
+
+    That module's ``parameters()`` are in the order of the student's.
+    """
+    own = trial(problem, state, step, phi)
+    for at in (nearby(own), own):
+        try:
+            found, plain = _gradients_of_module(at, patch), _plain_gradients(at)[1]
+        except NOT_TAKEN:
+            continue
+        if apart := _apart(found, plain, at):
+            raise Refused(
+                f"under this method the student's gradient is off by {apart:.1%} from that of plain training: the "
+                "module that is made of it does not follow what the student keeps beside its registered layers, such "
+                "as layers in a plain list, or one of its methods as an attribute",
+                "rmd takes it as it is; or keep layers in a ModuleList",
+            )
+        return
+
+
 def _plain_gradients(at: Trial) -> tuple[Tensor, TensorDict]:
     found = student_gradient(at.problem, at.state, at.step, at.phi)
     return found.loss, found.gradients
 
 
-def _gradients_of_module(at: Trial) -> TensorDict:
-    module = module_at(at.problem.student, {**at.state.buffers, **at.params})
-    params = {name: param for name, param in module.named_parameters() if name in at.params}
+def _gradients_of_module(at: Trial, patch: Callable[[nn.Module], nn.Module] = lambda module: module) -> TensorDict:
+    held = module_at(at.problem.student, {**at.state.buffers, **at.params})
+    module, names = patch(held), [name for name, _ in held.named_parameters()]
+    params = {name: param for name, param in zip(names, module.parameters(), strict=True) if name in at.params}
     with torch.enable_grad():
         return loss_gradients(at.problem.module_loss(module, at.phi, at.step), params)
 

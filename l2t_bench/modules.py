@@ -1,7 +1,7 @@
 """Pure functions over ``nn.Module``: fresh parameters under a seed, calls with given ones, replayable randomness."""
 
 import copy
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -200,6 +200,20 @@ def with_float_leaves(tree: Any, leaves: list[Tensor]) -> Any:
 def map_tensors(function: Callable[[Tensor], Tensor], tree: Any) -> Any:
     """``tree`` with ``function`` applied to each of its tensors."""
     return pytree.tree_map(lambda leaf: function(leaf) if isinstance(leaf, Tensor) else leaf, tree)
+
+
+def graph_leaves(roots: Sequence[Tensor]) -> list[Tensor]:
+    """The tensors that the graphs of ``roots`` begin with: those that a derivative can be taken by."""
+    left, seen, found = [root.grad_fn for root in roots], set(), []
+    while left:
+        node = left.pop()
+        if node is None or node in seen:
+            continue
+        seen.add(node)
+        if type(node).__name__ == "AccumulateGrad":
+            found.append(node.variable)  # type: ignore[attr-defined]
+        left.extend(after for after, _ in node.next_functions)
+    return found
 
 
 def same_tensors(left: Any, right: Any) -> bool:

@@ -110,7 +110,7 @@ class TeachingProblem:
         student: any module; called as ``student(inputs)``. Parameters with ``requires_grad=False`` are frozen: they
             keep the values they were handed in with, under every seed, and are constants of the training.
         teacher: any module; called in eval mode as ``teacher(s_t)`` with the 1-D tensor s_t; what it returns is phi_t,
-            a tensor, or a tuple or dict of tensors.
+            a tensor, or a tuple or dict of tensors. Its frozen parameters are constants, and no part of theta.
         loss: ``loss(output, target, phi)``, a scalar (a mean over the batch), minimised by the student.
         objective: ``objective(output, target)``, a scalar (a mean over the examples), maximised by the teacher on dev.
         optimizer: the student's, for instance ``SGD(lr=0.01, momentum=0.9)``.
@@ -188,12 +188,12 @@ class TeachingProblem:
     # -- beginnings ----------------------------------------------------------------------------------------------
 
     def init_teacher(self, seed: int) -> TensorDict:
-        """theta: keys of the teacher's ``named_parameters()``, re-initialised by ``reset_parameters`` under ``seed``.
+        """theta: the teacher's trained parameters by name, re-initialised by ``reset_parameters`` under ``seed``.
 
         A parameter that no ``reset_parameters`` covers keeps the value it was given: a teacher may be born with one.
         """
         fresh, _ = fresh_parameters(self.teacher, mix_seeds(seed, 1))
-        return {name: param.detach() for name, param in fresh.named_parameters()}
+        return {name: param.detach() for name, param in trained_parameters(fresh).items()}
 
     def init_student(self, seed: int) -> StudentState:
         """omega_0 of student ``seed``. Raises ``UserError`` for a parameter that nothing initialises."""
@@ -227,7 +227,9 @@ class TeachingProblem:
 
     def check_theta(self, theta: Tensors) -> None:
         """Raises ``UserError`` unless ``theta`` has the teacher's keys, shapes and dtypes."""
-        own = dict(self.teacher.named_parameters())
+        if not isinstance(theta, Mapping) or not all(isinstance(part, Tensor) for part in theta.values()):
+            raise UserError("theta must be a dict of the teacher's tensors by name, as init_teacher(seed) gives it")
+        own = trained_parameters(self.teacher)
         if set(theta) != set(own):
             raise UserError(
                 f"theta has the keys {', '.join(sorted(theta)) or '(none)'}; the teacher's are {', '.join(sorted(own))}"

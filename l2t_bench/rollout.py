@@ -11,6 +11,7 @@ from l2t_bench.asked import check_recorded, check_replayable, checked_horizon, l
 from l2t_bench.checksums import BatchChecksums
 from l2t_bench.errors import Diverged, UserError, said_first
 from l2t_bench.first_look import (
+    look_at_beginning,
     look_at_step,
     look_at_student,
     look_at_teacher,
@@ -96,7 +97,9 @@ class Rollout:
         self._losses.extend(losses)
 
     def initial(self) -> StudentState:
-        return self.problem.init_student(self.seed)
+        state = self.problem.init_student(self.seed)
+        once(self.problem, "omega_0", partial(look_at_beginning, self.problem, state, self.seed))
+        return state
 
     def step(self, index: int, state: StudentState) -> Step:
         """Step ``index``, the student being at ``state``."""

@@ -16,6 +16,7 @@ from l2t_bench.errors import Diverged, UserError
 from l2t_bench.fitting import check_fits
 from l2t_bench.gradient import TeacherGradientBackend
 from l2t_bench.metabatch.contract import for_students
+from l2t_bench.modules import trained_parameters
 from l2t_bench.problem import TeachingProblem
 from l2t_bench.registry import load_backend
 from l2t_bench.tensors import TensorDict, Tensors
@@ -248,7 +249,7 @@ def _started(problem: TeachingProblem, teacher: Teacher, seed: int) -> tuple[Tea
     """The problem with its teacher, and theta to begin at."""
     if isinstance(teacher, nn.Module):
         problem = replace(problem, teacher=teacher)
-        theta = {name: param.detach().clone() for name, param in problem.teacher.named_parameters()}
+        theta = {name: param.detach().clone() for name, param in trained_parameters(problem.teacher).items()}
     elif teacher is None:
         theta = problem.init_teacher(seed)
     else:

@@ -91,6 +91,15 @@ def test_a_phi_that_holds_no_tensor_where_one_is_looked_for_is_an_error(backend:
         differentiate(backend, problem, horizon=3)
 
 
+@pytest.mark.parametrize("backend", l2t.list_backends())
+def test_a_teacher_without_trained_parameters_is_an_error(backend: str) -> None:
+    frozen = nn.Linear(1, 16).double().requires_grad_(False)
+    for teacher in (nn.Identity(), nn.Sequential(frozen, nn.Unflatten(0, (4, 4)))):
+        problem = dataclasses.replace(random_problem(), teacher=teacher)
+        with pytest.raises(UserError, match="the teacher has no parameters that are trained"):
+            l2t.load_backend(backend).teacher_gradient(problem, problem.init_teacher(0), horizon=3)
+
+
 @every_backend
 def test_a_loss_of_one_entry_counts_as_a_scalar(backend: str) -> None:
     plain = random_problem()
@@ -242,6 +251,13 @@ def test_an_index_that_a_teacher_gives_beside_its_weights_is_a_constant(backend:
     for name, tensor in wanted.items():
         torch.testing.assert_close(found[name], tensor, rtol=1e-12, atol=1e-15)
     assert any(tensor.any() for tensor in wanted.values())
+
+
+@pytest.mark.parametrize("part", [lambda theta: None, lambda theta: [*theta.values()], lambda theta: {"W": np.ones(3)}])
+def test_a_theta_that_is_no_dict_of_tensors_is_an_error(part: Callable[[Any], Any]) -> None:
+    problem = random_problem()
+    with pytest.raises(UserError, match="theta must be a dict of the teacher's tensors by name"):
+        l2t.load_backend("rmd").teacher_gradient(problem, part(general_theta(problem)), horizon=3)
 
 
 @every_backend

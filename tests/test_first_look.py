@@ -110,6 +110,158 @@ def test_a_student_that_writes_into_its_parameters_is_an_error(backend: str) -> 
         differentiate(backend, random_problem(student=writing_at_once()))
 
 
+# -- a student that higher's module does not follow --------------------------------------------------------------------
+
+
+class Listed(nn.Module):
+    """Its hidden layer is registered, and called from a plain list."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.hidden, self.head = nn.Linear(6, 7), nn.Linear(7, 4)
+        self.layers = [self.hidden]
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        out: Tensor = self.head(torch.tanh(self.layers[0](inputs)))
+        return out
+
+
+class Bound(nn.Module):
+    """It keeps one of its methods as an attribute."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.head = nn.Linear(6, 4)
+        self.encode = self._encode
+
+    def _encode(self, inputs: Tensor) -> Tensor:
+        out: Tensor = self.head(inputs)
+        return out
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return self.encode(inputs)
+
+
+@pytest.mark.parametrize("student", [Listed, Bound])
+def test_a_student_that_highers_module_does_not_follow_is_refused(student: type[nn.Module]) -> None:
+    with pytest.raises(Refused, match=r"off by .*: the module that is made of it does not follow .*; rmd takes it"):
+        differentiate("higher", random_problem(student=student()))
+
+
+@pytest.mark.parametrize("backend", ["rmd", "rmd[hvp=for]", "torchopt", "torchopt[api=meta]", "functorch"])
+@pytest.mark.parametrize("student", [Listed, Bound])
+def test_and_the_methods_that_follow_it_are_right(student: type[nn.Module], backend: str) -> None:
+    assert error_of(backend, random_problem(student=student())) < 1e-7
+
+
+# -- parameters of the module that was handed in, which nobody trains --------------------------------------------------
+
+
+def with_lambda() -> TeachingProblem:
+    class Held(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.hidden, self.head = nn.Linear(6, 7), nn.Linear(7, 4)
+            self.encode = lambda inputs: torch.tanh(self.hidden(inputs))
+
+        def forward(self, inputs: Tensor) -> Tensor:
+            out: Tensor = self.head(self.encode(inputs))
+            return out
+
+    return random_problem(student=Held())
+
+
+def with_hook() -> TeachingProblem:
+    class Hooked(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.hidden, self.scale, self.head = nn.Linear(6, 7), nn.Linear(7, 7), nn.Linear(7, 4)
+            self.hidden.register_forward_hook(lambda layer, inputs, output: torch.tanh(self.scale(output)))
+
+        def forward(self, inputs: Tensor) -> Tensor:
+            out: Tensor = self.head(self.hidden(inputs))
+            return out
+
+    return random_problem(student=Hooked())
+
+
+def with_regularised_loss() -> TeachingProblem:
+    student = nn.Linear(6, 4).double()
+    problem = random_problem(student=student)
+
+    def loss(output: Tensor, target: Tensor, phi: Tensor) -> Tensor:
+        return problem.loss(output, target, phi) + 0.1 * student.weight.square().sum()
+
+    return dataclasses.replace(problem, loss=loss)
+
+
+@pytest.mark.parametrize("backend", ["rmd", "functorch", "higher", "evolution[population=4]"])
+@pytest.mark.parametrize("problem", [with_lambda, with_hook, with_regularised_loss])
+def test_a_loss_that_depends_on_the_module_handed_in_is_an_error(
+    problem: Callable[[], TeachingProblem], backend: str
+) -> None:
+    with pytest.raises(UserError, match=r"the student's loss depends on a tensor of shape .*, which nobody trains"):
+        differentiate(backend, problem())
+
+
+def test_and_so_is_an_objective_and_a_teacher_that_does() -> None:
+    student = nn.Linear(6, 4).double()
+    problem = random_problem(student=student)
+
+    def objective(output: Tensor, target: Tensor) -> Tensor:
+        return problem.objective(output, target) - student.weight.square().sum()
+
+    with pytest.raises(UserError, match="the dev objective depends on a tensor"):
+        differentiate("rmd", dataclasses.replace(problem, objective=objective))
+
+    class Held(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = nn.Linear(1, 16)
+            self.made = lambda features: self.inner(features).view(4, 4)
+
+        def forward(self, features: Tensor) -> Tensor:
+            return self.made(features)
+
+    with pytest.raises(UserError, match="the teacher's phi depends on a tensor"):
+        differentiate("rmd", dataclasses.replace(problem, teacher=Held().double()))
+
+
+def test_a_constant_beside_the_student_is_none() -> None:
+    beside = nn.Linear(4, 4).double()
+    problem = random_problem()
+
+    def loss(output: Tensor, target: Tensor, phi: Tensor) -> Tensor:
+        return problem.loss(output, target, phi) + (output * beside.weight.detach()[0]).mean()
+
+    assert error_of("rmd", dataclasses.replace(problem, loss=loss)) < 1e-7
+
+
+# -- a beginning that is another one when it is drawn again ------------------------------------------------------------
+
+
+@pytest.mark.parametrize("backend", ["rmd", "rmd[store=reversible]", "functorch", "evolution[population=4]"])
+def test_an_omega_0_that_does_not_follow_the_seed_is_an_error(backend: str) -> None:
+    problem = random_problem()
+
+    def init(seed: int) -> dict[str, Tensor]:
+        return {name: torch.randn_like(param) for name, param in problem.student.named_parameters()}
+
+    with pytest.raises(UserError, match="omega_0 of student 0 is another one when it is drawn again: init="):
+        differentiate(backend, dataclasses.replace(problem, init=init))
+
+
+def test_and_so_is_a_layer_that_is_reset_by_numbers_that_are_not_torchs() -> None:
+    class Reset(nn.Linear):
+        def reset_parameters(self) -> None:
+            with torch.no_grad():
+                self.weight.copy_(torch.from_numpy(np.random.default_rng().normal(size=self.weight.shape)))
+                self.bias.zero_()
+
+    with pytest.raises(UserError, match="or a layer's reset_parameters, must be a function of the seed"):
+        differentiate("rmd", random_problem(student=Reset(6, 4)))
+
+
 # -- dropout that torch.func draws otherwise ---------------------------------------------------------------------------
 
 

@@ -1,6 +1,7 @@
 """Frozen parameters are constants of the training: not in omega, not trained, not decayed, not differentiated by."""
 
 import dataclasses
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -204,3 +205,34 @@ def test_a_frozen_embedding_that_is_also_the_output_layer_stays_tied() -> None:
         found = subject(backend, problem, 6)
         assert_passed(checks.check_forward_parity(found))
         assert_passed(checks.check_directions(found, count=1, bound=1e-7))
+
+
+# -- a teacher's -------------------------------------------------------------------------------------------------------
+
+
+def test_a_teachers_frozen_parameters_are_no_part_of_theta_and_do_not_move(tmp_path: Path) -> None:
+    class Partly(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.learned, self.given = torch.nn.Linear(1, 16), torch.nn.Linear(1, 16)
+            self.given.requires_grad_(False)
+
+        def forward(self, features: Tensor) -> Tensor:
+            return (self.learned(features) + self.given(features)).view(4, 4)
+
+    teacher = Partly().double()
+    problem = dataclasses.replace(random_problem(), teacher=teacher)
+    theta = problem.init_teacher(0)
+    assert set(theta) == {"learned.weight", "learned.bias"}
+    features = torch.ones(1, dtype=torch.float64)
+    given, learned = teacher.given(features), theta["learned.weight"][:, 0] + theta["learned.bias"]
+    assert torch.equal(problem.phi(theta, features), (learned + given).view(4, 4))
+    trained = l2t.train_teacher(problem, l2t.load_backend("rmd"), outer_steps=1, horizon=3)
+    assert set(trained.theta) == set(theta) and trained.travelled > 0
+    as_it_is = l2t.TeacherTrainer(problem, teacher, l2t.load_backend("rmd"), outer_steps=1, horizon=3).train()
+    assert set(as_it_is.theta) == set(theta)
+    l2t.save_teacher(tmp_path / "teacher", problem, trained)
+    loaded = l2t.load_teacher(tmp_path / "teacher", teacher=teacher, loss=problem.loss).teacher
+    assert torch.equal(loaded(features), problem.phi(trained.theta, features))
+    with pytest.raises(l2t.UserError, match=r"theta has the keys given\.bias"):
+        l2t.load_backend("rmd").teacher_gradient(problem, dict(teacher.named_parameters()), horizon=3)

@@ -197,6 +197,16 @@ def test_exact_backends_agree_under_every_optimiser_option(peer: str, mode: str)
     assert_passed(checks.check_agreement(ours, l2t.load_backend(peer), bound=1e-12))
 
 
+@pytest.mark.parametrize("backend", EXACT)
+def test_a_teacher_and_a_student_may_have_names_of_parameters_in_common(backend: str) -> None:
+    teacher = torch.nn.Sequential(torch.nn.Linear(1, 16), torch.nn.Unflatten(0, (4, 4))).double()
+    problem = dataclasses.replace(random_problem(), teacher=teacher)
+    found = subject(backend, problem, 6)
+    assert set(found.theta) < set(found.result.final.params)
+    assert_passed(checks.check_all_entries(found))
+    assert found.result.d_omega0 is not None and set(found.result.d_omega0) == set(found.result.final.params)
+
+
 # -- 5: replay ---------------------------------------------------------------------------------------------------------
 
 
