@@ -24,6 +24,7 @@ from l2t_bench.modules import (
     frozen_parameters,
     mix_seeds,
     plain_recurrence,
+    same_tensors,
     scalar,
     seeded,
     tensor_leaves,
@@ -377,11 +378,28 @@ class TeachingProblem:
         return features.detach().to(device=self.device, dtype=self.dtype, copy=True)
 
     def final_dev_batches(self, state: StudentState, horizon: int, seed: int) -> tuple[Batch, ...]:
-        """The dev batches at omega_T: the fixed ones, or those that ``prepare_dev`` makes."""
-        if self.prepare_dev is None:
+        """The dev batches at omega_T: the fixed ones, or those that ``prepare_dev`` makes.
+
+        Made twice once for a problem: raises ``UserError`` where they are others, since each method would differentiate
+        another objective.
+        """
+        prepare = self.prepare_dev
+        if prepare is None:
             return self.dev_batches
-        with torch.no_grad():
-            return _as_batches(self.prepare_dev(self.view(state, horizon, horizon, seed, None), seed))
+
+        def prepared() -> tuple[Batch, ...]:
+            with torch.no_grad():
+                return _as_batches(prepare(self.view(state, horizon, horizon, seed, None), seed))
+
+        made = prepared()
+        if "prepare_dev" not in self.derived:
+            if not same_tensors(made, prepared()):
+                raise UserError(
+                    "prepare_dev(view, seed) gives other batches when it is called again: it must be a function of the "
+                    "student and the seed; draw from a torch.Generator with that seed"
+                )
+            self.derived["prepare_dev"] = True
+        return made
 
 
 def _as_batches(dev: Dev) -> tuple[Batch, ...]:

@@ -820,3 +820,13 @@ def test_and_a_tensor_that_a_student_only_remembers_is_none() -> None:
             return self.last
 
     assert differentiate("rmd", random_problem(student=Remembering(6, 4))).d_theta
+
+
+@pytest.mark.parametrize("backend", ["rmd", "functorch", "evolution[population=4]"])
+def test_dev_batches_that_do_not_follow_the_seed_are_an_error(backend: str) -> None:
+    def drawn(view: Any, seed: int) -> tuple[Tensor, Tensor]:
+        del view, seed
+        return random_batch(int(torch.randint(1000, ())))
+
+    with pytest.raises(UserError, match=r"prepare_dev\(view, seed\) gives other batches when it is called again"):
+        differentiate(backend, dataclasses.replace(random_problem(), prepare_dev=drawn))

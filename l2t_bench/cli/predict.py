@@ -21,9 +21,11 @@ def predict(
         ),
     ] = None,
     memory_limit: Annotated[str | None, typer.Option(help="What the gradient may take: 8GB.")] = None,
+    threads: Annotated[int, typer.Option(help="CPU threads, as cells have them.")] = 1,
     plugin: Plugins = None,
 ) -> None:
     """Peak memory and seconds of each backend on this machine, carried on from short runs by the method's law."""
+    import torch
     from rich.markup import escape
     from rich.table import Table
 
@@ -35,6 +37,7 @@ def predict(
     from l2t_bench.units import size
 
     add_plugins(plugin or ())
+    torch.set_num_threads(threads)
     limit = None if memory_limit is None else size(memory_limit)
     steps = checked_horizon(horizon, None, 0)
     built = build_problem(problem)
