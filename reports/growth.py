@@ -31,8 +31,8 @@ COLUMNS = [
 def growth(summary: pd.DataFrame) -> pd.DataFrame:
     """The law ``fixed + per_step * T`` of each method's medians, one row per problem, variant, method and quantity.
 
-    ``unit``: s of ``time``, MiB above the start of ``memory``. ``horizons``: how many were measured, from
-    ``least_horizon`` to ``most_horizon``; two at least. ``misfit``: the largest |law / measured - 1|.
+    ``unit``: s of ``time``, MiB above the start of ``memory``. ``horizons``: how many were measured, two at least, from
+    ``least_horizon`` to ``most_horizon``. ``misfit``: the largest |law / measured - 1|.
     """
     rows = []
     for (problem, variant), group in summary.groupby(VARIANT):

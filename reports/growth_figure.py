@@ -52,7 +52,7 @@ def _group(anchor: str, title: str, results: Results, quantity: _Quantity) -> Fi
         for (problem, variant), group in shown.groupby(VARIANT)
         if group["horizon"].nunique() > 1
     ]
-    return FigureGroup(anchor, title, _LAW, legend_of(shown, results, results.failed), tuple(panels), True)
+    return FigureGroup(anchor, title, _LAW, legend_of(shown, results, results.failed), tuple(panels), by_exactness=True)
 
 
 def _panel(case: tuple[object, object], rows: pd.DataFrame, results: Results, quantity: _Quantity) -> Panel:

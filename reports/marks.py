@@ -53,6 +53,11 @@ def colours(methods: Sequence[str]) -> dict[str, str]:
     return {method: _darker(of_base[base_name(method)], 0.65 ** same_base[method].index(method)) for method in ordered}
 
 
+def shades(colour: str, count: int) -> list[str]:
+    """``count`` shades of one colour ``#RRGGBB``, each darker than the one before."""
+    return [_darker(colour, 0.65**place) for place in range(count)]
+
+
 def _other_colour(index: int) -> str:
     return _darker(OTHER_COLOURS[index % len(OTHER_COLOURS)], 0.7 ** (index // len(OTHER_COLOURS)))
 

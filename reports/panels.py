@@ -6,6 +6,7 @@ Ink and paper are stand-ins that the page replaces by its light or dark theme.
 import html
 import math
 from dataclasses import dataclass
+from functools import cache
 
 import pandas as pd
 import plotly.graph_objects as go
@@ -51,31 +52,35 @@ def escaped(text: object) -> str:
 
 def set_style(figure: go.Figure, *, height: int) -> None:
     """Give ``figure`` the look that all panels share, ``height`` in pixels; the page gives width and theme."""
-    figure.update_layout(
-        template="none",
-        height=height,
-        autosize=True,
-        showlegend=False,
-        margin={"l": 8, "r": 14, "t": 24, "b": 8},
-        paper_bgcolor="rgba(0,0,0,0)",
-        plot_bgcolor="rgba(0,0,0,0)",
-        font={"family": _FONT, "size": 12, "color": MUTED},
-        hoverlabel={"bgcolor": PAPER, "bordercolor": GRID, "font": {"color": INK, "family": _FONT, "size": 12}},
-    )
-    axes = {
+    figure.update_layout(template=_look(), height=height)
+
+
+@cache
+def _look() -> go.layout.Template:
+    """The shared look, validated by plotly once."""
+    axis = {
         "automargin": True,
         "gridcolor": GRID,
         "zeroline": False,
         "showline": False,
         "fixedrange": True,
-        "title_font": {"size": 12, "color": MUTED},
-        "title_standoff": 8,
+        "title": {"font": {"size": 12, "color": MUTED}, "standoff": 8},
         "tickfont": {"size": 11, "color": MUTED},
         "tickangle": 0,
     }
-    figure.update_xaxes(**axes)
-    figure.update_yaxes(**axes)
-    figure.update_annotations(font={"size": 12, "color": MUTED})
+    return go.layout.Template(
+        layout={
+            "autosize": True,
+            "showlegend": False,
+            "margin": {"l": 8, "r": 14, "t": 24, "b": 8},
+            "paper_bgcolor": "rgba(0,0,0,0)",
+            "plot_bgcolor": "rgba(0,0,0,0)",
+            "font": {"family": _FONT, "size": 12, "color": MUTED},
+            "hoverlabel": {"bgcolor": PAPER, "bordercolor": GRID, "font": {"color": INK, "family": _FONT, "size": 12}},
+            "xaxis": axis,
+            "yaxis": axis,
+        }
+    )
 
 
 def log_range(values: pd.Series) -> list[float]:

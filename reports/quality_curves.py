@@ -1,6 +1,7 @@
 """Gradient quality against what it depends on: the horizon T of a method, and the window K of a truncated one."""
 
 from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass
 
 import pandas as pd
 import plotly.graph_objects as go
@@ -10,21 +11,31 @@ from l2t_bench.errors import UserError
 from l2t_bench.names import split_spec
 from l2t_bench.reports.derive import Results
 from l2t_bench.reports.gradient_panels import legend_of
-from l2t_bench.reports.marks import colours, symbol
-from l2t_bench.reports.methods import VARIANT, base_name, in_order
+from l2t_bench.reports.marks import BACKEND_COLOURS, colours, shades, symbol
+from l2t_bench.reports.methods import VARIANT, in_order
 from l2t_bench.reports.panels import MUTED, FigureGroup, LegendEntry, Panel, escaped, log_range, set_style
 from l2t_bench.reports.quality_figure import LEAST_NORM_RATIO, quality_axes
 from l2t_bench.reports.variants import case_name
 
 _HEIGHT = 300
-_LIGHTER = 0.55  # opacity of the shortest horizon's line, the longest has 1
+_TRUNCATED = symbol("truncated")
+
+
+@dataclass(frozen=True)
+class _Line:
+    """A line of a panel: what it is, the rows that it goes through, and how it is marked."""
+
+    name: str
+    rows: pd.DataFrame
+    colour: str
+    symbol: str
 
 
 def quality_by_horizon(results: Results) -> FigureGroup:
     """Cosine and norm ratio against T, a line per method that is not exact; panels of more than one horizon."""
     shown = _compared(results.gradients)
     panels = [
-        _panel(case_name(*case), group, "horizon", "T", [_line(method, group, results) for method in _methods(group)])
+        _panel(case_name(*case), group, "horizon", "T", _lines_of_methods(group, colours(results.methods)))
         for case, group in shown.groupby(VARIANT)
         if group["horizon"].nunique() > 1
     ]
@@ -44,29 +55,19 @@ def quality_by_window(results: Results) -> FigureGroup:
     shown = _compared(results.gradients)
     windows = shown["method"].map(window_of)
     shown = shown.assign(window=windows)[windows.notna()]
-    palette = colours(results.methods)
-    panels = []
-    for case, group in shown.groupby(VARIANT):
-        if group["window"].nunique() < 2:
-            continue
-        horizons = sorted(group["horizon"].unique())
-        lines = []
-        for place, horizon in enumerate(horizons):
-            own = group[group["horizon"] == horizon]
-            shade = _LIGHTER + (1 - _LIGHTER) * (place + 1) / len(horizons)
-            lines.append((f"T = {horizon}", own, palette[own["method"].iloc[0]], "triangle-up", shade))
-        panels.append(_panel(case_name(*case), group, "window", "window K", lines))
+    shown = shown[shown.groupby(VARIANT)["window"].transform("nunique") > 1]
+    horizons = sorted(shown["horizon"].unique())
+    palette = dict(zip(horizons, shades(BACKEND_COLOURS["truncated"], len(horizons)), strict=True))
     return FigureGroup(
         "quality-window",
         "Gradient quality against the window K",
-        "Truncated methods keep the last K steps of a run; a line per horizon, the longer the darker. Medians over "
-        "seeds with the whole range, K along a logarithmic axis.",
+        "Truncated methods keep the last K steps of a run; a line per horizon. Medians over seeds with the whole "
+        "range, K along a logarithmic axis.",
+        tuple(LegendEntry(f"T = {horizon}", palette[horizon], _TRUNCATED) for horizon in horizons),
         tuple(
-            LegendEntry(base, palette[base], "triangle-up")
-            for base in in_order(map(base_name, shown["method"]))
-            if base in palette
+            _panel(case_name(*case), group, "window", "window K", _lines_of_horizons(group, palette))
+            for case, group in shown.groupby(VARIANT)
         ),
-        tuple(panels),
     )
 
 
@@ -78,21 +79,19 @@ def window_of(method: str) -> float | None:
         return None
 
 
-_Line = tuple[str, pd.DataFrame, str, str, float]  # what it is, its rows, colour, marker, opacity
-
-
 def _compared(gradients: pd.DataFrame) -> pd.DataFrame:
     """The rows that were held to an exact gradient and are none themselves."""
     return gradients[gradients["exactness"] != "exact"].dropna(subset=["cosine", "norm_ratio"])
 
 
-def _methods(group: pd.DataFrame) -> list[str]:
-    return in_order(group["method"])
+def _lines_of_methods(group: pd.DataFrame, palette: Mapping[str, str]) -> list[_Line]:
+    rows = {method: group[group["method"] == method] for method in in_order(group["method"])}
+    return [_Line(method, own, palette[method], symbol(own["exactness"].iloc[0])) for method, own in rows.items()]
 
 
-def _line(method: str, group: pd.DataFrame, results: Results) -> _Line:
-    own = group[group["method"] == method]
-    return method, own, colours(results.methods)[method], symbol(own["exactness"].iloc[0]), 1.0
+def _lines_of_horizons(group: pd.DataFrame, palette: Mapping[int, str]) -> list[_Line]:
+    horizons = sorted(group["horizon"].unique())
+    return [_Line(f"T = {each}", group[group["horizon"] == each], palette[each], _TRUNCATED) for each in horizons]
 
 
 def _panel(title: str, rows: pd.DataFrame, along: str, named: str, lines: Sequence[_Line]) -> Panel:
@@ -113,7 +112,7 @@ def _panel(title: str, rows: pd.DataFrame, along: str, named: str, lines: Sequen
     )
     for column, (quantity, axis) in enumerate(axes.items(), start=1):
         figure.update_yaxes(title=_words(quantity), **axis, row=1, col=column)
-    told = "; ".join(f"{name} {_told(own, along)}" for name, own, *_ in lines)
+    told = "; ".join(f"{line.name} {_told(line.rows, along)}" for line in lines)
     return Panel(title, f"Gradient quality on {title} against {named}: {told}.", figure)
 
 
@@ -129,15 +128,16 @@ def _at_one(places: pd.Series) -> go.Scatter:
 
 
 def _trace(line: _Line, along: str, quantity: str) -> go.Scatter:
-    name, own, colour, mark, opacity = line
-    values = own[quantity].clip(lower=LEAST_NORM_RATIO) if quantity == "norm_ratio" else own[quantity]
-    found = values.groupby(own[along]).agg(["median", "min", "max"]).sort_index()
+    values = line.rows[quantity]
+    if quantity == "norm_ratio":
+        values = values.clip(lower=LEAST_NORM_RATIO)
+    found = values.groupby(line.rows[along]).agg(["median", "min", "max"]).sort_index()
     error: Mapping[Hashable, object] = {
         "type": "data",
         "symmetric": False,
         "array": found["max"] - found["median"],
         "arrayminus": found["median"] - found["min"],
-        "color": colour,
+        "color": line.colour,
         "thickness": 1,
         "width": 3,
     }
@@ -145,11 +145,10 @@ def _trace(line: _Line, along: str, quantity: str) -> go.Scatter:
         x=list(found.index),
         y=found["median"],
         mode="lines+markers",
-        line={"color": colour, "width": 1.5},
-        marker={"color": colour, "symbol": mark, "size": 9},
-        opacity=opacity,
+        line={"color": line.colour, "width": 1.5},
+        marker={"color": line.colour, "symbol": line.symbol, "size": 9},
         error_y=error,
-        hovertemplate=f"<b>{escaped(name)}</b>, {along} %{{x}}<br>{_words(quantity)} %{{y:.4g}}<extra></extra>",
+        hovertemplate=f"<b>{escaped(line.name)}</b>, {along} %{{x}}<br>{_words(quantity)} %{{y:.4g}}<extra></extra>",
     )
 
 

@@ -54,7 +54,7 @@ def sections(results: Results) -> list[Section]:
             "Teacher gradients: time against memory",
             _parts([time_against_memory(results)], gradient_tables(results, detail=True)),
         ),
-        Section("quality", "Quality", "Gradient quality", _quality(results)),
+        Section("gradient-quality", "Quality", "Gradient quality", _quality(results)),
         Section("speed", "Speed", "Speed: phases, growth with T, compilation", _speed(results)),
         Section("memory", "Memory", "Memory: growth with T, and what fits", _memory(results)),
         Section("teaching", "Accuracy", "What the losses teach, and the paper’s tables", _teaching(results)),

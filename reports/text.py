@@ -8,10 +8,13 @@ from l2t_bench.reports.derive import Results, analyse
 from l2t_bench.reports.gradient_tables import gradient_tables
 from l2t_bench.reports.load import Run
 from l2t_bench.reports.paper_tables import paper_tables
+from l2t_bench.reports.provenance import provenance
+from l2t_bench.reports.sections import sections
 from l2t_bench.reports.statistics_tables import aggregate_tables, equivalence_tables
 from l2t_bench.reports.table import Table
 from l2t_bench.reports.teaching_tables import teaching_tables
 from l2t_bench.reports.translation_tables import translation_tables
+from l2t_bench.reports.verdict import findings
 from l2t_bench.reports.warning_tables import warning_tables
 
 
@@ -36,3 +39,22 @@ def tables_of(results: Results) -> list[Table]:
         *other_tables(results),
         *failure_tables(results),
     ]
+
+
+def document_tables(results: Results) -> list[Table]:
+    """What the page says as tables, for Markdown and LaTeX: the verdict first, then section by section, in full."""
+    parts = [part for section in sections(results) for part in section.parts]
+    origin = Table("Provenance", ("what", "is"), tuple(provenance(results.run)), text_columns=2)
+    return [
+        *_verdict_tables(results),
+        *(part for part in parts if isinstance(part, Table)),
+        *failure_tables(results),
+        origin,
+    ]
+
+
+def _verdict_tables(results: Results) -> list[Table]:
+    """The findings in one table; none where a run decides nothing yet."""
+    rows = tuple((found.subject, found.question, found.answer, found.detail) for found in findings(results))
+    columns = ("subject", "question", "answer", "what it rests on")
+    return [Table("Verdict", columns, rows, text_columns=len(columns), row_header=1)] if rows else []

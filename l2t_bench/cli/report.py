@@ -70,7 +70,8 @@ def report(
 class _Source:
     """What a report is made of: a run, or benchmarks."""
 
-    tables: "Callable[[], Sequence[Table]]"
+    tables: "Callable[[], Sequence[Table]]"  # for a terminal
+    document: "Callable[[], Sequence[Table]]"  # in full
     write_page: Callable[[Path | None], Path]
     write_csv: Callable[[], list[Path]]
     damaged: int  # results that cannot be trusted
@@ -79,11 +80,12 @@ class _Source:
 def _of_run(folder: Path) -> _Source:
     from l2t_bench.reports.derive import analyse
     from l2t_bench.reports.page import write_frames, write_page
-    from l2t_bench.reports.text import tables_of
+    from l2t_bench.reports.text import document_tables, tables_of
 
     results = analyse(loaded(folder))
     return _Source(
         lambda: tables_of(results),
+        lambda: document_tables(results),
         lambda output: write_page(results, output),
         lambda: write_frames(results),
         results.run.damaged,
@@ -101,6 +103,7 @@ def _of_benchmarks(path: Path) -> _Source:
     for warning in results.benchmarks.warnings:
         error_line(f"warning: {results.benchmarks.name}: {warning}")
     return _Source(
+        lambda: benchmark_tables(results),
         lambda: benchmark_tables(results),
         lambda output: write_benchmark_report(results, output),
         lambda: write_benchmark_csv(results),
@@ -124,7 +127,7 @@ def _as_text(source: _Source, form: Format) -> str:
     from l2t_bench.reports.latex import latex
     from l2t_bench.reports.table import markdown
 
-    return (latex if form is Format.LATEX else markdown)(source.tables())
+    return (latex if form is Format.LATEX else markdown)(source.document())
 
 
 def _write_text(text: str, output: Path | None) -> None:

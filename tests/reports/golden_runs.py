@@ -69,8 +69,9 @@ def from_two_machines(writer: RunWriter) -> Path:
 
 def hostile(writer: RunWriter) -> Path:
     """Names, messages, logs, warnings, machines and data that would like to be markup, scripts or formulas."""
+    for name in HOSTILE_NAMES[:7:6]:
+        gradient(writer, f"problem {name.replace('/', '⁄')}", "rmd", 0, warnings=list(HOSTILE_NAMES))
     for place, name in enumerate(HOSTILE_NAMES):
-        gradient(writer, f"problem {place}{name.replace('/', '⁄')}", "rmd", 0, warnings=[name])
         plain = name.replace("/", "⁄").replace("\\", "")
         fail(writer, "digits/mlp", f"m{place}{plain}", "error", name, f"{name}\n" * 3)
         writer.teaching("digits/mlp", f"t{place}{plain}", [0.9, 0.91, 0.92, 0.93, 0.94])

@@ -246,3 +246,9 @@ def test_a_page_is_written_whole_or_not_at_all(
 def test_the_same_run_makes_the_same_page(run_folder: Path, tmp_path: Path) -> None:
     pages = [write_report(run_folder, tmp_path / name).read_bytes() for name in ("a.html", "b.html")]
     assert pages[0] == pages[1]
+
+
+def test_a_note_that_the_next_table_repeats_stands_once(page: Page) -> None:
+    note = "An outer step takes so much once and so much for each of its T steps"
+    assert sum("How an outer step grows" in (attrs.get("aria-label") or "") for _, attrs in page.elements) == 2
+    assert page.text.count(note) == 1

@@ -38,17 +38,25 @@ def results(writer: Any) -> Results:
 
 def test_cosine_and_norm_ratio_stand_against_the_horizon(results: Results) -> None:
     (panel,) = quality_by_horizon(results).panels
-    lines = {(trace.name, trace.yaxis): trace for trace in panel.figure.data if trace.mode == "lines+markers"}
-    assert len(lines) <= 6 and len([each for each in panel.figure.data if each.mode == "lines+markers"]) == 6
+    assert len([each for each in panel.figure.data if each.mode == "lines+markers"]) == 6
     norms = [list(each.y) for each in panel.figure.data if each.mode == "lines+markers" and each.yaxis == "y2"]
     assert norms == [pytest.approx([0.2, 0.1]), pytest.approx([0.5, 0.25]), pytest.approx([2, 1])]
 
 
 def test_cosine_and_norm_ratio_stand_against_the_window(results: Results) -> None:
-    (panel,) = quality_by_window(results).panels
+    group = quality_by_window(results)
+    (panel,) = group.panels
     short, long = [each for each in panel.figure.data if each.mode == "lines+markers" and each.yaxis == "y2"]
     assert list(short.x) == [5, 10] and list(short.y) == pytest.approx([0.2, 0.5])
-    assert list(long.y) == pytest.approx([0.1, 0.25]) and long.opacity > short.opacity
+    assert list(long.y) == pytest.approx([0.1, 0.25])
+    told = [(entry.label, entry.colour) for entry in group.legend]
+    assert told == [("T = 20", short.line.color), ("T = 100", long.line.color)] and len(set(told)) == 2
+
+
+def test_one_window_is_no_curve(writer: Any) -> None:
+    gradient(writer, "rmd", "exact", 1.0)
+    gradient(writer, "truncated[window=5]", "truncated", 0.2)
+    assert quality_by_window(analyse(load_run(writer.finish()))).panels == ()
 
 
 @pytest.mark.parametrize(

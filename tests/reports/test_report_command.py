@@ -4,9 +4,11 @@ import shutil
 from pathlib import Path
 
 import pytest
+from parsed_page import Page
 from typer.testing import CliRunner, Result
 
 from l2t_bench.cli.main import app
+from l2t_bench.reports.page import write_report
 
 BY_HAND = Path(__file__).parent / "benchmarks" / "by_hand.json"
 
@@ -54,6 +56,17 @@ def test_each_format_is_written_alone(kept_run: Path, tmp_path: Path) -> None:
     text = tmp_path / "tables.tex"
     done = report(folder, "--format", "latex", "-o", text)
     assert done.stdout == "" and r"\toprule" in text.read_text()
+
+
+def test_markdown_says_all_that_the_page_says_the_verdict_first(kept_run: Path, tmp_path: Path) -> None:
+    done = report(kept_run, "--format", "md")
+    assert done.stdout.startswith("**Verdict**")
+    page = Page(write_report(kept_run, tmp_path / "page.html").read_text())
+    titles = [attrs["aria-label"] or "" for _, attrs in page.elements if attrs.get("role") == "region"]
+    assert len(titles) > 12
+    for title in titles:
+        assert f"**{title}**" in done.stdout, title
+    assert "| cpu | Example CPU @ 2.0 GHz |" in done.stdout
 
 
 def test_csv_files_go_into_the_runs_folder_and_nowhere_else(kept_run: Path, tmp_path: Path) -> None:
