@@ -61,31 +61,6 @@ def accuracy_on(problem: TeachingProblem, state: StudentState, part: Literal["de
     return right / sum(example_count(batch) for batch in batches)
 
 
-def objective_on(problem: TeachingProblem, state: StudentState, part: Literal["dev", "test"] = "dev") -> float:
-    """The problem's smoothed objective on its dev or test set, the example-weighted mean over the batches.
-
-    Raises ``UserError`` for dev batches that the problem makes of the student (``prepare_dev``): test has none.
-    """
-    if problem.prepare_dev is not None:
-        raise UserError(f"{problem.name} makes its dev batches of each student: its objective is no measure of others")
-    batches = problem.dev_batches if part == "dev" else problem.test_batches
-    with torch.no_grad():
-        total = sum(
-            float(problem.dev_objective(state.params, state.buffers, batch)) * example_count(batch) for batch in batches
-        )
-    return total / sum(example_count(batch) for batch in batches)
-
-
-def measured_on(
-    problem: TeachingProblem,
-    state: StudentState,
-    part: Literal["dev", "test"],
-    measure: Literal["accuracy", "objective"],
-) -> float:
-    """What a student reaches, by the 0-1 accuracy or by the problem's own objective."""
-    return accuracy_on(problem, state, part) if measure == "accuracy" else objective_on(problem, state, part)
-
-
 def with_lr(problem: TeachingProblem, lr: float | Callable[[int, int], float]) -> TeachingProblem:
     """The problem with another student lr or schedule. Raises ``UserError`` for an optimiser that is not SGD."""
     if not isinstance(problem.optimizer, SGD):

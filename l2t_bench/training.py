@@ -4,11 +4,9 @@ Student seeds come from disjoint ranges, so that no student that judges has been
 """
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from torch import nn
 
@@ -22,15 +20,13 @@ from l2t_bench.registry import load_backend
 from l2t_bench.tensors import TensorDict, Tensors
 from l2t_bench.trainer.ascent import TeacherOptimizer, distance
 from l2t_bench.trainer.callbacks import Callback, OnOuterStep, Progress, Together
-from l2t_bench.trainer.checkpoints import Checkpoints, Folder
+from l2t_bench.trainer.checkpoints import Checkpoints
 from l2t_bench.trainer.course import Course, Plan
-from l2t_bench.trainer.identity import first_difference, identity_of, surroundings
-from l2t_bench.trainer.outer_step import clipped, contributions, standard_error
+from l2t_bench.trainer.outer_step import clipped, standard_error
 from l2t_bench.trainer.phases import NoPhases, Phases
 from l2t_bench.trainer.records import Judged, OuterStep, SeedRange, Selection, TeacherTraining
+from l2t_bench.trainer.saving import Saved, Saving
 from l2t_bench.trainer.trouble import Trouble, new_trouble
-from l2t_bench.trainer.within import Within, check_keeps
-from l2t_bench.units import seconds
 
 __all__ = [
     "Callback",
@@ -133,27 +129,19 @@ class TeacherTrainer:
         plan = self._plan
         if self._memory_limit is not None:
             check_fits(for_students(plan.backend, plan.students), plan.problem, plan.horizon, self._memory_limit)
-        within = self._within()
-        course = Course(plan, self._phases, contributions if within is None else within.contributions)
-        with self._kept(course, within, resume=resume) as (keep, before):
-            training = self._run(course, keep, before)
+        saving = Saving() if self._checkpoints is None else Saved(self._checkpoints, plan, self._callback.on_note)
+        course = Course(plan, self._phases, saving.take)
+        with saving.opened(course, resume=resume) as before:
+            training = self._run(course, saving, before)
         self._callback.on_end(training)
         return training
-
-    def _within(self) -> Within | None:
-        """Who keeps an outer step on its way, where that is asked for. Raises ``Refused`` where it cannot be."""
-        settings = self._checkpoints
-        if settings is None or settings.within is None:
-            return None
-        check_keeps(self._plan.backend)
-        return Within(settings.folder / "within", seconds(settings.within), self._callback.on_note)
 
     def stop(self) -> None:
         """End after the outer step at hand: ``train`` writes a checkpoint and raises ``KeyboardInterrupt``."""
         self._stopping = True
 
-    def _run(self, course: Course, keep: Callable[[float], None], before: float) -> TeacherTraining:
-        """All that is left, ``before`` seconds having gone into it; ``keep`` is told after each outer step."""
+    def _run(self, course: Course, saving: Saving, before: float) -> TeacherTraining:
+        """All that is left, ``before`` seconds having gone into it."""
         begun, first = time.perf_counter(), course.at
         self._callback.on_start(tuple(course.curve), tuple(course.selection))
         while True:
@@ -166,7 +154,8 @@ class TeacherTrainer:
             self._callback.on_outer_step(record, _progress(course, first, spent, before))
             if trouble := new_trouble(course.curve, self._plan.students):
                 self._callback.on_trouble(trouble)
-            keep(before + spent)  # after the callbacks: what they draw from the generators is drawn once
+            # After the callbacks: what they draw from the generators is drawn once.
+            saving.keep(course, before + spent, at_once=self._stopping)
             if self._stopping:
                 raise KeyboardInterrupt
         if all(record.diverged == self._plan.students for record in course.curve):
@@ -174,42 +163,6 @@ class TeacherTrainer:
                 "every student of every outer step diverged: lower the student's lr, or let it decay to zero"
             )
         return course.result(before + time.perf_counter() - begun)
-
-    @contextmanager
-    def _kept(
-        self, course: Course, within: Within | None, *, resume: bool
-    ) -> Iterator[tuple[Callable[[float], None], float]]:
-        """Who writes checkpoints, and the seconds before; ``course`` stands where it is gone on from."""
-        if self._checkpoints is None:
-            if resume:
-                raise UserError("resume=True needs checkpoints=, the folder where they are")
-            yield lambda spent: None, 0.0
-            return
-        place, due = surroundings(course.plan.problem.device), self._checkpoints.due()
-        folder = Folder(self._checkpoints, identity_of(course), self._callback.on_note)
-
-        def keep(spent: float) -> None:
-            if due(course.at) or course.at == course.plan.outer_steps or self._stopping:
-                folder.write(course.at, course.state(), {"seconds": spent, "surroundings": place})
-            if within is not None:
-                within.clear()
-
-        with folder.opened():
-            if not resume:
-                folder.check_empty()
-            yield keep, self._resumed(course, folder.newest(), place)
-
-    def _resumed(self, course: Course, state: Mapping[str, Any] | None, place: Mapping[str, Any]) -> float:
-        """Bring ``course`` to where a checkpoint stands, if there is one; the seconds that went into that."""
-        if state is None:
-            return 0.0
-        if difference := first_difference(place, state["surroundings"]):
-            self._callback.on_note(f"this goes on under other conditions, and not bit for bit: {difference}")
-        try:
-            course.restore(state)
-        except (LookupError, TypeError, ValueError) as error:
-            raise UserError(f"the newest checkpoint does not fit this training: {error}") from error
-        return float(state["seconds"])
 
 
 def train_teacher(

@@ -149,7 +149,7 @@ def test_a_run_is_killed_and_gone_on_with_twice(tmp_path: Path) -> None:
 def test_the_files_are_those_of_the_states_that_are_held(tmp_path: Path) -> None:
     problem = sample()
     with pytest.raises(Killed):
-        gradient("rmd[store=binomial,snapshots=2]", problem, KillingKeeper(tmp_path, 15))
+        gradient("rmd[store=binomial,snapshots=2]", problem, KillingKeeper(tmp_path, 9))
     found = read_run(tmp_path, KEY, problem.device)
     assert found is not None and isinstance(found.at, WayBack)
     names = {f"state-{index:08d}.safetensors" for index in found.states}
@@ -241,7 +241,7 @@ def killed_at(folder: Path, monkeypatch: pytest.MonkeyPatch, last: int) -> bool:
     return False
 
 
-@pytest.mark.parametrize("last", [1, 12, 21, 40, 70, 100])
+@pytest.mark.parametrize("last", [1, 10, 17, 30, 50, 80])
 def test_an_outer_step_that_is_killed_goes_on_in_the_middle_of_a_student(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, last: int
 ) -> None:
@@ -255,7 +255,7 @@ def test_an_outer_step_that_is_killed_goes_on_in_the_middle_of_a_student(
 
 
 def test_the_students_before_the_kill_are_not_taught_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert killed_at(tmp_path, monkeypatch, 30)
+    assert killed_at(tmp_path, monkeypatch, 20)
     done = sorted(file.name for file in (tmp_path / "within").glob("student-*"))
     assert done == ["student-0.safetensors"]
     taken: list[int] = []
@@ -275,7 +275,7 @@ def test_what_is_damaged_within_an_outer_step_is_said_and_taken_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     calm = trainer(None).train()
-    assert killed_at(tmp_path, monkeypatch, 30)
+    assert killed_at(tmp_path, monkeypatch, 20)
     file = min((tmp_path / "within").glob(name))
     file.write_bytes(file.read_bytes()[:-9])
     notes = Notes()

@@ -100,7 +100,14 @@ def test_a_theta_goes_to_another_precision_with_its_problem(file: Path) -> None:
     assert {tensor.dtype for tensor in theta.values()} == {torch.float32}
 
 
-@pytest.mark.parametrize("kind", [l2t.StaticTeacher(4, noise=0.1), l2t.AttentionTeacher(4, 2, keys=3, noise=0.1)])
+@pytest.mark.parametrize(
+    "kind",
+    [
+        l2t.StaticTeacher(4, noise=0.1),
+        l2t.AttentionTeacher(4, 2, keys=3, noise=0.1),
+        l2t.DiagonalTeacher(4, 2, keys=3, noise=0.1),
+    ],
+)
 def test_our_teachers_are_built_again_from_their_file_alone(tmp_path: Path, kind: nn.Module) -> None:
     problem = dataclasses.replace(random_problem(), teacher=kind.double(), features=_two_numbers)
     theta = problem.init_teacher(1)

@@ -52,7 +52,7 @@ def test_teach_prints_dev_and_test_of_fresh_students(teacher: Path) -> None:
     printed = l2t_bench("teach", PROBLEM, "--teacher", str(teacher), "--students", "2")
     lines = printed.splitlines()
     assert [line.partition(":")[0] for line in lines] == ["student 1", "student 2", "mean of 2"]
-    assert all("dev 0." in line and "test 0." in line for line in lines)
+    assert all("dev accuracy 0." in line and "test accuracy 0." in line for line in lines)
 
 
 def test_teach_warns_where_the_status_is_measured_otherwise(teacher: Path) -> None:

@@ -1,7 +1,9 @@
 """A training that is killed goes on bit for bit; what it cannot go on from is refused, and nothing is written over."""
 
 import dataclasses
+import errno
 import json
+import os
 import random
 import struct
 import subprocess
@@ -14,9 +16,11 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from l2t_bench.engine.lock import held
 from l2t_bench.errors import UserError
 from l2t_bench.modules import same_tensors
 from l2t_bench.problem import TeachingProblem
+from l2t_bench.teachers import AttentionTeacher
 from l2t_bench.training import (
     Callback,
     Checkpoints,
@@ -146,9 +150,10 @@ def test_global_generators_go_on_from_where_they_were(tmp_path: Path) -> None:
     assert after.drawn == calm.drawn[2:], "the last checkpoint was that of the second outer step"
 
 
-def killed_and_resumed(repository: Path, kills: int, outer_steps: int) -> int:
+def killed_and_resumed(repository: Path, kills: int, outer_steps: int, within: str = "") -> int:
     """The trial of ``train_kill.py``, which says what went wrong; how many kills met a training that was going on."""
     command = [sys.executable, str(repository / "tests" / "train_kill.py"), str(kills), str(outer_steps)]
+    command += [within] if within else []
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return int(done.stdout.split()[0])
@@ -157,6 +162,11 @@ def killed_and_resumed(repository: Path, kills: int, outer_steps: int) -> int:
 @pytest.mark.slow
 def test_killed_twice_by_the_system_and_resumed_the_teacher_is_the_undisturbed_one(repository: Path) -> None:
     assert killed_and_resumed(repository, kills=2, outer_steps=25) >= 1
+
+
+@pytest.mark.slow
+def test_killed_in_the_middle_of_rollouts_and_resumed_the_teacher_is_the_undisturbed_one(repository: Path) -> None:
+    assert killed_and_resumed(repository, kills=3, outer_steps=12, within="0.02s") >= 1
 
 
 @pytest.mark.slow
@@ -322,6 +332,51 @@ def test_going_on_with_another_number_of_threads_is_said_not_to_be_bit_for_bit(
 def test_checkpoints_that_make_no_sense_are_mistakes(tmp_path: Path, wrong: dict[str, Any]) -> None:
     with pytest.raises(UserError):
         Checkpoints(tmp_path, **wrong)
+
+
+def test_a_folder_that_another_training_holds_is_not_written_to(tmp_path: Path) -> None:
+    with held(tmp_path), pytest.raises(UserError, match=f"is in use by process {os.getpid()}"):
+        trainer(tmp_path).train()
+    assert not list(tmp_path.glob("*.safetensors"))
+
+
+def test_a_full_disk_stops_the_training_with_the_checkpoints_before_it(
+    tmp_path: Path, calm: TeacherTraining, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Fills(Callback):
+        def on_outer_step(self, record: OuterStep, progress: Progress) -> None:
+            if record.outer_step == 4:
+                monkeypatch.setattr("l2t_bench.durable.os.fsync", full)
+
+    def full(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with pytest.raises(UserError, match=r"no checkpoint can be written to .*: No space left on device"):
+        trainer(tmp_path, callbacks=[Fills()]).train()
+    monkeypatch.undo()
+    assert not list(tmp_path.glob(".*.tmp"))
+    assert same_tensors(trainer(tmp_path).train(resume=True).theta, calm.theta)
+
+
+def test_a_module_as_teacher_takes_the_place_of_the_problems_and_is_where_theta_begins(tmp_path: Path) -> None:
+    module = AttentionTeacher(4, features=1, keys=2, noise=0.5).double()
+    before = {name: param.detach().clone() for name, param in module.named_parameters()}
+    own = TeacherTrainer(random_problem(), module, "rmd", outer_steps=2, horizon=HORIZON)
+    trained = own.train()
+    assert own.problem.teacher is not module and same_tensors(dict(module.named_parameters()), before)
+    given = TeacherTrainer(own.problem, before, "rmd", outer_steps=2, horizon=HORIZON).train()
+    assert same_tensors(trained.theta, given.theta) and not same_tensors(trained.theta, before)
+    with pytest.raises(UserError, match="theta"):
+        TeacherTrainer(random_problem(), before, "rmd", outer_steps=2, horizon=HORIZON)
+
+
+def test_a_backend_that_would_compile_on_the_way_is_settled_when_the_training_begins() -> None:
+    """One that changed after so many steps would change after others in a process that goes on."""
+    long, short = (
+        TeacherTrainer(random_problem(), None, "rmd[engine=auto]", outer_steps=steps, horizon=10)
+        for steps in (1000, 10)
+    )
+    assert str(long._plan.backend) == "rmd[engine=compiled]" and str(short._plan.backend) == "rmd"
 
 
 def test_resuming_without_checkpoints_is_a_mistake() -> None:

@@ -1,6 +1,7 @@
 """Kill a teacher's training at random moments, go on, and compare with one that nobody disturbed.
 
-``python tests/train_kill.py 10 120`` is the long form of the test in ``test_training_resumed.py``.
+``python tests/train_kill.py 10 120 [0.02s]``: so many kills, outer steps, and how often a rollout is kept on its way.
+The tests in ``test_training_resumed.py`` run it.
 """
 
 import os
@@ -19,8 +20,9 @@ LOGS = ("outer_steps.csv", "selection.csv")
 
 
 def command(out: Path, outer_steps: int, *, resume: bool) -> list[str]:
-    arguments = ["train", PROBLEM, "--outer-steps", str(outer_steps), "--horizon", "30", "--students", "2"]
-    options = ["--select-every", "7", "--select-students", "2", "--every", "3", "-o", str(out)]
+    arguments = ["train", PROBLEM, "-b", "rmd[store=binomial]", "--outer-steps", str(outer_steps), "--horizon", "30"]
+    options = ["--students", "2", "--select-every", "7", "--select-students", "2", "-o", str(out)]
+    options += ["--within", sys.argv[3]] if len(sys.argv) > 3 else ["--every", "3"]
     return [sys.executable, "-P", "-m", "l2t_bench.cli.main", *arguments, *options, *(["--resume"] if resume else [])]
 
 

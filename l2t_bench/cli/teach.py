@@ -1,11 +1,18 @@
 """``l2t-bench teach``: train students under a teacher from a file, and say what they reach."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from l2t_bench.cli.options import Plugins, ProblemArgument, ProblemFile, problem_asked_for
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from l2t_bench.measures import Measure
+    from l2t_bench.problem import TeachingProblem
+    from l2t_bench.tensors import Tensors
 
 
 def teach(
@@ -16,18 +23,18 @@ def teach(
     problem_file: ProblemFile = None,
     horizon: Annotated[int | None, typer.Option(help="Steps of each student's run; the teacher's if left out.")] = None,
     students: Annotated[int, typer.Option(help="Fresh students, seen by no teacher.")] = 1,
-    measure: Annotated[Literal["accuracy", "objective"], typer.Option(help="What they are measured by.")] = "accuracy",
+    measure: Annotated[
+        Literal["accuracy", "bleu", "objective"] | None,
+        typer.Option(help="What they are measured by; by the problem if left out."),
+    ] = None,
     dtype: Annotated[Literal["float32", "float64"], typer.Option(help="Of a problem by name.")] = "float32",
     device: Annotated[str, typer.Option(help="cpu, cuda or cuda:N, of a problem by name.")] = "cpu",
     plugin: Plugins = None,
 ) -> None:
     """Train fresh students under a teacher, and print what each reaches on dev, and on test where there is one."""
-    from statistics import fmean
-
     from l2t_bench.cli.console import error_line
     from l2t_bench.errors import UserError
-    from l2t_bench.lessons import measured_on
-    from l2t_bench.lessons import teach as taught
+    from l2t_bench.measures import default_measure
     from l2t_bench.plugins import add_plugins
     from l2t_bench.teacher_file import read_teacher, recipe_of, theta_for
     from l2t_bench.trainer.records import SeedRange
@@ -39,19 +46,28 @@ def teach(
     theta, steps = theta_for(file, built), horizon or file.horizon
     if steps is None:
         raise UserError(f"{teacher} does not say how long students are taught: give --horizon")
-    if recipe_of(built.features) != dict(file.features):
-        error_line(
-            f"warning: s_t is measured by {recipe_of(built.features)} here, the teacher learned by {file.features}"
-        )
-    parts: tuple[Literal["dev", "test"], ...] = ("dev",) if built.test is None else ("dev", "test")
-    reached: list[tuple[float, ...]] = []
-    for number, seed in enumerate(SeedRange.FRESH.seeds(students), 1):
-        student = taught(built, theta, horizon=steps, seed=seed)
-        reached.append(tuple(measured_on(built, student, part, measure) for part in parts))
-        told = ", ".join(f"{part} {value:.4f}" for part, value in zip(parts, reached[-1], strict=True))
-        print(f"student {number}: {told}", flush=True)
-    if students > 1:
-        means = [fmean(values) for values in zip(*reached, strict=True)]
-        print(
-            f"mean of {students}: " + ", ".join(f"{part} {mean:.4f}" for part, mean in zip(parts, means, strict=True))
-        )
+    ours = recipe_of(built.features)
+    if ours != dict(file.features):
+        error_line(f"warning: s_t is measured by {ours} here, and the teacher has learned by {file.features}")
+    _show(built, theta, steps, SeedRange.FRESH.seeds(students), measure or default_measure(built))
+
+
+def _show(problem: "TeachingProblem", theta: "Tensors", horizon: int, seeds: range, measure: "Measure") -> None:
+    """What each student reaches, as soon as it is known, and the means."""
+    from statistics import fmean
+
+    from l2t_bench.lessons import teach as taught
+    from l2t_bench.measures import Part, has_test, measured_on
+
+    parts: tuple[Part, ...] = ("dev", "test") if has_test(problem, measure) else ("dev",)
+
+    def line(name: str, values: "Sequence[float]") -> str:
+        return f"{name}: " + ", ".join(f"{part} {measure} {v:.4f}" for part, v in zip(parts, values, strict=True))
+
+    reached: list[list[float]] = []
+    for number, seed in enumerate(seeds, 1):
+        student = taught(problem, theta, horizon=horizon, seed=seed)
+        reached.append([measured_on(problem, student, part, measure, horizon=horizon, seed=seed) for part in parts])
+        print(line(f"student {number}", reached[-1]), flush=True)
+    if len(seeds) > 1:
+        print(line(f"mean of {len(seeds)}", [fmean(values) for values in zip(*reached, strict=True)]))

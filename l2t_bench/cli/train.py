@@ -36,7 +36,9 @@ def train(
     select_every: Annotated[int, typer.Option(help="Outer steps between judgements on dev; 0 for none.")] = 20,
     select_students: Annotated[int, typer.Option(help="Held-out students that judge.")] = 16,
     patience: Annotated[int | None, typer.Option(help="Judgements without a better teacher that end it.")] = None,
-    measure: Annotated[Literal["accuracy", "objective"], typer.Option(help="What judges.")] = "accuracy",
+    measure: Annotated[
+        Literal["accuracy", "bleu", "objective"] | None, typer.Option(help="What judges; by the problem if left out.")
+    ] = None,
     test_curve: Annotated[bool, typer.Option("--test-curve", help="Measure those students on test too.")] = False,
     seed: Annotated[int, typer.Option(help="Of the teacher's start and of its students.")] = 0,
     dtype: Annotated[Literal["float32", "float64"], typer.Option(help="Of a problem by name.")] = "float32",

@@ -131,8 +131,9 @@ class Course:
         self.ascent.restore(state["theta"], state["optimizer"])
         self.curve = [_record(OuterStep, record) for record in state["curve"]]
         self.selection = [_record(Judged, judged) for judged in state["selection"]]
-        self._best = state["best"] or None
-        restore_generators(state["generators"], self.plan.problem.device)
+        device = self.plan.problem.device
+        self._best = {name: tensor.to(device) for name, tensor in state["best"].items()} or None
+        restore_generators(state["generators"], device)
 
 
 def _record(kind: type, given: Mapping[str, Any]) -> Any:

@@ -8,7 +8,8 @@ from statistics import fmean, pstdev
 from l2t_bench.errors import Diverged
 from l2t_bench.gradient import TeacherGradient, TeacherGradientBackend
 from l2t_bench.health import said
-from l2t_bench.lessons import measured_on, teach
+from l2t_bench.lessons import teach
+from l2t_bench.measures import Measure, Part, default_measure, measured_on
 from l2t_bench.metabatch.contract import teacher_gradients
 from l2t_bench.problem import TeachingProblem
 from l2t_bench.tensors import TensorDict, Tensors, global_norm, mean_of
@@ -82,25 +83,24 @@ def clipped(tensors: TensorDict, bound: float | None) -> TensorDict:
 def judge(problem: TeachingProblem, theta: Tensors, outer_step: int, horizon: int, selection: Selection) -> Judged:
     """What held-out students reach on dev under ``theta``, and on test where asked.
 
-    One that diverges has an accuracy of 0; it is lost where the measure is the objective, which may be of any size.
+    One that diverges has an accuracy, or a BLEU, of 0; it is lost where the measure is the objective, which may be of
+    any size.
     """
-    found = [
-        _measured(problem, theta, horizon, seed, selection) for seed in SeedRange.SELECTION.seeds(selection.students)
-    ]
-    kept = [values for values in found if values is not None]
-    dev, test = zip(*kept, strict=True) if kept else ((0.0,), (0.0,))
-    return Judged(
-        outer_step, fmean(dev), pstdev(dev), fmean(test) if selection.test else None, lost=len(found) - len(kept)
-    )
+    measure = selection.measure or default_measure(problem)
+    parts: tuple[Part, ...] = ("dev", "test") if selection.test else ("dev",)
+    seeds = SeedRange.SELECTION.seeds(selection.students)
+    found = [_measured(problem, theta, horizon, seed, parts, measure) for seed in seeds]
+    kept = [values for values in found if values is not None] or [[0.0] * len(parts)]
+    dev, *test = zip(*kept, strict=True)
+    return Judged(outer_step, fmean(dev), pstdev(dev), fmean(test[0]) if test else None, lost=found.count(None))
 
 
 def _measured(
-    problem: TeachingProblem, theta: Tensors, horizon: int, seed: int, selection: Selection
-) -> tuple[float, float] | None:
-    """On dev and on test (0 where that is not asked for); ``None`` for a student that is lost."""
+    problem: TeachingProblem, theta: Tensors, horizon: int, seed: int, parts: Sequence[Part], measure: Measure
+) -> list[float] | None:
+    """Of each part; ``None`` for a student that is lost."""
     try:
         student = teach(problem, theta, horizon=horizon, seed=seed)
     except Diverged:
-        return (0.0, 0.0) if selection.measure == "accuracy" else None
-    test = measured_on(problem, student, "test", selection.measure) if selection.test else 0.0
-    return measured_on(problem, student, "dev", selection.measure), test
+        return None if measure == "objective" else [0.0] * len(parts)
+    return [measured_on(problem, student, part, measure, horizon=horizon, seed=seed) for part in parts]

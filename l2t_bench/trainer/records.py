@@ -4,12 +4,10 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import Literal
 
 from l2t_bench.errors import UserError
+from l2t_bench.measures import Measure
 from l2t_bench.tensors import TensorDict
-
-Measure = Literal["accuracy", "objective"]
 
 
 class SeedRange(IntEnum):
@@ -33,21 +31,21 @@ class Selection:
     """Held-out students that judge the teacher on dev every ``every`` outer steps, the untrained one included.
 
     ``patience``: so many judgements in a row without a better teacher end the training. ``measure``: what judges,
-    ``accuracy`` or M~, the ``objective``, for problems that do not classify. ``test``: the same students are also
-    measured on test, for the curve alone: nothing is chosen by it.
+    ``accuracy``, ``bleu`` or M~, the ``objective``; by the kind of problem where it is left out. ``test``: the same
+    students are also measured on test, for the curve alone: nothing is chosen by it.
     """
 
     every: int = 20
     students: int = 16
     patience: int | None = None
-    measure: Measure = "accuracy"
+    measure: Measure | None = None
     test: bool = False
 
     def __post_init__(self) -> None:
         if self.every < 1 or self.students < 1 or (self.patience is not None and self.patience < 1):
             raise UserError("selection: every, students and patience must be at least 1")
-        if self.measure not in ("accuracy", "objective"):
-            raise UserError(f"selection: measure is accuracy or objective, not {self.measure!r}")
+        if self.measure not in (None, "accuracy", "bleu", "objective"):
+            raise UserError(f"selection: measure is accuracy, bleu or objective, not {self.measure!r}")
 
 
 @dataclass(frozen=True)

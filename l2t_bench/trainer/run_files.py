@@ -48,7 +48,7 @@ def read_run(folder: Path, key: Mapping[str, Any], device: torch.device) -> Kept
         return _run(tree, states, device)
     except FileNotFoundError as error:
         raise DamagedError("lacks one of its states") from error
-    except (LookupError, TypeError, ValueError, RuntimeError) as error:
+    except (LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
         raise DamagedError(f"is not of the form that a run is kept in ({error})") from error
 
 

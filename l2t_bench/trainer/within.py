@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from l2t_bench.backend import Backend
 from l2t_bench.durable import kept_aside
 from l2t_bench.engine.records import DamagedError
@@ -47,7 +49,7 @@ class Within:
         found = []
         for seed in seeds:
             key = {"theta": digest_of(theta), "seed": seed, "horizon": horizon}
-            given, known = self._known(key)
+            given, known = self._known(key, problem.device)
             if not known:
                 given = self._taken(problem, backend, theta, key, phases)
             found.append(given)
@@ -91,7 +93,7 @@ class Within:
         tree, tensors = parted(None if given is None else _tree_of(given))
         write_tensors(self._file(key), STUDENT, tensors, {"key": key, "given": tree})
 
-    def _known(self, key: Mapping[str, Any]) -> tuple[Contribution | None, bool]:
+    def _known(self, key: Mapping[str, Any], device: torch.device) -> tuple[Contribution | None, bool]:
         """What a student has given, and whether that is known: it may have diverged."""
         file = self._file(key)
         try:
@@ -99,7 +101,7 @@ class Within:
             if record["key"] != key:
                 return None, False
             given = joined(record["given"], tensors)
-            return (None if given is None else _given(given)), True
+            return (None if given is None else _given(given, device)), True
         except FileNotFoundError:
             return None, False
         except (DamagedError, LookupError, TypeError) as error:
@@ -142,10 +144,10 @@ def _tree_of(given: Contribution) -> dict[str, Any]:
     return {"d_theta": given.d_theta, "health": health, **numbers}
 
 
-def _given(tree: Mapping[str, Any]) -> Contribution:
+def _given(tree: Mapping[str, Any], device: torch.device) -> Contribution:
     health = tree["health"]
     return Contribution(
-        tree["d_theta"],
+        {name: tensor.to(device) for name, tensor in tree["d_theta"].items()},
         tree["value"],
         tree["seconds"],
         None if health is None else AdjointHealth(health["first"], tuple(health["norms"])),
