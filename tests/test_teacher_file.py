@@ -162,6 +162,17 @@ def test_a_teacher_and_a_loss_of_ones_own_are_handed_in(tmp_path: Path) -> None:
         l2t.load_teacher(path, teacher=nn.Linear(1, 1), loss=own_loss)
 
 
+def test_what_a_teacher_does_not_train_is_in_its_file_too(tmp_path: Path) -> None:
+    frozen, path = OwnTeacher().double(), tmp_path / "own.safetensors"
+    frozen.linear.bias.requires_grad_(False).fill_(0.7)
+    problem = dataclasses.replace(own_problem(), teacher=frozen)
+    theta = problem.init_teacher(0)
+    assert set(theta) == {"linear.weight"}
+    l2t.save_teacher(path, problem, theta)
+    loss, status = l2t.load_teacher(path, teacher=OwnTeacher(), loss=own_loss), torch.tensor([0.5], dtype=torch.float64)
+    assert torch.equal(loss.teacher(status), problem.phi(theta, status))
+
+
 # -- bad input ---------------------------------------------------------------------------------------------------------
 
 
