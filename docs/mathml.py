@@ -16,4 +16,5 @@ def on_page_content(content: str, **_: Any) -> str:
 
 
 def _mathml(formula: str, *, block: bool) -> str:
-    return convert(html.unescape(formula).strip(), display="block" if block else "inline")
+    drawn = convert(html.unescape(formula).strip(), display="block" if block else "inline")
+    return f'<div class="formula">{drawn}</div>' if block else drawn  # it scrolls by itself where a screen is narrow
