@@ -5,9 +5,10 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+DOCS_STAMP := $(VENV)/.installed-docs
 INSTALLED_COPY := build/typing
 
-.PHONY: help bench test test-all check lint types wheel benchmark benchmark-all clean
+.PHONY: help bench test test-all check lint types wheel docs benchmark benchmark-all clean
 .DEFAULT_GOAL := help
 
 help:  ## what there is to make
@@ -39,6 +40,10 @@ types: $(STAMP)
 wheel: $(STAMP)
 	$(BIN)/python -m pytest -q tests/test_packaging.py
 
+# MkDocs' theme advertises its successor wherever it is imported.
+docs: $(DOCS_STAMP)  ## the documentation as pages in site/, to open from the disk: site/index.html
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
+
 BENCHMARK = $(BIN)/python -m pytest tests/benchmarks -o addopts="--import-mode=importlib --strict-markers -ra" \
 	--benchmark-only --benchmark-autosave --benchmark-save-data --benchmark-storage=.benchmarks
 
@@ -54,5 +59,9 @@ $(STAMP): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev]"
 	touch $@
 
+$(DOCS_STAMP): $(STAMP)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[docs]"
+	touch $@
+
 clean:  ## remove build products and caches; .venv and runs stay
-	rm -rf build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf build dist site .pytest_cache .mypy_cache .ruff_cache .hypothesis
