@@ -15,14 +15,14 @@ from l2t_bench.paper import assumed
 from l2t_bench.suites.cells import Series
 from l2t_bench.suites.controls import CROSS_ENTROPY, UNTRAINED
 from l2t_bench.suites.settings import TrainingSettings, papers_training
-from l2t_bench.suites.translation_losses import FIXED
+from l2t_bench.suites.translation_losses import BASELINES
 from l2t_bench.suites.translation_settings import TranslationJudging, TranslationSettings, WarmStartSettings
 
 VERSION = 1
 NAME = "table3"
 QUICK_BACKENDS = ("rmd", "higher", "truncated[window=20]")
 BACKENDS = (*QUICK_BACKENDS, "torchopt", "functorch", "torchopt-implicit")
-CONTROLS = (*FIXED, UNTRAINED)
+CONTROLS = (*BASELINES, UNTRAINED)
 _TASKS = "l2t_bench.suites.translation_cells"
 Students = Mapping[str, TranslationSettings]
 
@@ -38,7 +38,13 @@ def _as_in_the_paper(name: str) -> TranslationSettings:
     return TranslationSettings(
         WarmStartSettings(problem, epoch * assumed.WARM_START_EPOCHS, assumed.WARM_START_LR),
         papers_training(problem, lr=0.1, horizon=horizon, outer_steps=50),
-        TranslationJudging(problem, horizon, grid=(0.1,), fresh_students=assumed.FRESH_STUDENTS),
+        TranslationJudging(
+            problem,
+            horizon,
+            grid=(0.1,),
+            fresh_students=assumed.FRESH_STUDENTS,
+            critic={"critic_steps": epoch * assumed.CRITIC_EPOCHS},
+        ),
     )
 
 
@@ -57,6 +63,7 @@ _GRIDS: Mapping[str, Sequence[float]] = MappingProxyType(
         **dict.fromkeys(("learned", "untrained"), (0.2, 0.6, 1.2)),
         **dict.fromkeys((CROSS_ENTROPY, "softmax-margin"), (0.05, 0.1, 0.2)),
         "reinforce": (0.03, 0.3, 1.0),
+        "actor-critic": (0.1, 0.3, 1.0),
         "minimum-risk": (2.0, 6.0, 12.0),
     }
 )

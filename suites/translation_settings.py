@@ -22,7 +22,8 @@ class TranslationJudging:
 
     ``grids`` hold that lr, by what a result calls the loss, and ``grid`` that of all others; of one entry nothing is
     chosen. All losses have the same settings: results of other settings are not set beside each other.
-    Dev is searched greedily, test with ``beam`` too.
+    Dev is searched greedily, test with ``beam`` too. ``critic`` are ``ActorCritic``'s numbers where they are not its
+    defaults.
     """
 
     problem: str
@@ -32,6 +33,7 @@ class TranslationJudging:
     tuning_students: int = 1
     fresh_students: int = 5
     beam: int = 5
+    critic: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ from l2t_bench.suites import translation_cells, translation_cells_forecast
 from l2t_bench.suites.learning import TEACHER_FILE, backend_of
 from l2t_bench.suites.settings import TrainingSettings
 from l2t_bench.suites.translation_judging import grid_of
-from l2t_bench.suites.translation_losses import FIXED, is_learned
+from l2t_bench.suites.translation_losses import BASELINES, FIXED, is_learned
 from l2t_bench.suites.translation_settings import TranslationJudging, WarmStartSettings
 
 SMALL = (
@@ -78,7 +78,7 @@ def test_all_losses_of_a_student_and_seed_begin_at_one_warm_start(profile: str) 
 def test_beside_every_learned_loss_stand_fixed_ones_and_the_untrained_teacher() -> None:
     cells = planned("quick", backends=("rmd",), problems=("numbers/lstm1",))
     assert [cell.method for cell in cells if cell.kind == "teacher"] == ["rmd"]
-    assert {cell.method for cell in cells if cell.kind == "teaching"} == {"rmd", "untrained-teacher", *FIXED}
+    assert {cell.method for cell in cells if cell.kind == "teaching"} == {"rmd", "untrained-teacher", *BASELINES}
     taught = [cell for cell in cells if cell.kind == "teaching"]
     assert all(cell.settings == taught[0].settings for cell in taught)  # others are not set beside each other
     grids = [grid_of(cell.method, TranslationJudging(**cell.settings)) for cell in taught]
@@ -95,7 +95,8 @@ def test_the_papers_table_3_has_the_appendix_values() -> None:
 
 
 def test_the_losses_are_named_as_in_the_papers_table() -> None:
-    assert set(FIXED) - {"minimum-risk"} <= {loss for _, loss in paper_tables()["table3"].values}
+    papers = {loss for _, loss in paper_tables()["table3"].values}
+    assert {*BASELINES, "learned"} == papers | {"minimum-risk"}
 
 
 def test_a_problem_that_is_not_the_tables_is_a_mistake() -> None:
@@ -143,7 +144,7 @@ def test_a_teacher_keeps_its_warm_start_for_its_students(run: Path) -> None:
     assert all(not torch.equal(theta[name], first[name]) for name in first)
 
 
-@pytest.mark.parametrize("method", ["rmd", "untrained-teacher", *FIXED])
+@pytest.mark.parametrize("method", ["rmd", "untrained-teacher", *BASELINES])
 def test_students_of_every_loss_are_judged_by_bleu_with_its_signature(run: Path, method: str) -> None:
     needed = run / ("teacher" if is_learned(method) else "warm")
     cell = cell_of("teaching", method, JUDGING, f"{needed.name}-x-0123456789")
@@ -172,6 +173,7 @@ def test_a_dry_run_says_what_every_kind_of_cell_takes() -> None:
         (translation_cells_forecast.warm_start, cell_of("warm-start", "cross-entropy", WARM)),
         (translation_cells_forecast.train, cell_of("teacher", "rmd", TRAINING, "warm-start-x-0")),
         (translation_cells_forecast.measure, cell_of("teaching", "cross-entropy", JUDGING, "warm-start-x-0")),
+        (translation_cells_forecast.measure, cell_of("teaching", "actor-critic", JUDGING, "warm-start-x-0")),
     )
     for forecast, cell in kinds:
         expected = forecast(cell, None)
