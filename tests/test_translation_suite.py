@@ -85,8 +85,23 @@ def test_beside_every_learned_loss_stand_fixed_ones_and_the_untrained_teacher() 
     assert len({len(grid) for grid in grids}) == 1  # as many tries each
 
 
+def test_each_students_lrs_lie_around_the_one_that_its_teachers_learn_at() -> None:
+    settings = {cell.problem: cell.settings for cell in planned("quick", backends=("rmd",)) if cell.kind == "teaching"}
+    teachers = {cell.problem: cell.settings for cell in planned("quick", backends=("rmd",)) if cell.kind == "teacher"}
+    for problem, judging in settings.items():
+        grid, lr = judging["grids"]["learned"], teachers[problem]["lr"]
+        assert grid[len(grid) // 2] == lr and grid == sorted(grid)
+        optimizer = build_problem(teachers[problem]["problem"]).optimizer
+        assert [optimizer.lr_at(index, 4) for index in (0, 2)] == [lr, lr / 2] and judging["schedule"] == "linear"
+
+
 def test_the_papers_table_3_has_the_appendix_values() -> None:
-    teachers = [cell for cell in planned("paper", backends=("rmd",)) if cell.kind == "teacher"]
+    cells = planned("paper", backends=("rmd",))
+    teachers = [cell for cell in cells if cell.kind == "teacher"]
+    epoch = assumed.TRANSLATION_PAIRS // 32
+    for cell in (cell for cell in cells if cell.kind == "teaching"):
+        assert cell.settings["schedule"] == "constant" and "recipe=153k" in cell.settings["problem"]
+        assert cell.settings["critic"] == {"critic_steps": 15 * epoch}
     assert {cell.problem for cell in teachers} == set(paper_tables()["table3"].rows)
     for cell in teachers:
         assert (cell.settings["outer_steps"], cell.settings["lr"], cell.settings["teacher_lr"]) == (50, 0.1, 1e-4)
