@@ -5,7 +5,6 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from l2t_bench.data.specials import BEGIN, END, PAD
 from l2t_bench.errors import UserError
@@ -119,8 +118,9 @@ def _best_first(beams: _Beams) -> Tensor:
 
 
 def sayable(logits: Tensor) -> Tensor:
-    """Logits (B, V) with PAD and BEGIN out of question."""
-    hidden = functional.one_hot(torch.tensor([PAD, BEGIN], device=logits.device), logits.shape[-1]).sum(0).bool()
+    """Logits (..., V) with PAD and BEGIN out of question."""
+    hidden = torch.zeros(logits.shape[-1], dtype=torch.bool, device=logits.device)
+    hidden[[PAD, BEGIN]] = True
     return logits.masked_fill(hidden, -torch.inf)
 
 
