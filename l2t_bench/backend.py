@@ -187,9 +187,10 @@ class Backend(ABC):
 
     def _try_products(self, maker: Maker, problem: TeachingProblem, state: StudentState, step: Step, phi: Any) -> None:
         """Raises ``Refused`` for second derivatives that are not those of the gradient; for none, what torch raises."""
-        try_products(maker, problem, state, step, phi)
         found = second_look(maker, problem, state, step, phi)
-        if found is not None and found.wrong:
+        if found is None:
+            try_products(maker, problem, state, step, phi)
+        elif found.wrong:
             raise Refused(
                 f"{self}: second derivatives of this student at step {step.index}, as torch takes them, are "
                 f"{found.error:.1%} off from differences of its gradient: a layer's rule is wrong, or what goes back "

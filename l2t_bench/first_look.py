@@ -26,7 +26,7 @@ from l2t_bench.precision import LowestPrecision
 from l2t_bench.problem import Step, StudentState, TeachingProblem
 from l2t_bench.tensors import TensorDict, Tensors, global_norm, relative_difference
 from l2t_bench.training_step import loss_gradients, student_gradient
-from l2t_bench.trial import NOT_TAKEN, Trial, nearby, trial
+from l2t_bench.trial import FORMS, NOT_TAKEN, Trial, nearby, trial
 
 _PRECISION = "lowest precision"
 _PLAIN_INSTEAD = "rmd[hvp=ror] replays plain training; or train without the layer's dropout"
@@ -157,7 +157,8 @@ def _look_at_student_leaves(at: Trial) -> None:
 
 def _look_at_call(own: Trial) -> None:
     """The gradient of a student that is called with given parameters against that of a module that holds them."""
-    for at in (nearby(own), own):
+    for form in FORMS:
+        at = form(own)
         try:
             called, held = _plain_gradients(at)[1], _gradients_of_module(at)
         except NOT_TAKEN:

@@ -14,6 +14,7 @@ from l2t_bench.tensors import TensorDict, size_in_bytes
 _SHORT, _LONG = 10, 50  # steps of the two runs: their difference is forty steps without what a run costs once
 _LONGER = 200  # steps of the second one where it is quick, or small: more of what a long run takes, and less by chance
 _SMALL = 16 << 20  # bytes
+_SLOW = 5.0  # seconds of the shorter run from which the second is of twice its steps, and each is timed once
 _FEWEST, _MOST = 2, 5  # times that a run is timed: the middle one counts
 _ENOUGH = 0.5  # seconds that are looked at, so long as these numbers allow it
 _RECORD = 2_000  # bytes of a recorded step beside its batch: its objects, its loss, the norm of its adjoint
@@ -55,9 +56,9 @@ def bytes_at(backend: TeacherGradientBackend, problem: TeachingProblem, horizon:
     if law is not None and horizon > _LONG:
         beside = beside_law(backend, problem, growth)  # a run first: it shows whether students can be taken at once
         return (growth(horizon).bytes or 0) + beside + record_bytes(backend, problem, horizon)
-    steps = _short(horizon)
+    steps = _short(backend, problem, horizon)
     sizes = short_sizes(backend, problem, steps)
-    if steps[-1] < horizon and sizes[-1] < _SMALL:
+    if 2 * _SHORT < steps[-1] < horizon and sizes[-1] < _SMALL:
         steps, sizes = [steps[-1], min(_LONGER, horizon)], sizes[-1:]
         sizes += short_sizes(backend, problem, steps[1:])
     # Every step is recorded, also where the method goes back through a few.
@@ -68,7 +69,7 @@ def bytes_at(backend: TeacherGradientBackend, problem: TeachingProblem, horizon:
 
 def beside_law(backend: TeacherGradientBackend, problem: TeachingProblem, growth: Growth) -> int:
     """What a method takes beside what its law counts, and records: a step's graph, the dev pass, the features."""
-    horizons = _short(_LONG)
+    horizons = _short(backend, problem, _LONG)
     sizes = short_sizes(backend, problem, horizons)
     known = [(growth(steps).bytes or 0) + record_bytes(backend, problem, steps) for steps in horizons]
     return max(0, *(size - counted for size, counted in zip(sizes, known, strict=True)))
@@ -87,14 +88,18 @@ def short_sizes(backend: TeacherGradientBackend, problem: TeachingProblem, horiz
         return [_bytes(backend, problem, theta, steps) for steps in horizons]
 
 
-def _short(horizon: int) -> list[int]:
-    return [min(steps, horizon) for steps in (_SHORT, _LONG)]
+def _short(backend: TeacherGradientBackend, problem: TeachingProblem, horizon: int) -> list[int]:
+    """The horizons of the two short runs, none above ``horizon``."""
+    if horizon <= 2 * _SHORT:
+        return [min(_SHORT, horizon), horizon]
+    slow = _cost(backend, problem, problem.init_teacher(0), _SHORT).seconds > _SLOW
+    return [_SHORT, 2 * _SHORT if slow else min(_LONG, horizon)]
 
 
 def seconds_at(backend: TeacherGradientBackend, problem: TeachingProblem, horizon: int, growth: Growth) -> float:
     """The seconds of short runs, carried on to ``horizon``; a horizon that is short itself is timed."""
     theta = problem.init_teacher(0)
-    low, high = _short(horizon)
+    low, high = _short(backend, problem, horizon)
     long = _timed(backend, problem, theta, high)
     if high < horizon and long.seconds < _ENOUGH:
         high = min(_LONGER, horizon)
@@ -115,9 +120,11 @@ def seconds_at(backend: TeacherGradientBackend, problem: TeachingProblem, horizo
 def _timed(backend: TeacherGradientBackend, problem: TeachingProblem, theta: TensorDict, horizon: int) -> Cost:
     """The middle one of some runs' costs, the quicker one of two.
 
-    A first run does not count: it has the system give it the memory that later ones find.
+    A first run does not count, unless it is slow: it has the system give it the memory that later ones find.
     """
-    _cost(backend, problem, theta, horizon)
+    first = _cost(backend, problem, theta, horizon)
+    if first.seconds > _SLOW:
+        return first
     costs: list[Cost] = []
     while len(costs) < _FEWEST or (len(costs) < _MOST and sum(cost.seconds for cost in costs) < _ENOUGH):
         costs.append(_cost(backend, problem, theta, horizon))

@@ -6,7 +6,7 @@ differentiates twice would take that over in silence.
 """
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
@@ -20,21 +20,16 @@ from l2t_bench.sampling import standard_normal
 from l2t_bench.second_order import Maker
 from l2t_bench.tensors import TensorDict, Tensors, detached, global_norm, inner, scaled
 from l2t_bench.training_step import student_gradient
-from l2t_bench.trial import NOT_TAKEN, Trial, in_float64, moved, nearby, on_few_examples, phi_entries, trial
+from l2t_bench.trial import FORMS, NOT_TAKEN, Trial, in_float64, is_large, moved, phi_entries, trial
 
 _SIZES = (1e-6, 1e-7, 1e-8)  # of the parameters' norm: so short that a ReLU's kink is hardly ever between
 _COARSE = (3e-2, 1e-2, 3e-3, 1e-3)  # for a student that computes in float32 by itself
 _NEAR = 1e-5  # nearer need no step size be
-_DIRECTIONS = 3
+_DIRECTIONS, _OF_LARGE = 3, 1  # of each kind; of a large student, which is looked at in three places all the same
 _FLOOR = 1e-2  # of |g| |omega|: what products count as where they are less, as those of a loss that is linear
 _DOUBT = 10.0  # how many times its own inconsistency a difference is mistrusted by
 _FLAT = 1e-7  # of |L|: where |g| |omega| is less, what is left of g is rounding, as of a softmax that is saturated
 _BOUNDS: Mapping[torch.dtype, float] = MappingProxyType({torch.float64: 1e-4, torch.float32: 0.05})
-_FORMS: tuple[Callable[[Trial], Trial], ...] = (
-    lambda own: nearby(on_few_examples(own)),
-    nearby,
-    lambda own: own,
-)  # the first one that tells anything
 
 
 @dataclass(frozen=True)
@@ -63,7 +58,7 @@ def second_look(maker: Maker, problem: TeachingProblem, state: StudentState, ste
     u at random. J need not be symmetric: g is no gradient where a layer scales or hides what goes back through it.
     """
     own = trial(problem, state, step, phi)
-    for form in _FORMS:
+    for form in FORMS:
         try:
             found = _look(maker, in_float64(form(own)))
         except torch.OutOfMemoryError:
@@ -125,7 +120,7 @@ def _pairs(
     """The products of either kind, each with directions u of that kind."""
     by_params, by_phi = products
     entries = phi_entries(at.phi)
-    for place in range(_DIRECTIONS):
+    for place in range(_OF_LARGE if is_large(at) else _DIRECTIONS):
         yield by_params, _direction(at.params, gradient, 46 + place)
         yield by_phi, _direction(entries, entries, 56 + place)
 

@@ -13,7 +13,7 @@ from l2t_bench.data.text_batches import TextBatch, TextForm, TextSplits
 from l2t_bench.errors import UserError
 from l2t_bench.expected_bleu import CandidateDev, ExpectedBLEU
 from l2t_bench.losses.sequence import diagonal_sigmoid
-from l2t_bench.optimizers import SGD, Optimizer
+from l2t_bench.optimizers import SGD, Optimizer, linear_decay
 from l2t_bench.problem import TeachingProblem
 from l2t_bench.students.attention_lstm import AttentionLSTM
 from l2t_bench.students.search import Search
@@ -28,7 +28,8 @@ class TranslationProblem:
 
     ``source_vocabulary`` and ``target_vocabulary`` count the four special words; they are the student's sizes, of which
     a text may fill less. ``multiple``: widths of batches are padded to a multiple of it, so that steps have few shapes.
-    ``candidates``: what M~ is expected over, ``count`` a sentence by beam or sampled at omega_T, and the reference.
+    ``schedule=linear``: the lr falls to zero over the run. ``candidates``: what M~ is expected over, ``count`` a
+    sentence by beam or sampled at omega_T, and the reference.
     """
 
     batch: int = 32
@@ -40,6 +41,7 @@ class TranslationProblem:
     multiple: int = 1
     optimizer: Literal["sgd", "adam"] = "sgd"
     lr: float = 0.1
+    schedule: Literal["constant", "linear"] = "constant"
     momentum: float = 0.0
     weight_decay: float = 0.0
     clip: float | None = None
@@ -86,9 +88,10 @@ class TranslationProblem:
         )
 
     def _optimizer(self) -> Optimizer:
+        lr = linear_decay(self.lr) if self.schedule == "linear" else self.lr
         if self.optimizer == "adam":
-            return Adam(lr=self.lr, weight_decay=self.weight_decay, clip=self.clip)
-        return SGD(lr=self.lr, momentum=self.momentum, weight_decay=self.weight_decay, clip=self.clip)
+            return Adam(lr=lr, weight_decay=self.weight_decay, clip=self.clip)
+        return SGD(lr=lr, momentum=self.momentum, weight_decay=self.weight_decay, clip=self.clip)
 
     def _chunks(self, splits: TextSplits, part: str) -> Callable[[], list[TextBatch]]:
         return lambda: splits.chunks(part, self.dev_chunk)

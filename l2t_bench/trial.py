@@ -4,6 +4,7 @@ A run may begin where derivatives show nothing: a head of zeros hides what lies 
 zero pre-activations sit on the kink of a ReLU. What is to be compared is compared near such a point.
 """
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -18,7 +19,8 @@ from l2t_bench.tensors import TensorDict, Tensors
 
 _FAR = 0.1  # of a tensor's root mean square
 _LEAST = 0.1  # what that counts as where it is less, as of zeros
-_FEW = 16  # examples
+_FEW, _FEWEST = 16, 4  # examples; of a student that is large
+_LARGE = 1 << 20  # parameters
 
 NOT_TAKEN = (Exception,)
 """What a student, a loss or a library raises that does not take float64, fewer examples, or a point near the run's own:
@@ -73,7 +75,9 @@ def _amount(tensor: Tensor) -> Tensor:
 
 
 def on_few_examples(at: Trial) -> Trial:
-    """The same step on the first examples of its batch; on all of them where its tensors do not begin with one number.
+    """The same step on the first examples of its batch, fewer of a student that ``is_large``.
+
+    On all of them where its tensors do not begin with one number.
 
     Whether a student takes fewer is its own affair: what it raises then says that it does not.
     """
@@ -81,7 +85,13 @@ def on_few_examples(at: Trial) -> Trial:
     leaves = tensor_leaves(batch)
     if any(leaf.ndim == 0 for leaf in leaves) or len({leaf.shape[0] for leaf in leaves}) != 1:
         return at
-    return replace(at, step=replace(at.step, batch=map_tensors(lambda leaf: leaf[:_FEW], batch)))
+    few = _FEWEST if is_large(at) else _FEW
+    return replace(at, step=replace(at.step, batch=map_tensors(lambda leaf: leaf[:few], batch)))
+
+
+def is_large(at: Trial) -> bool:
+    """Whether a gradient costs so much that few should be taken for a look."""
+    return sum(param.numel() for param in at.params.values()) > _LARGE
 
 
 def in_float64(at: Trial) -> Trial:
@@ -95,3 +105,7 @@ def in_float64(at: Trial) -> Trial:
 def _double(tree: Any) -> Any:
     devices = [leaf.device for leaf in pytree.tree_leaves(tree) if isinstance(leaf, Tensor)]
     return cast(tree, devices[0], torch.float64) if devices else tree
+
+
+FORMS: Sequence[Callable[[Trial], Trial]] = (lambda own: nearby(on_few_examples(own)), nearby, lambda own: own)
+"""How a step is tried: by the first of these that the student takes, and that tells anything."""

@@ -2,11 +2,15 @@
 
 Profile ``paper`` has the appendix's values, and what it leaves open from ``assumed``. ``quick`` and ``smoke`` are the
 same experiment on numbers in words, small enough for two cores; each loss has its lr chosen on dev out of as many.
+They depart from the paper where that was found to be needed, on other splits than the one that is reported: the lr
+falls to zero (at a constant one a student's BLEU at its last step is chance, 28 to 94 at the lr that was best), and W
+starts at 0.3, where the untrained loss trains as well as cross entropy.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from types import MappingProxyType
+from typing import NamedTuple
 
 from l2t_bench.engine.cell import Cell
 from l2t_bench.engine.suite import Request, Suite
@@ -15,14 +19,14 @@ from l2t_bench.paper import assumed
 from l2t_bench.suites.cells import Series
 from l2t_bench.suites.controls import CROSS_ENTROPY, UNTRAINED
 from l2t_bench.suites.settings import TrainingSettings, papers_training
-from l2t_bench.suites.translation_losses import FIXED
+from l2t_bench.suites.translation_losses import BASELINES
 from l2t_bench.suites.translation_settings import TranslationJudging, TranslationSettings, WarmStartSettings
 
 VERSION = 1
 NAME = "table3"
 QUICK_BACKENDS = ("rmd", "higher", "truncated[window=20]")
 BACKENDS = (*QUICK_BACKENDS, "torchopt", "functorch", "torchopt-implicit")
-CONTROLS = (*FIXED, UNTRAINED)
+CONTROLS = (*BASELINES, UNTRAINED)
 _TASKS = "l2t_bench.suites.translation_cells"
 Students = Mapping[str, TranslationSettings]
 
@@ -38,33 +42,56 @@ def _as_in_the_paper(name: str) -> TranslationSettings:
     return TranslationSettings(
         WarmStartSettings(problem, epoch * assumed.WARM_START_EPOCHS, assumed.WARM_START_LR),
         papers_training(problem, lr=0.1, horizon=horizon, outer_steps=50),
-        TranslationJudging(problem, horizon, grid=(0.1,), fresh_students=assumed.FRESH_STUDENTS),
+        TranslationJudging(
+            problem,
+            horizon,
+            grid=(0.1,),
+            fresh_students=assumed.FRESH_STUDENTS,
+            critic={"critic_steps": epoch * assumed.CRITIC_EPOCHS},
+        ),
     )
 
 
-_NUMBERS = "batch=32,dev=100,lr=0.6,test=300,train=4000"
-_LSTM = ("embedding=48,hidden=48", 140, 0.005)
-# What makes each student small; steps and lr of a warm start that leaves something to be learned.
-_SIZES: Mapping[str, tuple[str, int, float]] = MappingProxyType(
+_NUMBERS = "batch=32,dev=100,gain=0.3,schedule=linear,test=300,train=4000"
+
+
+class _Small(NamedTuple):
+    """What makes a student small, a warm start that leaves something to be learned, and the lr after it.
+
+    ``lr`` is what was best on splits 7 and 8 under the loss that a teacher starts from.
+    """
+
+    sizes: str
+    warm_steps: int
+    warm_lr: float
+    lr: float
+
+
+_LSTM = _Small("embedding=48,hidden=48", 140, 0.005, lr=2.4)
+_SMALL: Mapping[str, _Small] = MappingProxyType(
     {
         "numbers/lstm1": _LSTM,
         "numbers/lstm2": _LSTM,
-        "numbers/transformer": ("inner=64,layers=2,width=32", 170, 0.003),
+        "numbers/transformer": _Small("inner=64,layers=2,width=32", 170, 0.003, lr=0.5),
     }
 )
-_GRIDS: Mapping[str, Sequence[float]] = MappingProxyType(
+_RELATIVE: Mapping[str, float] = MappingProxyType(
     {
-        **dict.fromkeys(("learned", "untrained"), (0.2, 0.6, 1.2)),
-        **dict.fromkeys((CROSS_ENTROPY, "softmax-margin"), (0.05, 0.1, 0.2)),
-        "reinforce": (0.03, 0.3, 1.0),
-        "minimum-risk": (2.0, 6.0, 12.0),
+        **dict.fromkeys(("learned", "untrained"), 1.0),
+        CROSS_ENTROPY: 1 / 12,
+        "reinforce": 1.25,
+        "actor-critic": 0.8,
+        "minimum-risk": 12.0,
+        "softmax-margin": 1.25,
     }
 )
+"""Where each loss's lr is looked for, over ``lr``: its best on split 8 with LSTM-1."""
+_AROUND = (0.25, 0.5, 1.0, 2.0, 4.0)
 
 
 def small_students() -> Students:
     """The paper's students, small, on numbers in words."""
-    return {name: _on_numbers(name, *sizes) for name, sizes in _SIZES.items()}
+    return {name: _on_numbers(name, small) for name, small in _SMALL.items()}
 
 
 def quick_students() -> Students:
@@ -72,12 +99,23 @@ def quick_students() -> Students:
     return {name: settings for name, settings in small_students().items() if name != "numbers/lstm2"}
 
 
-def _on_numbers(name: str, sizes: str, warm_steps: int, warm_lr: float) -> TranslationSettings:
-    problem, horizon = f"{name}[{_NUMBERS},{sizes}]", 50
+def _on_numbers(name: str, small: _Small) -> TranslationSettings:
+    problem, horizon = f"{name}[{_NUMBERS},lr={small.lr},{small.sizes}]", 50
+    grids = {loss: [float(f"{small.lr * best * step:.2g}") for step in _AROUND] for loss, best in _RELATIVE.items()}
     return TranslationSettings(
-        WarmStartSettings(problem, warm_steps, warm_lr),
-        TrainingSettings(problem=problem, lr=0.6, horizon=horizon, outer_steps=10, teacher_lr=0.03, select_every=0),
-        TranslationJudging(problem, horizon, grid=(0.1,), grids=dict(_GRIDS)),
+        WarmStartSettings(problem, small.warm_steps, small.warm_lr),
+        TrainingSettings(
+            problem=problem, lr=small.lr, horizon=horizon, outer_steps=16, teacher_lr=0.03, select_every=0
+        ),
+        TranslationJudging(
+            problem,
+            horizon,
+            grid=(small.lr,),
+            grids=grids,
+            tuning_students=2,
+            schedule="linear",
+            critic={"critic_steps": 150, "critic_lr": 0.005, "mixing": 0.1},
+        ),
     )
 
 
@@ -88,7 +126,9 @@ def smallest(students: Students) -> Students:
             settings,
             warm_start=replace(settings.warm_start, steps=20),
             training=replace(settings.training, horizon=3, outer_steps=2),
-            judging=replace(settings.judging, horizon=3, grid=(0.1,), grids={}, fresh_students=1),
+            judging=replace(
+                settings.judging, horizon=3, grid=(0.1,), grids={}, fresh_students=1, critic={"critic_steps": 2}
+            ),
         )
         for name, settings in students.items()
     }

@@ -1,6 +1,7 @@
 """What teacher and teaching cells will take: predicted by short runs where these are short, else bounded from below."""
 
 import time
+from collections.abc import Callable
 
 from l2t_bench.backend import Backend
 from l2t_bench.engine.cell import Cell
@@ -18,7 +19,6 @@ from l2t_bench.suites.controls import UNTRAINED, fixed_of
 from l2t_bench.suites.judging import candidates
 from l2t_bench.suites.learning import backend_of, problem_of
 from l2t_bench.suites.settings import JudgingSettings, TeachingSettings, TrainingSettings
-from l2t_bench.tensors import TensorDict
 from l2t_bench.units import told
 
 _LONG_STEP = 0.15  # seconds of a student's step from which the short runs of a prediction take minutes
@@ -91,15 +91,23 @@ def _least_bytes(backend: TeacherGradientBackend, problem: TeachingProblem, hori
 
 
 def seconds_of_step(problem: TeachingProblem) -> float:
-    """Of plain training, with its share of what is done every so many steps; after a run that loads what it needs."""
+    """Of plain training; as ``seconds_of_steps``."""
     theta = problem.init_teacher(0)
-    teach(problem, theta, horizon=1, seed=0)
-    first, few = (_seconds_of_run(problem, theta, steps) for steps in (1, 1 + _FEW))
+    return seconds_of_steps(lambda horizon: teach(problem, theta, horizon=horizon, seed=0))
+
+
+def seconds_of_steps(train: Callable[[int], object]) -> float:
+    """Of a step of what trains a student of a horizon, with its share of what is done every so many steps.
+
+    After a run that loads what it needs.
+    """
+    train(1)
+    first, few = (_seconds_of_run(train, steps) for steps in (1, 1 + _FEW))
     step = max(0.0, few - first) / _FEW
     return step + max(0.0, first - step) / _ONCE_IN
 
 
-def _seconds_of_run(problem: TeachingProblem, theta: TensorDict, horizon: int) -> float:
+def _seconds_of_run(train: Callable[[int], object], horizon: int) -> float:
     begun = time.perf_counter()
-    teach(problem, theta, horizon=horizon, seed=0)
+    train(horizon)
     return time.perf_counter() - begun

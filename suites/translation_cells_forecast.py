@@ -4,15 +4,18 @@ So of losses that draw translations too much is said, since those of a fresh stu
 dev and test are left out.
 """
 
+from dataclasses import replace
+
 from l2t_bench.engine.cell import Cell
 from l2t_bench.engine.forecast import STARTING, Expected
 from l2t_bench.problem import TeachingProblem
 from l2t_bench.registry import build_problem
 from l2t_bench.resident import resident_bytes
 from l2t_bench.suites.settings import TrainingSettings
-from l2t_bench.suites.teaching_forecast import expected_training, seconds_of_step
+from l2t_bench.suites.teaching_forecast import expected_training, seconds_of_step, seconds_of_steps
 from l2t_bench.suites.translation_cells import warming
 from l2t_bench.suites.translation_judging import grid_of, lesson_of
+from l2t_bench.suites.translation_losses import ACTOR_CRITIC
 from l2t_bench.suites.translation_settings import TranslationJudging, WarmStartSettings
 
 
@@ -20,7 +23,7 @@ def warm_start(cell: Cell, memory_limit: int | None) -> Expected:
     """Of a warm start."""
     del memory_limit
     settings = WarmStartSettings(**cell.settings)
-    return _students(warming(_built(cell, settings.problem), settings), settings.steps)
+    return _expected(settings.steps * seconds_of_step(warming(_built(cell, settings.problem), settings)))
 
 
 def train(cell: Cell, memory_limit: int | None) -> Expected:
@@ -34,13 +37,20 @@ def measure(cell: Cell, memory_limit: int | None) -> Expected:
     del memory_limit
     settings = TranslationJudging(**cell.settings)
     problem, grid = _built(cell, settings.problem), grid_of(cell.method, settings)
-    lesson = lesson_of(cell.method, problem, problem.init_teacher(0), settings.horizon)
     students = settings.fresh_students + (len(grid) * settings.tuning_students if len(grid) > 1 else 0)
-    return _students(lesson.problem, students * settings.horizon)
+    timed = replace(settings, critic={**settings.critic, "critic_steps": 0})
+    lesson = lesson_of(cell.method, problem, problem.init_teacher(0), timed)
+    step = seconds_of_steps(lambda horizon: lesson.train(lesson.problem, horizon, 0))
+    return _expected(students * _steps(cell.method, settings) * step)
 
 
-def _students(problem: TeachingProblem, steps: int) -> Expected:
-    return Expected(STARTING + steps * seconds_of_step(problem), resident_bytes(), "a fresh student's first steps")
+def _steps(method: str, settings: TranslationJudging) -> int:
+    """Of one student; a critic's own count as such."""
+    return settings.horizon + (int(settings.critic.get("critic_steps", 0)) if method == ACTOR_CRITIC else 0)
+
+
+def _expected(seconds: float) -> Expected:
+    return Expected(STARTING + seconds, resident_bytes(), "a fresh student's first steps")
 
 
 def _built(cell: Cell, problem: str) -> TeachingProblem:

@@ -1,19 +1,21 @@
 """How a loss is judged by BLEU: at which lr, chosen on dev, and what fresh students reach on test."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from statistics import fmean
-from typing import Any
+from typing import Any, Literal
 
+from l2t_bench.actor_critic import ActorCritic, train_actor_critic
 from l2t_bench.data.text_batches import TextBatches
 from l2t_bench.engine.recorder import Recorder
 from l2t_bench.errors import Diverged
 from l2t_bench.lessons import choose, teach, with_fixed_loss, with_lr
+from l2t_bench.optimizers import linear_decay
 from l2t_bench.problem import StudentState, TeachingProblem
 from l2t_bench.registry import load_loss
 from l2t_bench.students.search import Search
-from l2t_bench.suites.translation_losses import FIXED, kind_of
+from l2t_bench.suites.translation_losses import ACTOR_CRITIC, FIXED, kind_of
 from l2t_bench.suites.translation_settings import TranslationJudging
 from l2t_bench.tensors import TensorDict
 from l2t_bench.training import SeedRange
@@ -22,15 +24,17 @@ from l2t_bench.translating import translate
 
 @dataclass(frozen=True)
 class Lesson:
-    """How students are taught: a problem under its loss, the teacher of that (none of a fixed one), for how long."""
+    """How students are taught: a problem, for how many steps, how the lr goes, and what trains a student of it."""
 
     problem: TeachingProblem
-    theta: TensorDict
     horizon: int
+    schedule: Literal["constant", "linear"]
+    train: Callable[[TeachingProblem, int, int], StudentState]  # of a horizon and a seed
 
     def student(self, seed: int, lr: float) -> StudentState:
         """omega_T of student ``seed``. Raises ``Diverged``."""
-        return teach(with_lr(self.problem, lr), self.theta, horizon=self.horizon, seed=seed)
+        decaying = self.schedule == "linear"
+        return self.train(with_lr(self.problem, linear_decay(lr) if decaying else lr), self.horizon, seed)
 
     def dev_bleu(self, seed: int, lr: float) -> float:
         """Greedy BLEU on dev, from 0 to 100; 0 of a student that diverges."""
@@ -44,7 +48,7 @@ def judged(
     method: str, problem: TeachingProblem, theta: TensorDict, settings: TranslationJudging, recorder: Recorder
 ) -> dict[str, Any]:
     """The measurements of one loss. Raises ``Diverged`` where a fresh student does: BLEU has no worst value to give."""
-    lesson = lesson_of(method, problem, theta, settings.horizon)
+    lesson = lesson_of(method, problem, theta, settings)
     begun = time.perf_counter()
     with recorder.phase("evaluation"):
         lr, table = _chosen(lesson, grid_of(method, settings), settings.tuning_students)
@@ -63,11 +67,17 @@ def judged(
     }
 
 
-def lesson_of(method: str, problem: TeachingProblem, theta: TensorDict, horizon: int) -> Lesson:
-    """Under the loss of a method: ``theta``'s, or a fixed one, which has no teacher."""
+def lesson_of(method: str, problem: TeachingProblem, theta: TensorDict, settings: TranslationJudging) -> Lesson:
+    """Under the loss of a method: ``theta``'s, or a fixed one, which has no teacher; or by actor and critic."""
+    length = settings.horizon, settings.schedule
+    if method == ACTOR_CRITIC:
+        options = ActorCritic(**settings.critic)  # type: ignore[arg-type]
+        return Lesson(
+            problem, *length, lambda own, horizon, seed: train_actor_critic(own, options, horizon=horizon, seed=seed)
+        )
     if method in FIXED:
-        return Lesson(with_fixed_loss(problem, load_loss(FIXED[method])), {}, horizon)
-    return Lesson(problem, theta, horizon)
+        problem, theta = with_fixed_loss(problem, load_loss(FIXED[method])), {}
+    return Lesson(problem, *length, lambda own, horizon, seed: teach(own, theta, horizon=horizon, seed=seed))
 
 
 def grid_of(method: str, settings: TranslationJudging) -> Sequence[float]:

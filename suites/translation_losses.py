@@ -15,10 +15,15 @@ FIXED: Mapping[str, str] = MappingProxyType(
 )
 """Method -> the fixed loss that it is, of the catalogue. ``minimum-risk`` is beyond the table: it has one RL loss."""
 
+ACTOR_CRITIC = "actor-critic"
+"""The method whose loss is no function of the student's output alone: its critic is trained beside the student."""
+
+BASELINES = (*FIXED, ACTOR_CRITIC)
+
 
 def is_learned(method: str) -> bool:
     """Whether a method is a backend that a teacher learns by."""
-    return method not in FIXED and method != UNTRAINED
+    return method not in BASELINES and method != UNTRAINED
 
 
 def kind_of(method: str) -> str:

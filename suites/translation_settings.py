@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Literal
 
 from l2t_bench.suites.settings import TrainingSettings
 
@@ -20,9 +21,12 @@ class WarmStartSettings:
 class TranslationJudging:
     """How a loss is judged: students of ``horizon`` steps by SGD from the warm start, at the lr that is best on dev.
 
+    ``schedule``: how the lr goes from there, constant or linearly to zero.
+
     ``grids`` hold that lr, by what a result calls the loss, and ``grid`` that of all others; of one entry nothing is
     chosen. All losses have the same settings: results of other settings are not set beside each other.
-    Dev is searched greedily, test with ``beam`` too.
+    Dev is searched greedily, test with ``beam`` too. ``critic`` are ``ActorCritic``'s numbers where they are not its
+    defaults.
     """
 
     problem: str
@@ -32,6 +36,8 @@ class TranslationJudging:
     tuning_students: int = 1
     fresh_students: int = 5
     beam: int = 5
+    schedule: Literal["constant", "linear"] = "constant"
+    critic: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -263,6 +263,23 @@ def test_auto_compiles_once_a_problem_has_come_to_enough_steps(monkeypatch: pyte
     assert compiled == [False, True, False], "the second run comes to it, the third has it"
 
 
+def test_auto_takes_a_step_of_many_operators_in_plain_torch_without_tracing_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(catalogue, "PAYS_FROM", 1)
+    monkeypatch.setattr(catalogue, "MOST_OPERATORS", 100)
+    monkeypatch.setattr("l2t_bench.steppers.compiled.compiled_steps", lambda wish: pytest.fail("traced"))
+    problem = l2t.build_problem(
+        "numbers/lstm1[embedding=3,hidden=4,train=60,dev=5,test=6,largest=99,pieces=30,source_vocabulary=34,"
+        "target_vocabulary=34,batch=3,count=2,dev_sentences=5,train_batches=1]",
+        dtype="float64",
+    )
+    theta = problem.init_teacher(0)
+    found = l2t.load_backend("rmd[engine=auto]").teacher_gradient(problem, theta, horizon=3)
+    (warning,) = found.warnings
+    assert "operators, which take minutes to compile: auto does it up to 100" in warning
+    plain = l2t.load_backend("rmd").teacher_gradient(problem, theta, steps=found.steps)
+    assert relative_error(found.d_theta, plain.d_theta) == 0
+
+
 # -- the parts ---------------------------------------------------------------------------------------------------------
 
 

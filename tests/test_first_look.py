@@ -568,6 +568,26 @@ def error_at_first_step(problem: TeachingProblem, mode: str) -> float:
     return found.error
 
 
+def test_a_large_student_is_looked_at_on_few_examples_in_one_direction_and_found_out_all_the_same() -> None:
+    """Of 1.2 million parameters: as many gradients as a difference along one direction of each kind needs."""
+    seen: list[tuple[int, torch.dtype]] = []
+
+    class Wide(nn.Sequential):
+        def forward(self, inputs: Tensor) -> Tensor:
+            seen.append((len(inputs), inputs.dtype))
+            out: Tensor = super().forward(inputs)
+            return out
+
+    student = Wide(nn.Linear(6, 110_000), nn.Tanh(), nn.Linear(110_000, 4))
+    right = random_problem(student=student).to(dtype=torch.float32)
+    assert error_at_first_step(right, "ror") < 1e-6
+    looked = [count for count, dtype in seen if dtype is torch.float64]
+    assert len(looked) == 6 and set(looked) == {4}
+    wrong = dataclasses.replace(random_problem(student=student), loss=weighted_a_little().loss)
+    with pytest.raises(Refused, match="off from differences of its gradient"):
+        differentiate("rmd", dataclasses.replace(wrong, teacher=normalised_by_a_constant().teacher))
+
+
 class RMSNorm(nn.Module):
     """As language models write it: in float32, whatever it is given."""
 

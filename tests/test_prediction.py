@@ -7,6 +7,7 @@ from fractions import Fraction
 import pytest
 
 import l2t_bench as l2t
+from l2t_bench import prediction
 from l2t_bench.backend import Backend
 from l2t_bench.fitting import fits_by_far, predict_bytes
 from l2t_bench.gradient import Refused
@@ -131,6 +132,24 @@ def test_a_billion_steps_are_predicted_by_short_runs_alone(backend: str, monkeyp
     assert prediction.seconds > 10_000 and prediction.bytes > 10**12, "the records of the run alone"
     assert not fits_by_far(method, problem, 10**9, 10**12)
     assert max(horizons) < 1_000, "the longest of the runs that were taken"
+
+
+def test_a_slow_students_gradient_is_predicted_by_fewer_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    horizons: list[int] = []
+
+    def schedule(index: int, horizon: int) -> float:
+        horizons.append(horizon)
+        return 0.3
+
+    problem = random_problem(optimizer=SGD(lr=schedule))
+    method = l2t.load_backend("rmd")
+    method.predict(problem, 1_000)
+    assert max(horizons) >= 50
+    horizons.clear()
+    for seconds in ("_SLOW", "_ENOUGH"):
+        monkeypatch.setattr(prediction, seconds, 0.0)
+    assert method.predict(problem, 1_000).seconds > 0
+    assert max(horizons) == 20 and len(horizons) <= 100
 
 
 def test_predicting_a_refused_problem_is_refused() -> None:

@@ -152,6 +152,21 @@ def test_nor_does_a_phi_that_is_zero_at_the_first_step() -> None:
     assert_same_bits(gradient("rmd[store=graph]", problem, 12), gradient("rmd", problem, 12))
 
 
+def test_whether_kept_graphs_have_plain_bits_is_looked_at_once_for_a_problem() -> None:
+    plain, passes = random_problem(), [0]
+
+    def counted(logits: Tensor, target: Tensor, phi: Tensor) -> Tensor:
+        passes[-1] += 1
+        return plain.loss(logits, target, phi)
+
+    problem = dataclasses.replace(plain, loss=counted)
+    for store in ("all", "graph", "graph", "graph"):
+        gradient(f"rmd[store={store}]", problem, 6)
+        passes.append(0)
+    _, first, second, third, _ = passes
+    assert first - second == 8 and second == third  # two steps, at the student and away, a graph and a plain gradient
+
+
 def test_a_teacher_that_looks_anew_only_now_and_then_is_chained_once_per_look_with_kept_graphs_too() -> None:
     problem = l2t.build_problem("digits/mlp[hidden=8,refresh=3,dev=50]", dtype="float64")
     assert_same_bits(gradient("rmd[store=graph]", problem, 7), gradient("rmd", problem, 7))

@@ -77,14 +77,22 @@ def test_minimum_risk_is_the_expected_risk_over_the_renormalised_candidates() ->
     assert float(MinimumRisk(3, 0.3)(output, target)) == pytest.approx(expected, abs=1e-13)
 
 
-def test_softmax_margin_is_the_likelihood_of_the_reference_among_costly_rivals() -> None:
+@pytest.mark.parametrize("reference", [False, True])
+def test_softmax_margin_is_the_score_of_the_best_candidate_by_bleu_among_costly_rivals(reference: bool) -> None:
+    """Scores are log p per word; the reference is a candidate where it is asked for, and then the best."""
     output, target = sample()
     expected = 0.0
-    for sentence in rivals(output, target):
-        costly = torch.tensor([log_p + 1 - bleu for log_p, bleu in sentence], dtype=torch.float64)
-        expected += (float(costly.logsumexp(0)) - sentence[0][0]) / 2
-    found = float(SoftmaxMargin(3)(output, target))
-    assert found == pytest.approx(expected, abs=1e-13) and found > 0
+    for row, sentence in enumerate(rivals(output, target)):
+        words = [target[row], *output.words[row]]
+        pairs = [
+            (log_p / int((said != PAD).sum()), 1 - bleu) for (log_p, bleu), said in zip(sentence, words, strict=True)
+        ]
+        candidates = pairs if reference else pairs[1:]
+        costly = torch.tensor([score + cost for score, cost in candidates], dtype=torch.float64)
+        best = min(candidates, key=lambda pair: pair[1])
+        assert (best is pairs[0]) == reference
+        expected += (float(costly.logsumexp(0)) - best[0]) / 2
+    assert float(SoftmaxMargin(3, reference)(output, target)) == pytest.approx(expected, abs=1e-13)
 
 
 @EACH
@@ -96,7 +104,7 @@ def test_derivatives_by_the_logits_are_differences(name: str, twice: bool) -> No
     assert gradcheck(lambda logits, drawn: loss(Drawn(logits, output.words, drawn), target), at)
 
 
-@pytest.mark.parametrize("loss", [MinimumRisk(3), SoftmaxMargin(3)])
+@pytest.mark.parametrize("loss", [MinimumRisk(3), SoftmaxMargin(3), SoftmaxMargin(3, True)])
 def test_a_translation_that_is_drawn_twice_counts_once(loss: MinimumRisk | SoftmaxMargin) -> None:
     (logits, words, drawn), target = sample(drawn_twice=True)
     once = Drawn(logits, words[:, :2], drawn[:, :2])

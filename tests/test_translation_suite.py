@@ -24,7 +24,7 @@ from l2t_bench.suites import translation_cells, translation_cells_forecast
 from l2t_bench.suites.learning import TEACHER_FILE, backend_of
 from l2t_bench.suites.settings import TrainingSettings
 from l2t_bench.suites.translation_judging import grid_of
-from l2t_bench.suites.translation_losses import FIXED, is_learned
+from l2t_bench.suites.translation_losses import BASELINES, FIXED, is_learned
 from l2t_bench.suites.translation_settings import TranslationJudging, WarmStartSettings
 
 SMALL = (
@@ -78,15 +78,30 @@ def test_all_losses_of_a_student_and_seed_begin_at_one_warm_start(profile: str) 
 def test_beside_every_learned_loss_stand_fixed_ones_and_the_untrained_teacher() -> None:
     cells = planned("quick", backends=("rmd",), problems=("numbers/lstm1",))
     assert [cell.method for cell in cells if cell.kind == "teacher"] == ["rmd"]
-    assert {cell.method for cell in cells if cell.kind == "teaching"} == {"rmd", "untrained-teacher", *FIXED}
+    assert {cell.method for cell in cells if cell.kind == "teaching"} == {"rmd", "untrained-teacher", *BASELINES}
     taught = [cell for cell in cells if cell.kind == "teaching"]
     assert all(cell.settings == taught[0].settings for cell in taught)  # others are not set beside each other
     grids = [grid_of(cell.method, TranslationJudging(**cell.settings)) for cell in taught]
     assert len({len(grid) for grid in grids}) == 1  # as many tries each
 
 
+def test_each_students_lrs_lie_around_the_one_that_its_teachers_learn_at() -> None:
+    settings = {cell.problem: cell.settings for cell in planned("quick", backends=("rmd",)) if cell.kind == "teaching"}
+    teachers = {cell.problem: cell.settings for cell in planned("quick", backends=("rmd",)) if cell.kind == "teacher"}
+    for problem, judging in settings.items():
+        grid, lr = judging["grids"]["learned"], teachers[problem]["lr"]
+        assert grid[len(grid) // 2] == lr and grid == sorted(grid)
+        optimizer = build_problem(teachers[problem]["problem"]).optimizer
+        assert [optimizer.lr_at(index, 4) for index in (0, 2)] == [lr, lr / 2] and judging["schedule"] == "linear"
+
+
 def test_the_papers_table_3_has_the_appendix_values() -> None:
-    teachers = [cell for cell in planned("paper", backends=("rmd",)) if cell.kind == "teacher"]
+    cells = planned("paper", backends=("rmd",))
+    teachers = [cell for cell in cells if cell.kind == "teacher"]
+    epoch = assumed.TRANSLATION_PAIRS // 32
+    for cell in (cell for cell in cells if cell.kind == "teaching"):
+        assert cell.settings["schedule"] == "constant" and "recipe=153k" in cell.settings["problem"]
+        assert cell.settings["critic"] == {"critic_steps": 15 * epoch}
     assert {cell.problem for cell in teachers} == set(paper_tables()["table3"].rows)
     for cell in teachers:
         assert (cell.settings["outer_steps"], cell.settings["lr"], cell.settings["teacher_lr"]) == (50, 0.1, 1e-4)
@@ -95,7 +110,8 @@ def test_the_papers_table_3_has_the_appendix_values() -> None:
 
 
 def test_the_losses_are_named_as_in_the_papers_table() -> None:
-    assert set(FIXED) - {"minimum-risk"} <= {loss for _, loss in paper_tables()["table3"].values}
+    papers = {loss for _, loss in paper_tables()["table3"].values}
+    assert {*BASELINES, "learned"} == papers | {"minimum-risk"}
 
 
 def test_a_problem_that_is_not_the_tables_is_a_mistake() -> None:
@@ -143,7 +159,7 @@ def test_a_teacher_keeps_its_warm_start_for_its_students(run: Path) -> None:
     assert all(not torch.equal(theta[name], first[name]) for name in first)
 
 
-@pytest.mark.parametrize("method", ["rmd", "untrained-teacher", *FIXED])
+@pytest.mark.parametrize("method", ["rmd", "untrained-teacher", *BASELINES])
 def test_students_of_every_loss_are_judged_by_bleu_with_its_signature(run: Path, method: str) -> None:
     needed = run / ("teacher" if is_learned(method) else "warm")
     cell = cell_of("teaching", method, JUDGING, f"{needed.name}-x-0123456789")
@@ -172,6 +188,7 @@ def test_a_dry_run_says_what_every_kind_of_cell_takes() -> None:
         (translation_cells_forecast.warm_start, cell_of("warm-start", "cross-entropy", WARM)),
         (translation_cells_forecast.train, cell_of("teacher", "rmd", TRAINING, "warm-start-x-0")),
         (translation_cells_forecast.measure, cell_of("teaching", "cross-entropy", JUDGING, "warm-start-x-0")),
+        (translation_cells_forecast.measure, cell_of("teaching", "actor-critic", JUDGING, "warm-start-x-0")),
     )
     for forecast, cell in kinds:
         expected = forecast(cell, None)

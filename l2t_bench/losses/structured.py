@@ -21,14 +21,15 @@ from l2t_bench.students.drawing import Drawn, with_drawing
 
 
 class Rivals(NamedTuple):
-    """Of each sentence the reference and then what was drawn: log p, BLEU, and which no earlier one equals, (B, 1 + K).
+    """Of each sentence the reference and then what was drawn, (B, 1 + K) each; which of them no earlier one equals.
 
-    log p is in nats, a sum over the words; BLEU is a constant.
+    log p is in nats, a sum over the words, of which END is one and ``lengths`` the number; BLEU is a constant.
     """
 
     log_p: Tensor
     bleu: Tensor
     first: Tensor
+    lengths: Tensor
 
 
 def rivals_of(output: Any, target: Tensor) -> Rivals:
@@ -40,7 +41,7 @@ def rivals_of(output: Any, target: Tensor) -> Rivals:
         )
     words = joined(target[:, None], output.words)
     log_p = torch.cat([_log_p(output.logits, target)[:, None], _log_p(output.drawn, output.words)], dim=1)
-    return Rivals(log_p, _bleu(words, output.logits).to(log_p), stands_first(words))
+    return Rivals(log_p, _bleu(words, output.logits).to(log_p), stands_first(words), (words != PAD).sum(-1))
 
 
 def _log_p(logits: Tensor, words: Tensor) -> Tensor:
@@ -92,7 +93,7 @@ class Reinforce(OfDrawn):
 
     def __call__(self, output: Any, target: Tensor, phi: Any = None) -> Tensor:
         del phi
-        log_p, bleu, _ = rivals_of(output, target)
+        log_p, bleu, *_ = rivals_of(output, target)
         drawn = bleu[:, 1:]
         return -(log_p[:, 1:] * (drawn - drawn.mean(1, keepdim=True))).mean()
 
@@ -115,20 +116,29 @@ class MinimumRisk(OfDrawn):
 
     def __call__(self, output: Any, target: Tensor, phi: Any = None) -> Tensor:
         del phi
-        log_p, bleu, first = rivals_of(output, target)
+        log_p, bleu, first, _ = rivals_of(output, target)
         return (torch.softmax(_only_first(self.sharpness * log_p, first), dim=-1) * (1 - bleu)).sum(-1).mean()
 
 
 @dataclass(frozen=True)
 class SoftmaxMargin(OfDrawn):
-    """Mean over the sentences of -s(u*) + log sum_u exp(s(u) + C(u)), C = 1 - BLEU (Edunov et al. 2018).
+    """Mean over the sentences of -s(u*) + log sum_u exp(s(u) + C(u)), C = 1 - BLEU (Edunov et al. 2018, SoftmaxMargin).
 
-    Over the reference and what was drawn, one found twice counted once. u*, the best of them by BLEU, is the reference
-    here, s is log p, and no loss of single words is added to it: assumed, the paper says nothing of these.
-    Output ``Drawn``, target (B, R) words; a scalar from 0 on, in nats.
+    As they have it: over the candidates that the student finds, the reference not among them unless ``reference``; u*,
+    the pseudo-reference, is the one of least C (the first of equals); s is a mean over the words, END among them.
+    Not as they have it: s is of log p, where their code takes the output layer's numbers before the softmax; candidates
+    are drawn (theirs: a beam of 16); no loss of single words is added (theirs: 0.4 of a smoothed one). A candidate
+    found twice counts once; where all are one, nothing is learned. Output ``Drawn``, target (B, R) words; a scalar, in
+    nats.
     """
+
+    reference: bool = False
 
     def __call__(self, output: Any, target: Tensor, phi: Any = None) -> Tensor:
         del phi
-        log_p, bleu, first = rivals_of(output, target)
-        return (torch.logsumexp(_only_first(log_p + 1 - bleu, first), dim=-1) - log_p[:, 0]).mean()
+        found = rivals_of(output, target)
+        scores, costs, first = found.log_p / found.lengths, 1 - found.bleu, found.first
+        if not self.reference:
+            scores, costs, first = scores[:, 1:], costs[:, 1:], stands_first(output.words)
+        best = scores.gather(1, costs.argmin(1, keepdim=True)).squeeze(1)
+        return (torch.logsumexp(_only_first(scores + costs, first), dim=-1) - best).mean()

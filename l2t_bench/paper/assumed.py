@@ -12,6 +12,7 @@ REFRESH = 20
 FRESH_STUDENTS = 5
 TRANSLATION_PAIRS, TRANSLATION_EPOCHS = 153_000, 1
 WARM_START_EPOCHS, WARM_START_LR = 10, 0.0005
+CRITIC_EPOCHS = 15
 
 
 _FINE_CLASSES = """
@@ -93,6 +94,11 @@ TRANSLATION: Sequence[Assumption] = (
         "several epochs, says appendix B.3, and not by what: plain SGD hardly trains a Transformer",
     ),
     Assumption(
+        "which preparation of IWSLT-14",
+        "MIXER's (recipe=153k, `prepare iwslt14-mixer`): pairs of up to 50 tokens in train; BPE of 25,000, joint",
+        "appendix B.3 has 153k/7k/7k pairs, which MIXER's scripts give; the 160k of later work are recipe=160k",
+    ),
+    Assumption(
         "length of a student's training after it",
         f"{TRANSLATION_EPOCHS} epoch of {TRANSLATION_PAIRS:,} pairs",
         "the paper gives none; all losses have the same",
@@ -102,6 +108,11 @@ TRANSLATION: Sequence[Assumption] = (
         "what M~ is expected over",
         "4 translations sampled at omega_T and the reference, sharpness 0.1, 200 dev sentences",
         "the paper says that the expectation is taken, and not over what",
+    ),
+    Assumption(
+        "actor-critic",
+        f"its authors' settings; {CRITIC_EPOCHS} epochs of the critic alone; the student by SGD as under all losses",
+        "the paper names the method (its [3]) and no settings",
     ),
     Assumption(
         "how often s_t is measured", f"every {REFRESH} steps, on 2 training batches and 64 dev sentences", "its cost"

@@ -20,6 +20,10 @@ PAYS_FROM = 5_000
 """Steps of a problem after which ``auto`` compiles: by then plain torch has cost about what compiling costs, so that
 the two together are at most twice the better of them. Steps and not seconds are counted: the same calls in the same
 order give the same bits."""
+MOST_OPERATORS = 300
+"""Operators of a step up to which ``auto`` compiles, which takes about a second for each: LeNet has 27, ResNet-32 219.
+An LSTM or a Transformer that translates has 400 to thousands, written out word by word, and other widths at most steps,
+each of which would be compiled anew."""
 _COUNT = "steps under engine=auto"
 
 
@@ -33,7 +37,8 @@ def stepper_for(
     if settled == "eager":
         return EagerStepper(rollout, meter, second_order=second_order, hyper=hyper)
     if settled == "compiled":
-        return CompiledStepper(rollout, meter, second_order=second_order, hyper=hyper, slots=slots)
+        most = MOST_OPERATORS if engine == "auto" else None
+        return CompiledStepper(rollout, meter, second_order=second_order, hyper=hyper, slots=slots, most_operators=most)
     recorder = recorder_for(rollout.problem.device)
     return GraphedStepper(rollout, meter, recorder=recorder, second_order=second_order, hyper=hyper, slots=slots)
 

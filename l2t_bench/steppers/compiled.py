@@ -14,6 +14,7 @@ from l2t_bench.rollout import Rollout
 from l2t_bench.second_order import Maker, StepGraph
 from l2t_bench.steppers.compiling import Functions, Wish, compiled_steps
 from l2t_bench.steppers.eager import EagerStepper, Passed
+from l2t_bench.steppers.operators import operators_of
 from l2t_bench.steppers.rows import Places, adjoint_place, copy_into
 from l2t_bench.steppers.tracing import Given, given
 from l2t_bench.tensors import TensorDict, added, zeros_like
@@ -27,7 +28,8 @@ class CompiledStepper(EagerStepper):
     The first step is another function than those after it (torch's first-step rule), and so is one with a smaller
     batch: they are taken in plain torch, and nothing is compiled again in silence. ``warnings`` says what went in plain
     torch beside the first step, and why. The functions are made once for a problem, and kept with it. ``slots``:
-    whether the states gone back through have theirs.
+    whether the states gone back through have theirs. ``most_operators``: of a step that is compiled; one that has more
+    is taken in plain torch, which is found out without tracing it.
     """
 
     engine = "compiled"
@@ -40,8 +42,10 @@ class CompiledStepper(EagerStepper):
         second_order: Maker = StepGraph,
         hyper: bool = False,
         slots: bool = False,
+        most_operators: int | None = None,
     ) -> None:
         super().__init__(rollout, meter, second_order=second_order, hyper=hyper)
+        self._most_operators = most_operators
         self._slots = slots or hyper
         self._theta = {name: tensor.detach() for name, tensor in rollout.theta.items()}
         self._made: Functions | str | None = None
@@ -143,10 +147,20 @@ class CompiledStepper(EagerStepper):
     def _make(self, step: Step, state: StudentState, ours: Given | None) -> Functions | str:
         if ours is None:
             return "its batches hold more than tensors"
+        if self._most_operators is not None and (count := self._operators(step, state)) > self._most_operators:
+            return (
+                f"a step has {count:,} operators, which take minutes to compile: auto does it up to "
+                f"{self._most_operators}, engine=compiled whatever it takes"
+            )
         keeps = bool(self._kept)
         problem, asked = self.rollout.problem, (self._second_order, self._slots, keeps, self._hyper, self.numbers_on)
         wish = Wish(problem, self._theta, state, step, ours, *asked)
         return self.made_once(("compiled steps", ours.form, *asked), lambda: compiled_steps(wish))
+
+    def _operators(self, step: Step, state: StudentState) -> int:
+        """Of the first step that is asked about, for all of them."""
+        problem, phi = self.rollout.problem, self.rollout.phi(step)
+        return self.made_once("operators of a step", lambda: operators_of(problem, state, step, phi))
 
     def made_once(self, key: Hashable, make: Callable[[], Made]) -> Made:
         """What is made once for a problem, and kept with it."""

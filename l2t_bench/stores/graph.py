@@ -30,7 +30,7 @@ class KeepGraphs(Store):
     A step whose graph is there is gone back through without being replayed: in time this is unrolling where all of them
     fit (no ``budget``: all). G is measured at the first step and taken to be every step's. A student whose gradient has
     other bits when its graph is kept (torch has other formulas for SiLU and GroupNorm then) is trained by the plain
-    one, which is taken beside; that, too, is found at the first steps.
+    one, which is taken beside; that, too, is found at the first steps, once for a problem.
 
     What is not read again cannot be another one: unlike the other stores this one differentiates a run whose batches
     change from reading to reading, as unrolling does, and does not say that they do.
@@ -100,20 +100,24 @@ class KeepGraphs(Store):
         return self._plain(step, state)
 
     def _compare(self, step: Step, state: StudentState) -> None:
-        """Look whether a kept graph gives the bits of the plain gradient, at the student and away from it.
+        """Whether graphs give the bits of plain gradients: looked at in the first two wanted steps of a problem.
 
-        At the student alone would not do: behind an output layer that starts at zero all gradients are zero, by any
-        formula. Nor would the first step alone: phi may be zero there, for features that start at zero.
+        The first step alone would not do: phi may be zero there, for features that start at zero.
         """
+        seen, key = self.rollout.problem.derived, ("bits of a kept graph", step.index - self.wanted.first)
+        if key not in seen:
+            seen[key] = self._has_plain_bits(step, state)
+        self._same_bits = self._same_bits and seen[key]
+
+    def _has_plain_bits(self, step: Step, state: StudentState) -> bool:
+        """At the student and away from it: behind an output layer of zeros all gradients are zero, by any formula."""
         held = {name: param.clone() for name, param in state.params.items()}  # a student may write into them
         for params in (held, _moved(held, step.seed)):
             at = dataclasses.replace(state, params=params)
             graph, plain = self._graph(step, at), student_gradient(self.rollout.problem, at, step, self._phi(step))
-            self._same_bits = (
-                self._same_bits
-                and same_tensors(graph.gradients, plain.gradients)
-                and same_tensors(graph.buffers, plain.buffers)
-            )
+            if not same_tensors((graph.gradients, graph.buffers), (plain.gradients, plain.buffers)):
+                return False
+        return True
 
     def _phi(self, step: Step) -> Any:
         return self.rollout.phi(step)

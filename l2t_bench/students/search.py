@@ -5,7 +5,6 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from l2t_bench.data.specials import BEGIN, END, PAD
 from l2t_bench.errors import UserError
@@ -53,7 +52,7 @@ def _sampled(student: "Translator", source: Tensor, most: Tensor, count: int, se
         logits, state = student.step(memory, state, word)
         noise = torch.rand(logits.shape, generator=generator, dtype=torch.float64).to(logits)
         gumbel = -(-noise.clamp(1e-12, 1 - 1e-7).log()).log()
-        word = (_sayable(logits) + gumbel).argmax(-1).masked_fill(over, PAD)
+        word = (sayable(logits) + gumbel).argmax(-1).masked_fill(over, PAD)
         words.append(word)
         over = over | (word == END) | (most <= length).repeat_interleave(count)
         if bool(over.all()):
@@ -77,7 +76,7 @@ def _beam(student: "Translator", source: Tensor, most: Tensor, size: int) -> Ten
     for length in range(1, int(most.max()) + 1):
         logits, state = student.step(memory, state, word)
         beams, rows = _extended(
-            beams, torch.unflatten(torch.log_softmax(_sayable(logits), dim=-1), 0, (len(source), size))
+            beams, torch.unflatten(torch.log_softmax(sayable(logits), dim=-1), 0, (len(source), size))
         )
         state = _rows(state, rows) if size > 1 else state
         beams = beams._replace(over=beams.over | (most <= length)[:, None])
@@ -118,9 +117,10 @@ def _best_first(beams: _Beams) -> Tensor:
     return beams.words.gather(1, order[:, :, None].expand_as(beams.words))
 
 
-def _sayable(logits: Tensor) -> Tensor:
-    """Logits (B, V) with PAD and BEGIN out of question."""
-    hidden = functional.one_hot(torch.tensor([PAD, BEGIN], device=logits.device), logits.shape[-1]).sum(0).bool()
+def sayable(logits: Tensor) -> Tensor:
+    """Logits (..., V) with PAD and BEGIN out of question."""
+    hidden = torch.zeros(logits.shape[-1], dtype=torch.bool, device=logits.device)
+    hidden[[PAD, BEGIN]] = True
     return logits.masked_fill(hidden, -torch.inf)
 
 

@@ -23,9 +23,12 @@ State = tuple[Tensor, ...]
 class Translator(nn.Module):
     """(source (B, S), words before (B, R)) -> logits (B, R, V); (B, K, R) -> (B, K, R, V): K translations a source.
 
+    ``source`` and ``target`` embed the words of either language, in one width.
     With ``drawing`` it tells ``Drawn`` in training (``with_drawing``).
     """
 
+    source: nn.Embedding
+    target: nn.Embedding
     drawing: Drawing | None = None
 
     def encode(self, source: Tensor) -> Memory:
