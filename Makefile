@@ -40,9 +40,9 @@ types: $(STAMP)
 wheel: $(STAMP)
 	$(BIN)/python -m pytest -q tests/test_packaging.py
 
-# MkDocs' theme advertises its successor wherever it is imported.
+# MkDocs' theme advertises its successor wherever it is imported. With --quiet MkDocs sees no warning, and is not strict.
 docs: $(DOCS_STAMP)  ## the documentation as pages in site/, to open from the disk: site/index.html
-	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 BENCHMARK = $(BIN)/python -m pytest tests/benchmarks -o addopts="--import-mode=importlib --strict-markers -ra" \
 	--benchmark-only --benchmark-autosave --benchmark-save-data --benchmark-storage=.benchmarks

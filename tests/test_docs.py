@@ -114,11 +114,6 @@ def test_every_public_name_is_in_the_reference() -> None:
     assert {*entries, *modules} == set(l2t.__all__)
 
 
-def test_every_page_is_in_the_navigation_once() -> None:
-    navigation = re.findall(r"(\S+\.md)$", (REPOSITORY / "mkdocs.yml").read_text(), re.MULTILINE)
-    assert sorted(navigation) == sorted(PAGES)
-
-
 def messages_of(tree: ast.AST) -> Iterator[str]:
     """Every text that the code holds, a hole where something is put in."""
     for node in ast.walk(tree):

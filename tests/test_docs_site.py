@@ -28,7 +28,7 @@ def test_a_formula_becomes_mathml_and_is_aligned(repository: Path) -> None:
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     built = tmp_path_factory.mktemp("site")
     repository = Path(__file__).resolve().parents[1]
-    command = [sys.executable, "-m", "mkdocs", "build", "--quiet", "--strict", "--site-dir", str(built)]
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(built)]
     quiet = {**os.environ, "NO_MKDOCS_2_WARNING": "1"}
     done = subprocess.run(command, cwd=repository, env=quiet, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
