@@ -89,10 +89,14 @@ def short_sizes(backend: TeacherGradientBackend, problem: TeachingProblem, horiz
 
 
 def _short(backend: TeacherGradientBackend, problem: TeachingProblem, horizon: int) -> list[int]:
-    """The horizons of the two short runs, none above ``horizon``."""
+    """The horizons of the two short runs, none above ``horizon``.
+
+    The glance takes whole pages: the heap would keep what it frees, and the peaks that are measured next would lack it.
+    """
     if horizon <= 2 * _SHORT:
         return [min(_SHORT, horizon), horizon]
-    slow = _cost(backend, problem, problem.init_teacher(0), _SHORT).seconds > _SLOW
+    with whole_pages():
+        slow = _cost(backend, problem, problem.init_teacher(0), _SHORT).seconds > _SLOW
     return [_SHORT, 2 * _SHORT if slow else min(_LONG, horizon)]
 
 
