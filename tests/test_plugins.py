@@ -166,6 +166,7 @@ def test_cells_of_a_plug_ins_own_kind_have_a_table_of_their_figures(
     assert "letters" in (out / "report.html").read_text()
 
 
+@pytest.mark.slow
 def test_a_plug_ins_backend_is_verified_like_ours(finished: tuple[Path, dict[str, str], list[str]]) -> None:
     _, environment, options = finished
     done = l2t("verify", "mine", "mine/tiny", *options, **environment)
