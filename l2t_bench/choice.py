@@ -12,6 +12,7 @@ from l2t_bench.errors import UserError
 from l2t_bench.names import did_you_mean, split_spec, write_spec
 
 SCHEMA = 1
+_MACHINE = ("cpu", "gpu", "cores", "threads", "platform", "device")
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,22 @@ def choice_for(method: str, **beside: Any) -> Choice:
     """The choice of ``method``, a name with options; ``beside`` are the other fields. Raises ``UserError``."""
     name, options = split_spec(method)
     return Choice(name, options, **beside)
+
+
+def machine_of(environment: Mapping[str, Any]) -> dict[str, str | int]:
+    """What times and memory depend on, of an environment's record, as far as it tells it as text or whole numbers."""
+    found = {name: environment.get(name) for name in _MACHINE}
+    return {
+        name: value for name, value in found.items() if isinstance(value, str | int) and not isinstance(value, bool)
+    }
+
+
+def versions_of(environment: Mapping[str, Any]) -> dict[str, str]:
+    """The versions of Python, torch and the libraries in an environment's record."""
+    libraries = environment.get("libraries")
+    told = {"python": environment.get("python"), "torch": environment.get("torch")}
+    known = told | (libraries if isinstance(libraries, dict) else {})
+    return {str(name): value for name, value in known.items() if isinstance(value, str)}
 
 
 def from_toml(text: str) -> Choice:

@@ -78,8 +78,8 @@ def _entry(backend: TeacherGradientBackend, problem: TeachingProblem, asked: Ask
     exactness = backend.capabilities.exactness
     refusal = backend.supports(problem, asked.horizon)
     rejected = str(refusal) if isinstance(refusal, Refused) else ""
-    if not rejected and exactness not in EXACT and asked.accepted.min_cosine is None:
-        rejected = f"its gradient is {exactness}, and exact ones are asked for: a least cosine would accept near ones"
+    if not rejected and exactness not in EXACT:
+        rejected = asked.accepted.refusal(exactness)
     return Entry(backend, Candidate(label(backend), exactness, rejected=rejected))
 
 

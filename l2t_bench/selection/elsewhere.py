@@ -1,10 +1,10 @@
 """A decision as ``backend.toml``, and such a file on a machine that may be another one."""
 
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 
-from l2t_bench.choice import Choice, choice_for, from_toml
+from l2t_bench.choice import Choice, choice_for, from_toml, machine_of, versions_of
 from l2t_bench.engine.environment import environment
 from l2t_bench.errors import UserError
 from l2t_bench.gradient import TeacherGradientBackend
@@ -12,7 +12,6 @@ from l2t_bench.registry import load_backend
 from l2t_bench.selection.records import Decision
 from l2t_bench.units import told
 
-_MACHINE = ("cpu", "gpu", "cores", "threads", "platform", "device")
 _WEIGH = ("torch", "higher", "torchopt")  # versions that move times, memory or numbers
 
 
@@ -31,8 +30,8 @@ def choice_of(decision: Decision, problem: str, device: str, threads: int) -> Ch
         problem=problem,
         horizon=asked.horizon,
         why=why,
-        machine=_machine(here),
-        versions=_versions(here),
+        machine=machine_of(here),
+        versions=versions_of(here),
     )
 
 
@@ -64,10 +63,10 @@ def differences(choice: Choice, device: str, threads: int) -> Iterator[str]:
     """In a sentence each, what is not here as where ``choice`` was made."""
     here = environment(device, threads)
     for what, then, now in (
-        ("machine", choice.machine, _machine(here)),
-        ("versions", choice.versions, _versions(here)),
+        ("machine", choice.machine, machine_of(here)),
+        ("versions", choice.versions, versions_of(here)),
     ):
-        names = _MACHINE if what == "machine" else _WEIGH
+        names = then if what == "machine" else _WEIGH
         apart = [
             f"{name} {then[name]}, here {now.get(name, 'none')}"
             for name in names
@@ -78,13 +77,3 @@ def differences(choice: Choice, device: str, threads: int) -> Iterator[str]:
                 f"{choice.method} was chosen with other {what} ({'; '.join(apart)}): choose anew with "
                 f"`l2t-bench select` if time or memory matter"
             )
-
-
-def _machine(here: Mapping[str, object]) -> dict[str, str | int]:
-    return {name: value for name in _MACHINE if isinstance(value := here.get(name), str | int)}
-
-
-def _versions(here: Mapping[str, object]) -> dict[str, str]:
-    libraries = here["libraries"]
-    known = {"python": here["python"], "torch": here["torch"], **(libraries if isinstance(libraries, dict) else {})}
-    return {name: value for name, value in known.items() if isinstance(value, str)}

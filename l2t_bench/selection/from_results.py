@@ -1,6 +1,7 @@
 """A backend chosen by what runs have measured: the same questions, answered by their results."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -48,15 +49,15 @@ def _candidate(row: Any, asked: Asked) -> Candidate:
     if known.rejected or asked.room is None or (taken is not None and taken <= asked.room):
         return known
     why = "its memory was not measured" if taken is None else f"took {told(taken)}, and {told(asked.room)} are allowed"
-    return Candidate(known.method, exactness, taken, known.seconds, known.proof, why)
+    return replace(known, rejected=why)
 
 
 def _quality(row: Any, exactness: Exactness, asked: Asked) -> tuple[str, str]:
     """What its gradient was held to, and why it is not taken."""
     if exactness in EXACT:
         return f"{int(row['seeds'])} seeds measured", ""
-    if asked.accepted.min_cosine is None:
-        return "", f"its gradient is {exactness}, and exact ones are asked for: a least cosine would accept near ones"
+    if refusal := asked.accepted.refusal(exactness):
+        return "", refusal
     quality = Quality(asked.horizon, float(row["cosine_worst"]), float(row["norm_ratio_worst"]))
     said = quality.said(asked.horizon)
     return (said, "") if asked.accepted.takes(quality) else ("", f"{said}; {asked.accepted}")

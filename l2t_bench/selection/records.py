@@ -49,6 +49,12 @@ class Accepted:
         least = "none are" if self.min_cosine is None else f"a cosine of at least {self.min_cosine:g} is"
         return f"{least} accepted, and a norm ratio of at most {self.max_norm_ratio:g} either way"
 
+    def refusal(self, exactness: Exactness) -> str:
+        """Why a gradient that is not exact is not looked at; empty where near ones are accepted."""
+        if self.min_cosine is not None:
+            return ""
+        return f"its gradient is {exactness}, and exact ones are asked for: a least cosine would accept near ones"
+
     def takes(self, quality: Quality) -> bool:
         near = abs(math.log(quality.norm_ratio)) <= math.log(self.max_norm_ratio) if quality.norm_ratio > 0 else False
         return self.min_cosine is not None and quality.cosine >= self.min_cosine and near
