@@ -229,3 +229,10 @@ def test_a_file_that_is_not_there_or_is_none_is_an_error_with_its_name(tmp_path:
     (file := tmp_path / "backend.toml").write_text("name = ")
     with pytest.raises(UserError, match=r"backend\.toml: .* no TOML"):
         load_choice(file)
+
+
+def test_a_choice_by_results_rests_on_the_machine_that_measured_them() -> None:
+    measured = dataclasses.replace(decided(), measured_on={"cpu": "a slide rule", "torch": "0.1", "libraries": {}})
+    choice = choice_of(measured, "digits/mlp", "cpu", 1)
+    assert choice.machine == {"cpu": "a slide rule"} and choice.versions == {"torch": "0.1"}
+    assert "measured at T=100" in choice.why

@@ -16,22 +16,26 @@ _WEIGH = ("torch", "higher", "torchopt")  # versions that move times, memory or 
 
 
 def choice_of(decision: Decision, problem: str, device: str, threads: int) -> Choice:
-    """What was decided, with this machine and its versions. Raises ``UserError`` where nothing can be taken."""
+    """What was decided, with the machine and versions that it rests on: those here, or those of a run.
+
+    Raises ``UserError`` where nothing can be taken.
+    """
     taken, asked = decision.taken(), decision.asked
     among = [each for each in decision.candidates if not each.rejected and each.seconds is not None]
     room = "" if asked.room is None else f" in {told(asked.room)}"
     why = (
         f"least {asked.prefer} of {len(among)} that fit{room}: {taken.seconds or 0:.3g} s and {told(taken.bytes or 0)} "
-        f"predicted at T={asked.horizon}; {taken.exactness}, {taken.proof}"
+        f"{'predicted' if decision.measured_on is None else 'measured'} at T={asked.horizon}; {taken.exactness}, "
+        f"{taken.proof}"
     )
-    here = environment(device, threads)
+    there = environment(device, threads) if decision.measured_on is None else decision.measured_on
     return choice_for(
         taken.method,
         problem=problem,
         horizon=asked.horizon,
         why=why,
-        machine=machine_of(here),
-        versions=versions_of(here),
+        machine=machine_of(there),
+        versions=versions_of(there),
     )
 
 

@@ -1,6 +1,6 @@
 """A backend chosen by what runs have measured: the same questions, answered by their results."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,6 +9,7 @@ import pandas as pd
 
 from l2t_bench.errors import UserError
 from l2t_bench.gradient import Exactness
+from l2t_bench.reports.load import load_run
 from l2t_bench.reports.notebook import load_runs
 from l2t_bench.selection.candidates import EXACT
 from l2t_bench.selection.records import Asked, Candidate, Decision, Quality, least
@@ -30,7 +31,13 @@ def select_from_runs(folders: Sequence[str | Path], problem: str, asked: Asked) 
         raise UserError(f"no run has {problem} at T={asked.horizon}; there are {', '.join(known) or 'no gradients'}")
     _check_one_setting(rows)
     candidates = [_candidate(row, asked) for _, row in rows.iterrows()]
-    return Decision(asked, candidates, least(candidates, asked.prefer))
+    return Decision(asked, candidates, least(candidates, asked.prefer), _measured_on(folders))
+
+
+def _measured_on(folders: Sequence[str | Path]) -> Mapping[str, Any]:
+    """The environment's record of the first cell there: results of other machines would be other settings' rows."""
+    records = (record for folder in folders for record in load_run(folder).environments.values())
+    return next(records, {})
 
 
 def _check_one_setting(rows: pd.DataFrame) -> None:

@@ -1,9 +1,9 @@
 """What a backend is chosen for, the candidates with what is known of each, and the one that is taken."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from l2t_bench.errors import UserError
 from l2t_bench.gradient import Exactness
@@ -95,11 +95,16 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Decision:
-    """The candidates in the order in which they were looked at, and the method that is taken."""
+    """The candidates in the order in which they were looked at, and the method that is taken.
+
+    ``measured_on``: the environment's record of the run whose results it rests on; ``None`` where it rests on
+    predictions, made here.
+    """
 
     asked: Asked
     candidates: Sequence[Candidate]
     chosen: Candidate | None
+    measured_on: Mapping[str, Any] | None = None
 
     def taken(self) -> Candidate:
         """The one that was chosen. Raises ``UserError`` where none can be, with the least that would do."""
