@@ -3,6 +3,9 @@
 from dataclasses import asdict
 from typing import Any
 
+from safetensors.torch import save_file
+
+from l2t_bench.engine.cell import Cell
 from l2t_bench.engine.recorder import Recorder
 from l2t_bench.fitting import check_room
 from l2t_bench.gradient import TeacherGradientBackend
@@ -49,6 +52,22 @@ def learn(
         on_outer_step=lambda record: recorder.curve(**asdict(record)),
         phases=recorder,
     )
+
+
+def teacher_kept(
+    problem: TeachingProblem, cell: Cell, settings: TrainingSettings, recorder: Recorder
+) -> dict[str, Any]:
+    """The work of a teacher cell: ``learn``, the teacher kept as ``TEACHER_FILE``, and the record of it."""
+    training = learn(problem, cell.method, settings, cell.seed, recorder)
+    with recorder.phase("io"):
+        save_file(training.theta, recorder.artifact(TEACHER_FILE))
+    return {
+        "loss": "learned",
+        "exactness": exactness_of(cell.method),
+        "horizon": settings.horizon,
+        **training_record(training, problem.init_teacher(cell.seed)),
+        "peak_bytes": peak_bytes(recorder),
+    }
 
 
 def backend_of(method: str) -> TeacherGradientBackend:

@@ -8,7 +8,7 @@ the paper is in the settings: a student lr that decays to zero, a sharpened obje
 
 from typing import Any
 
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 
 from l2t_bench.data.checksums import data_record
 from l2t_bench.engine.cell import Cell
@@ -17,7 +17,14 @@ from l2t_bench.problem import TeachingProblem
 from l2t_bench.registry import build_problem
 from l2t_bench.suites.controls import UNTRAINED, fixed_of
 from l2t_bench.suites.judging import judged, sizes_of
-from l2t_bench.suites.learning import TEACHER_FILE, exactness_of, learn, peak_bytes, problem_of, training_record
+from l2t_bench.suites.learning import (
+    TEACHER_FILE,
+    exactness_of,
+    learn,
+    problem_of,
+    teacher_kept,
+    training_record,
+)
 from l2t_bench.suites.settings import JudgingSettings, TeachingSettings, TrainingSettings
 from l2t_bench.tensors import TensorDict
 
@@ -26,18 +33,7 @@ def train(cell: Cell, recorder: Recorder) -> dict[str, Any]:
     """The task of a teacher cell: its settings are ``TrainingSettings``. The teacher is kept as ``TEACHER_FILE``."""
     settings = TrainingSettings(**cell.settings)
     problem = _built(cell, settings.problem, recorder)
-    training = learn(problem, cell.method, settings, cell.seed, recorder)
-    with recorder.phase("io"):
-        save_file(training.theta, recorder.artifact(TEACHER_FILE))
-    record = training_record(training, problem.init_teacher(cell.seed))
-    return {
-        "loss": "learned",
-        "exactness": exactness_of(cell.method),
-        "horizon": settings.horizon,
-        **sizes_of(problem),
-        **record,
-        "peak_bytes": peak_bytes(recorder),
-    }
+    return {**teacher_kept(problem, cell, settings, recorder), **sizes_of(problem)}
 
 
 def measure(cell: Cell, recorder: Recorder) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from l2t_bench.losses.sequence import WordCrossEntropy
 from l2t_bench.optimizers import linear_decay
 from l2t_bench.problem import TeachingProblem
 from l2t_bench.registry import build_problem
-from l2t_bench.suites.learning import TEACHER_FILE, exactness_of, learn, peak_bytes, training_record
+from l2t_bench.suites.learning import TEACHER_FILE, teacher_kept
 from l2t_bench.suites.settings import TrainingSettings
 from l2t_bench.suites.translation_judging import judged, sizes_of
 from l2t_bench.suites.translation_losses import is_learned
@@ -56,18 +56,10 @@ def train(cell: Cell, recorder: Recorder) -> dict[str, Any]:
     """The task of a teacher cell: Algorithm 1, each student from the warm start that it needs."""
     settings = TrainingSettings(**cell.settings)
     problem = _from_start(_built(cell, settings.problem, recorder), recorder)
-    training = learn(problem, cell.method, settings, cell.seed, recorder)
+    record = teacher_kept(problem, cell, settings, recorder)
     with recorder.phase("io"):
-        save_file(training.theta, recorder.artifact(TEACHER_FILE))
         shutil.copyfile(recorder.needed_artifact(START_FILE), recorder.artifact(START_FILE))
-    return {
-        "loss": "learned",
-        "exactness": exactness_of(cell.method),
-        "horizon": settings.horizon,
-        **sizes_of(problem),
-        **training_record(training, problem.init_teacher(cell.seed)),
-        "peak_bytes": peak_bytes(recorder),
-    }
+    return {**record, **sizes_of(problem)}
 
 
 def measure(cell: Cell, recorder: Recorder) -> dict[str, Any]:
