@@ -50,6 +50,7 @@ class Evolution(Backend):
     capabilities = Capabilities(Exactness.STOCHASTIC, optimizers=(ANY,), memory_law="P")
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.estimator not in ("es", "pes", "antithetic"):
             raise UserError(f"evolution: there is no estimator {self.estimator!r}")
         if self.estimator == "es" and self.population < 2:

@@ -35,6 +35,7 @@ class ForwardMode(Backend):
     capabilities = Capabilities(Exactness.STOCHASTIC, optimizers=(ANY,), memory_law="n*P + G")
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.directions < 1:
             raise UserError(f"forward: directions must be at least 1, not {self.directions}")
 

@@ -52,6 +52,7 @@ class Implicit(Backend):
     capabilities = Capabilities(Exactness.STATIONARY, optimizers=("SGD", "Adam"), memory_law="P + K*G")
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.solver not in ("cg", "neumann", "nystrom", "conjugate-residual"):
             raise UserError(f"implicit: there is no solver {self.solver!r}")
         if self.batches < 1 or not 0 <= self.damping < math.inf:

@@ -35,6 +35,7 @@ class OneStep(Backend):
     capabilities = Capabilities(Exactness.FINITE_DIFFERENCE, optimizers=("SGD", "Adam"), memory_law="P + G")
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if not 0 < self.epsilon < math.inf:
             raise UserError(f"one-step: epsilon must be a positive number, not {self.epsilon!r}")
 

@@ -46,6 +46,7 @@ class TorchOptImplicit(Backend):
     capabilities = Capabilities(Exactness.STATIONARY, optimizers=("SGD",), memory_law="P + K*G", groups=False)
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.solver not in ("cg", "normal-cg"):
             raise UserError(f"torchopt-implicit: there is no solver {self.solver!r}")
         if self.iterations < 1 or self.batches < 1 or not 0 <= self.damping < math.inf:

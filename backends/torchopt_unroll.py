@@ -42,6 +42,7 @@ class TorchOptUnroll(Backend):
     )
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.api not in ("functional", "meta"):
             raise UserError(f"torchopt: there is no api {self.api!r}")
 

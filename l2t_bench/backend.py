@@ -19,6 +19,7 @@ from l2t_bench.health import REMEDY, AdjointWatch, first_not_finite, health_of, 
 from l2t_bench.kept_run import RunKeeper
 from l2t_bench.measure import Meter
 from l2t_bench.metabatch.contract import one_by_one
+from l2t_bench.names import check_counts
 from l2t_bench.optimizers import SGD
 from l2t_bench.prediction import Scaling, predict
 from l2t_bench.problem import Step, StudentState, TeachingProblem
@@ -95,6 +96,9 @@ class Backend(ABC):
 
     name: ClassVar[str]
     capabilities: ClassVar[Capabilities]
+
+    def __post_init__(self) -> None:
+        check_counts(self, self.name)
 
     @abstractmethod
     def differentiate(self, run: Run) -> Derivative:

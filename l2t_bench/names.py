@@ -7,6 +7,7 @@ import typing
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import MISSING, fields, is_dataclass
 from difflib import get_close_matches
+from numbers import Integral
 from pathlib import Path
 from typing import Any, Literal
 
@@ -80,6 +81,19 @@ def make(cls: type, name: str, options: dict[str, str]) -> Any:
             raise UserError(f"{name} has no option {key!r}{did_you_mean(key, known)}; {listed}")
     values = {key: _convert(text, hints[key], f"{name}: {key}") for key, text in options.items()}
     return cls(**values)
+
+
+def check_counts(made: object, name: str) -> None:
+    """Raises ``UserError`` for a field of a dataclass that is annotated as whole number, and holds none.
+
+    From text nothing else can come; in Python ``window=2.5`` would be taken, and cut somewhere on the way.
+    """
+    hints = typing.get_type_hints(type(made))
+    for option in fields(made) if is_dataclass(made) else ():
+        value, kinds = getattr(made, option.name), (hints[option.name], *typing.get_args(hints[option.name]))
+        whole = isinstance(value, Integral) and not isinstance(value, bool)
+        if int in kinds and not whole and not (value is None and types.NoneType in kinds):
+            raise UserError(f"{name}: {option.name} must be a whole number, not {value!r}")
 
 
 def describe_options(cls: type) -> dict[str, Any]:

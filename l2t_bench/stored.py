@@ -49,6 +49,7 @@ class StoredRMD(Backend):
     students: int = 1
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.students < 1:
             raise UserError(f"{self.name}: students must be at least 1, not {self.students}")
         if self.students > 1 and not STORES[self.store].stacks:

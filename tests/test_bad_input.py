@@ -11,8 +11,10 @@ import torch
 from torch import Tensor, nn
 
 import l2t_bench as l2t
+from l2t_bench.backends.rmd import ManualRMD
 from l2t_bench.backends.torchopt_implicit import TorchOptImplicit
 from l2t_bench.backends.torchopt_unroll import TorchOptUnroll
+from l2t_bench.backends.truncated import TruncatedRMD
 from l2t_bench.errors import Diverged, L2TError, UnknownNameError, UserError
 from l2t_bench.objectives import accuracy
 from l2t_bench.problem import TeachingProblem
@@ -491,6 +493,25 @@ def test_a_wrong_option_of_a_backend_is_answered_with_those_it_has(load: Callabl
     with pytest.raises(l2t.UserError) as caught:
         load()
     assert str(caught.value).startswith(answer)
+
+
+@pytest.mark.parametrize(
+    ("make", "answer"),
+    [
+        (lambda: TruncatedRMD(window=2.5), "truncated: window must be a whole number, not 2.5"),  # type: ignore[arg-type]
+        (lambda: TruncatedRMD(every=True), "truncated: every must be a whole number, not True"),
+        (lambda: ManualRMD(students=1.0), "rmd: students must be a whole number, not 1.0"),  # type: ignore[arg-type]
+        (lambda: ManualRMD(snapshots="3"), "rmd: snapshots must be a whole number, not '3'"),  # type: ignore[arg-type]
+    ],
+)
+def test_a_count_that_is_no_whole_number_is_an_error_in_python_too(make: Callable[[], Any], answer: str) -> None:
+    with pytest.raises(UserError, match=f"^{answer}"):
+        make()
+
+
+@pytest.mark.parametrize("five", [5, np.int64(5)])
+def test_a_whole_number_of_any_library_is_a_count(five: Any) -> None:
+    assert TruncatedRMD(window=five).window == 5
 
 
 @pytest.mark.parametrize("backend", ["torchopt-implicit", "implicit"])
