@@ -13,7 +13,7 @@ from torch import Tensor
 from l2t_bench.adam import Adam
 from l2t_bench.adjoint import dev_gradient
 from l2t_bench.errors import Diverged, UserError
-from l2t_bench.first_look import computed_in, look_through_torch_func, once
+from l2t_bench.first_look import computed_in, counted_in, look_through_torch_func, once
 from l2t_bench.gradient import ANY, Capabilities, Cost, Exactness, Prediction, Refused, Supported, TeacherGradient
 from l2t_bench.health import REMEDY, AdjointWatch, first_not_finite, health_of, history
 from l2t_bench.kept_run import RunKeeper
@@ -282,7 +282,7 @@ class Backend(ABC):
             diagnostics=derivative.diagnostics,
             hyper=detached(derivative.hyper),
             health=health_of(norms),
-            warnings=(*derivative.warnings, *_of_precision(rollout.problem)),
+            warnings=(*derivative.warnings, *_of_precision(rollout.problem), *_of_counting(rollout.problem)),
         )
 
     def teacher_gradients(
@@ -332,6 +332,15 @@ def _of_precision(problem: TeachingProblem) -> tuple[str, ...]:
     return (
         f"the student computes in {low}: a chain of second derivatives is lost in its rounding, and the gradient may "
         "point anywhere; take float32, problem.to(dtype=torch.float32), without autocast",
+    )
+
+
+def _of_counting(problem: TeachingProblem) -> tuple[str, ...]:
+    """Of a student whose forward passes are numbered: replays and looks are numbered too."""
+    return tuple(
+        f"the student's forward pass moves {name}, a number that is no part of its state: where a loss reads it, a "
+        "replayed step is another step than the one that was taken; register_buffer makes it a part of the state"
+        for name in counted_in(problem)
     )
 
 

@@ -17,6 +17,7 @@ from l2t_bench.modules import (
     graph_leaves,
     map_tensors,
     module_at,
+    plain_numbers,
     plain_tensors,
     same_tensors,
     tensor_leaves,
@@ -29,6 +30,7 @@ from l2t_bench.training_step import loss_gradients, student_gradient
 from l2t_bench.trial import FORMS, NOT_TAKEN, Trial, nearby, trial
 
 _PRECISION = "lowest precision"
+_COUNTED = "counted by the student"
 _PLAIN_INSTEAD = "rmd[hvp=ror] replays plain training; or train without the layer's dropout"
 
 
@@ -98,11 +100,12 @@ def look_at_step(at: Trial) -> Tensor:
 
     Raises ``UserError`` for a student that is another one when it is called again, for one that writes into its
     parameters, also where autograd does not see it (``.data``), and for one that goes on moving a tensor which is
-    neither parameter nor buffer: it would pass from one student to the next.
+    neither parameter nor buffer: it would pass from one student to the next. A number that goes on moving may be no
+    more than somebody's count: ``counted_in`` tells of it.
     """
     given = replace(at, state=replace(at.state, params=map_tensors(Tensor.clone, dict(at.params))))
     loss = _plain_loss(given)
-    held = _checksums_of_plain_tensors(at.problem)
+    held, counts = _checksums_of_plain_tensors(at.problem), plain_numbers(at.problem.student)
     again = _plain_loss(given)
     now = _checksums_of_plain_tensors(at.problem)
     if moved := [name for name, then in held.items() if name in now and not torch.equal(now[name], then)]:
@@ -111,6 +114,8 @@ def look_at_step(at: Trial) -> Tensor:
             f"{at.step.index}: it would be carried into the next student's training; register_buffer makes it a part "
             "of the student's state"
         )
+    counted = [name for name, value in plain_numbers(at.problem.student).items() if counts.get(name, value) != value]
+    at.problem.derived[_COUNTED] = tuple(dict.fromkeys([*counted_in(at.problem), *counted]))
     if not same_tensors(given.params, at.params):
         raise writes_into_its_parameters(at.step.index)
     if not same_numbers(again, loss):
@@ -131,6 +136,12 @@ def _look_at_precision(at: Trial) -> None:
 def computed_in(problem: TeachingProblem) -> torch.dtype:
     """The lowest precision that the first step was seen to compute in; the problem's own before one was looked at."""
     found: torch.dtype = problem.derived.get(_PRECISION, problem.dtype)
+    return found
+
+
+def counted_in(problem: TeachingProblem) -> tuple[str, ...]:
+    """The plain attributes of the student that hold a number which was seen to move in a forward pass."""
+    found: tuple[str, ...] = problem.derived.get(_COUNTED, ())
     return found
 
 

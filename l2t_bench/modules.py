@@ -124,6 +124,16 @@ def plain_tensors(module: nn.Module) -> dict[str, Tensor]:
     }
 
 
+def plain_numbers(module: nn.Module) -> dict[str, float]:
+    """The numbers that its layers hold as plain attributes, by name: counters, say."""
+    return {
+        f"{layer}.{name}" if layer else name: held
+        for layer, owner in module.named_modules()
+        for name, held in vars(owner).items()
+        if isinstance(held, int | float)
+    }
+
+
 def call_decode(module: nn.Module, tensors: Mapping[str, Tensor], inputs: Any) -> Any:
     """``module.decode(inputs)`` with these parameters and buffers."""
     return call(_Decoder(module), {f"student.{name}": tensor for name, tensor in tensors.items()}, inputs)[0]

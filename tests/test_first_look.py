@@ -842,6 +842,24 @@ def test_and_a_tensor_that_a_student_only_remembers_is_none() -> None:
     assert differentiate("rmd", random_problem(student=Remembering(6, 4))).d_theta
 
 
+class Counting(nn.Linear):
+    """Switches between two of the steps that are looked at."""
+
+    def __init__(self) -> None:
+        super().__init__(6, 4)
+        self.passes = 0
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        self.passes += 1
+        return super().forward(inputs) * (2.0 if self.passes > 200 else 1.0)
+
+
+@pytest.mark.parametrize("backend", ALL)
+def test_a_student_that_counts_its_forward_passes_is_warned_of(backend: str) -> None:
+    found = differentiate(backend, random_problem(student=Counting()))
+    assert [line for line in found.warnings if line.startswith("the student's forward pass moves passes, a number")]
+
+
 @pytest.mark.parametrize("backend", ["rmd", "functorch", "evolution[population=4]"])
 def test_dev_batches_that_do_not_follow_the_seed_are_an_error(backend: str) -> None:
     def drawn(view: Any, seed: int) -> tuple[Tensor, Tensor]:
