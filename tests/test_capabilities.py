@@ -24,6 +24,7 @@ def cells() -> tuple[Cell, ...]:
     return tuple(capabilities(with_variants()))
 
 
+@pytest.mark.slow
 def test_nothing_that_a_user_may_bring_is_differentiated_wrongly() -> None:
     wrong = [cell for cell in cells() if cell.verdict is Verdict.WRONG]
     assert not wrong, wrong

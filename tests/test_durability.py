@@ -165,6 +165,7 @@ def ends_within(pid: int, seconds: float) -> bool:
     return not is_running(pid)
 
 
+@pytest.mark.slow
 def test_a_run_that_is_killed_ten_times_ends_as_one_that_was_left_alone(repository: Path) -> None:
     done = subprocess.run(
         [sys.executable, str(repository / "tests" / "kill_test.py"), "10"], capture_output=True, text=True, check=False

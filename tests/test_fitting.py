@@ -49,6 +49,7 @@ def test_a_run_that_does_not_fit_is_refused_with_prediction_limit_and_what_would
     assert "higher" not in caught.value.instead
 
 
+@pytest.mark.slow
 def test_a_limit_may_be_written_as_people_write_it_and_is_the_memory_there_is_where_left_out(
     tiny: TeachingProblem, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -81,6 +82,7 @@ def test_a_horizon_that_is_none_is_an_error(wide: TeachingProblem, horizon: int)
         l2t.check_fits(l2t.load_backend("rmd"), wide, horizon, "1GB")
 
 
+@pytest.mark.slow
 def test_a_method_without_a_law_is_measured_and_refused_too(wide: TeachingProblem) -> None:
     with pytest.raises(l2t.Refused, match=r"higher would take .* GB at horizon 2000"):
         check_fits(l2t.load_backend("higher"), wide, 2000, 300 * 10**6)
@@ -93,6 +95,7 @@ def test_what_would_fit_is_named_exact_ones_first_and_below_the_limit(wide: Teac
     assert all(fit.bytes <= 300 * 10**6 for fit in fitting)
 
 
+@pytest.mark.slow
 def test_what_would_fit_has_room_for_the_records_of_its_steps(tiny: TeachingProblem) -> None:
     horizon, limit = 100_000, 100 * 10**6  # some 250 MB of records, whatever the store
     with pytest.raises(l2t.Refused) as caught:

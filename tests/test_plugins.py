@@ -174,6 +174,7 @@ def test_a_plug_ins_backend_is_verified_like_ours(finished: tuple[Path, dict[str
     assert "mine on mine/tiny" in done.stdout and "agreement" in done.stdout and "FAIL" not in done.stdout
 
 
+@pytest.mark.slow
 def test_a_plug_in_that_lacks_its_library_is_a_line_and_disturbs_nothing(site: Path, tmp_path: Path) -> None:
     asked = l2t("verify", "lacking", PYTHONPATH=with_inherited(site))
     assert asked.returncode == 2 and "a_library_that_nobody_has" in asked.stderr and "Traceback" not in asked.stderr

@@ -57,12 +57,19 @@ def predicted_and_measured(backend: str, horizon: int, problem: str = WIDE) -> t
     return int(predicted), int(measured)
 
 
-@pytest.mark.parametrize("backend", ["rmd[store=sqrt]", "rmd[students=4]", "higher", "truncated[window=20]"])
+@pytest.mark.parametrize(
+    "backend",
+    [
+        "rmd[store=sqrt]",
+        *(pytest.param(name, marks=pytest.mark.slow) for name in ("rmd[students=4]", "higher", "truncated[window=20]")),
+    ],
+)
 def test_predicted_bytes_are_near_the_measured_ones(backend: str) -> None:
     predicted, measured = predicted_and_measured(backend, 150)
     assert predicted == pytest.approx(measured, rel=0.15, abs=16e6)
 
 
+@pytest.mark.slow
 def test_of_a_small_student_what_lies_around_its_tensors_counts() -> None:
     predicted, measured = predicted_and_measured("rmd", 400, "digits/mlp[features=none,dev=50]")
     assert predicted == pytest.approx(measured, rel=0.1), "a ninth of this peak is no number of the student's"

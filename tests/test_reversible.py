@@ -165,7 +165,8 @@ def last_of(visits: Iterator[Visit]) -> Visit:
     return last
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, pytest.param(torch.float64, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_omega_0_is_recovered_bit_for_bit_after_10_000_steps(dtype: torch.dtype) -> None:
     store, (first, final) = trained(small_problem(SGD(lr=linear_decay(0.3), momentum=0.9), dtype), 10_000)
     kept = store.bytes

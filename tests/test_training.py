@@ -337,6 +337,7 @@ def test_an_outer_step_tells_of_its_students_adjoints_and_warnings() -> None:
     assert unwatched.adjoint_growth is None and unwatched.adjoint_said == "no adjoint is walked back: none to watch"
 
 
+@pytest.mark.slow
 def test_a_memory_limit_is_looked_at_before_the_first_outer_step_and_leaves_no_trace() -> None:
     problem, told = random_problem(), list[object]()
     with pytest.raises(l2t.Refused, match=r"rmd would take .* at horizon 10000, and 35 MB are left; these would fit"):
@@ -366,6 +367,7 @@ def test_without_a_memory_limit_no_short_run_is_made(monkeypatch: pytest.MonkeyP
     assert len(train(random_problem()).curve) >= 1
 
 
+@pytest.mark.slow
 def test_a_teacher_whose_gradients_do_not_fit_is_not_begun(tmp_path: Path) -> None:
     recorder = Recorder(tmp_path, memory_limit=1)
     with pytest.raises(l2t.Refused, match="at horizon 300"):
