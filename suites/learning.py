@@ -1,5 +1,9 @@
 """A teacher's training as a cell does it: Algorithm 1 with a backend by its name, and what is kept of it."""
 
+import hashlib
+import json
+import sys
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -16,9 +20,21 @@ from l2t_bench.registry import load_backend
 from l2t_bench.suites.controls import STATIC
 from l2t_bench.suites.settings import TrainingSettings
 from l2t_bench.tensors import TensorDict
-from l2t_bench.training import Judged, Selection, TeacherOptimizer, TeacherTraining, train_teacher
+from l2t_bench.trainer.identity import surroundings
+from l2t_bench.training import (
+    Callback,
+    Checkpoints,
+    Judged,
+    OuterStep,
+    Progress,
+    Selection,
+    TeacherOptimizer,
+    TeacherTrainer,
+    TeacherTraining,
+)
 
 TEACHER_FILE = "theta.safetensors"
+_CHECKPOINTS_EVERY = "2m"
 STATIC_BY = "rmd"  # the backend that a Phi is learned by that does not change
 
 
@@ -30,18 +46,43 @@ def problem_of(method: str, problem: str) -> str:
     return write_spec(name, {**options, "teacher": "static"})
 
 
+class _Curve(Callback):
+    """Every outer step of a training goes to the cell's curve, those too that an attempt which was cut has taken."""
+
+    def __init__(self, recorder: Recorder) -> None:
+        self._recorder = recorder
+
+    def on_start(self, curve: Sequence[OuterStep], selection: Sequence[Judged]) -> None:
+        del selection
+        for record in curve:
+            self._recorder.curve(**asdict(record))
+
+    def on_outer_step(self, record: OuterStep, progress: Progress) -> None:
+        del progress
+        self._recorder.curve(**asdict(record))
+
+    def on_note(self, note: str) -> None:
+        print(note, file=sys.stderr)  # the cell's log
+
+
 def learn(
-    problem: TeachingProblem, method: str, settings: TrainingSettings, seed: int, recorder: Recorder
+    problem: TeachingProblem,
+    method: str,
+    settings: TrainingSettings,
+    seed: int,
+    recorder: Recorder,
+    checkpoints: Checkpoints | None = None,
 ) -> TeacherTraining:
-    """Algorithm 1. Raises ``Refused`` where it would not fit, before it is begun."""
+    """Algorithm 1, from the newest of ``checkpoints`` on. Raises ``Refused``, before it begins, where it will not fit."""
     backend = backend_of(method)
     with recorder.phase("warm-up"):
         check_room(for_students(backend, settings.students), problem, settings.horizon, recorder.memory_limit)
     selection = Selection(settings.select_every, settings.select_students) if settings.select_every else None
     beta1, beta2 = settings.teacher_betas
     optimizer = TeacherOptimizer(settings.teacher_lr, (beta1, beta2), settings.teacher_schedule, settings.clip or None)
-    return train_teacher(
+    trainer = TeacherTrainer(
         problem,
+        None,
         backend,
         outer_steps=settings.outer_steps,
         horizon=settings.horizon,
@@ -49,16 +90,24 @@ def learn(
         optimizer=optimizer,
         selection=selection,
         seed=seed,
-        on_outer_step=lambda record: recorder.curve(**asdict(record)),
+        checkpoints=checkpoints,
+        callbacks=[_Curve(recorder)],
         phases=recorder,
     )
+    return trainer.train(resume=checkpoints is not None)
 
 
 def teacher_kept(
     problem: TeachingProblem, cell: Cell, settings: TrainingSettings, recorder: Recorder
 ) -> dict[str, Any]:
-    """The work of a teacher cell: ``learn``, the teacher kept as ``TEACHER_FILE``, and the record of it."""
-    training = learn(problem, cell.method, settings, cell.seed, recorder)
+    """The work of a teacher cell: ``learn``, the teacher kept as ``TEACHER_FILE``, and the record of it.
+
+    An attempt that is cut leaves its checkpoints to the next; code, versions and machine must be the same, so that what
+    comes of it is what would have come without the cut.
+    """
+    conditions = hashlib.sha256(json.dumps(surroundings(problem.device), sort_keys=True).encode()).hexdigest()[:12]
+    checkpoints = Checkpoints(recorder.lasting(conditions), every=_CHECKPOINTS_EVERY)
+    training = learn(problem, cell.method, settings, cell.seed, recorder, checkpoints)
     with recorder.phase("io"):
         save_file(training.theta, recorder.artifact(TEACHER_FILE))
     return {

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -19,6 +20,7 @@ from l2t_bench.registry import build_problem, list_backends, load_backend
 from l2t_bench.suites import coefficients, judging, learning, teaching
 from l2t_bench.suites.controls import NAMED, fixed_of
 from l2t_bench.suites.settings import JudgingSettings, TeachingSettings, TrainingSettings
+from l2t_bench.trainer import outer_step
 
 SUITES = ("table1", "table2", "figure3", "figure4", "generalise")
 SMALL = "digits/mlp[train=40,dev=40,hidden=8]"
@@ -157,6 +159,48 @@ def test_a_teacher_is_kept_and_taught_by_another_cell_as_if_it_were_one(tmp_path
     assert [step["value"] for step in trained["curve"]] == [step["value"] for step in alone["curve"]]
     assert trained["exactness"] == "exact" and 0 < trained["largest_change"]["W"] < 0.02
     assert json.loads(json.dumps(trained)) and trained["peak_bytes"] > 0
+
+
+def test_a_teacher_that_was_cut_on_its_way_is_gone_on_with_and_is_the_undisturbed_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(learning, "_CHECKPOINTS_EVERY", 1)
+    teacher = cell_of("teacher", "rmd", TrainingSettings(problem=SMALL, horizon=4, outer_steps=4, select_every=0))
+
+    def attempt(name: str, recorder: type[Recorder] = Recorder) -> None:
+        place = tmp_path / name
+        place.mkdir(exist_ok=True)
+        made = recorder(place, begun=tmp_path / "begun")
+        teaching.train(teacher, made)
+        made.close()
+
+    class Cut(Recorder):
+        def curve(self, **point: Any) -> None:
+            if point["outer_step"] == 2:
+                raise KeyboardInterrupt
+            super().curve(**point)
+
+    def curve(name: str) -> list[dict[str, Any]]:
+        lines = map(json.loads, (tmp_path / name / "curves.jsonl").read_text().splitlines())
+        return [{key: value for key, value in line.items() if key != "seconds"} for line in lines]
+
+    attempt("alone")
+    with pytest.raises(KeyboardInterrupt):
+        attempt("cut", Cut)
+    assert len(curve("cut")) == 2 and list((tmp_path / "begun").glob("*/checkpoint-*"))
+    drawn: list[range] = []
+    taken = outer_step.teacher_gradients
+
+    def counted(*given: Any, seeds: range, **more: Any) -> Any:
+        drawn.append(seeds)
+        return taken(*given, seeds=seeds, **more)
+
+    monkeypatch.setattr(outer_step, "teacher_gradients", counted)
+    attempt("resumed")
+    assert len(drawn) == 2, "the first two outer steps are not taken again"
+    assert curve("resumed") == curve("alone") and len(curve("alone")) == 4
+    kept = [(tmp_path / name / "artifacts" / learning.TEACHER_FILE).read_bytes() for name in ("alone", "resumed")]
+    assert kept[0] == kept[1] and not (tmp_path / "begun").exists()
 
 
 def test_without_selection_the_last_teacher_is_kept(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """What a cell's task measures with: phases with a clock and a peak, curves as they grow, raw samples, artifacts."""
 
 import json
+import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -55,13 +56,20 @@ class Recorder:
 
     ``folder`` is the cell's. ``curves.jsonl`` grows as the task goes; ``samples.json`` has the raw times behind the
     figures; ``artifacts/`` whatever files it keeps. Nothing of these counts before ``cell.json`` is there.
-    ``needed_artifact`` finds a file that the cell which this one needs has kept.
+    ``needed_artifact`` finds a file that the cell which this one needs has kept. ``lasting`` is what an attempt that
+    is cut leaves to the next.
     """
 
     def __init__(
-        self, folder: Path, memory_limit: int | None = None, device: str = "cpu", needed: Path | None = None
+        self,
+        folder: Path,
+        memory_limit: int | None = None,
+        device: str = "cpu",
+        needed: Path | None = None,
+        begun: Path | None = None,
     ) -> None:
         self.folder = folder
+        self._begun = begun or folder / "begun"
         self.needed = needed  # the folder of the cell that this one needs, to be read from
         self.device = device  # that the cell works on: its peaks are read, whatever card is torch's current one
         self.memory_limit = memory_limit  # bytes that the cell may take, on the host or on its GPU
@@ -108,6 +116,15 @@ class Recorder:
         place.mkdir(exist_ok=True)
         return place / name
 
+    def lasting(self, conditions: str) -> Path:
+        """A folder that the next attempt at this cell finds as this one leaves it, if it is cut before it is done.
+
+        ``conditions``: what must be the same for work to be gone on with. Raises ``UserError`` as ``artifact`` does.
+        """
+        if not is_plain_name(conditions):
+            raise UserError(f"{conditions!r} cannot be a folder's name")
+        return self._begun / conditions
+
     def needed_artifact(self, name: str) -> Path:
         """Where the needed cell has written its file ``name``. Raises ``UserError`` where nothing is needed."""
         if self.needed is None or not is_plain_name(name):
@@ -120,9 +137,10 @@ class Recorder:
         return {name: self._phases[name].as_json() for name in PHASES if name in self._phases}
 
     def close(self) -> None:
-        """Write ``samples.json``, if there are any."""
+        """The task is done: write ``samples.json``, if there are any; nobody will go on from what it has left."""
         if self._samples:
             write_json(self.folder / "samples.json", {"schema": 1, **self._samples})
+        shutil.rmtree(self._begun, ignore_errors=True)
 
     def _place(self) -> "torch.device | None":
         """The cell's card, once somebody uses one; until then, and on the host, there is none to ask."""

@@ -2,7 +2,8 @@
 
 ``plan.json``, ``run.toml``, ``environments/ENV.json``, and ``cells/SUITE/CELL/`` with each cell's files, ``cell.json``
 last: a cell without a sound one has not been run. A cell that has a result and is measured again is so in
-``CELL.again``, which takes the place of ``CELL`` when it is done: until then, the result is there.
+``CELL.again``, which takes the place of ``CELL`` when it is done: until then, the result is there. ``CELL.begun`` holds
+what an attempt that was cut has left to the next.
 """
 
 import hashlib
@@ -28,7 +29,7 @@ from l2t_bench.engine.records import (
 from l2t_bench.errors import UserError
 
 _PLAN = "plan.json"
-_AGAIN, _REPLACED = ".again", ".replaced"  # a cell's name ends in a hash: none ends in these
+_AGAIN, _REPLACED, _BEGUN = ".again", ".replaced", ".begun"  # a cell's name ends in a hash: none ends in these
 
 
 def empty(place: Path) -> None:
@@ -139,6 +140,11 @@ class RunFolder:
         own = self.cell_folder(cell)
         record = self.record(cell)
         return own.with_name(own.name + _AGAIN) if record is not None and is_result(record) else own
+
+    def begun_folder(self, cell: Cell) -> Path:
+        """Where an attempt at a cell leaves what the next one goes on from."""
+        own = self.cell_folder(cell)
+        return own.with_name(own.name + _BEGUN)
 
     def write_cell(self, cell: Cell, outcome: Outcome, place: Path | None = None) -> None:
         """Written last of a cell's files, in ``place`` or its own folder: a cell without it has not been run."""

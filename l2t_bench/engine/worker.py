@@ -70,7 +70,7 @@ def run_cell(cell: Cell, folder: RunFolder, place: Path, order: dict[str, Any]) 
     start = time.perf_counter()
     needed = needed_by(cell, folder)
     read_from = folder.files_of(cell.suite, cell.needs) if cell.needs else None
-    recorder = Recorder(place, order["memory_limit"], cell.device, read_from)
+    recorder = Recorder(place, order["memory_limit"], cell.device, read_from, folder.begun_folder(cell))
 
     def ended(status: Status, message: str | None = None, measurements: dict[str, Any] | None = None) -> Outcome:
         settings = torch_settings(cell.device) if "torch" in sys.modules else {}
