@@ -73,7 +73,7 @@ def learn(
     recorder: Recorder,
     checkpoints: Checkpoints | None = None,
 ) -> TeacherTraining:
-    """Algorithm 1, from the newest of ``checkpoints`` on. Raises ``Refused``, before it begins, where it will not fit."""
+    """Algorithm 1, from the newest of ``checkpoints`` on. Raises ``Refused`` before it begins where it will not fit."""
     backend = backend_of(method)
     with recorder.phase("warm-up"):
         check_room(for_students(backend, settings.students), problem, settings.horizon, recorder.memory_limit)
