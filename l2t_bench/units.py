@@ -44,7 +44,7 @@ def byte_count(given: int | str) -> int:
 
 def told(count: float) -> str:
     """A size as people read it: ``"1.5 GB"``, in powers of ten as limits are given."""
-    for unit, factor in (("GB", 1e9), ("MB", 1e6)):
+    for unit, factor in (("TB", 1e12), ("GB", 1e9), ("MB", 1e6)):
         if count >= factor:
             return f"{count / factor:.3g} {unit}"
     return f"{count / 1e3:.3g} kB"

@@ -63,7 +63,7 @@ def main() -> None:
     rate = given.rate or (work.gradient + work.back) / (work.seconds_gradient + work.seconds_back)
     print(f"`{given.problem}`, T={given.horizon:,}, batch {size}: P = {told(params)} ({params // 4:,} numbers),")
     print(f"F = {work.gradient / 1e12:.3g} TFLOP a gradient, B = {work.back / 1e12:.3g} TFLOP back,")
-    print(f"G = {told(round(work.graph))} a graph;", end=" ")
+    print(f"G = {told(work.graph)} a graph;", end=" ")
     print(f"rate {rate / 1e9:,.0f} GFLOP/s ({'given' if given.rate else 'found here'})\n")
     print("| method | memory | disk | recomputed | " + " | ".join(f"{ranks} GPU" for ranks in RANKS) + " |")
     print("|---|--:|--:|--:|" + "--:|" * len(RANKS))
@@ -143,7 +143,7 @@ def lines(
     """The unrolled libraries first: T graphs, at the least."""
     forward, reverse = horizon * work.gradient, horizon * work.back
     unrolled = seconds_by_ranks(reverse, 2 * horizon, params, rate, bandwidth)  # back's replay is the run itself
-    yield "unrolled: `higher`, `torchopt`, `functorch`", f"> {told(round(horizon * work.graph))}", "", "", *unrolled
+    yield "unrolled: `higher`, `torchopt`, `functorch`", f"> {told(horizon * work.graph)}", "", "", *unrolled
     for name in METHODS:
         backend = l2t.load_backend(name)
         assert isinstance(backend, Backend)
@@ -153,7 +153,7 @@ def lines(
         reduces = horizon + scaling.recomputed + 2 * scaling.steps_back
         yield (
             f"`{name}`",
-            told((scaling.bytes or 0) + round(work.graph)),
+            told((scaling.bytes or 0) + work.graph),
             told(disk.disk_bytes) if disk and disk.disk_bytes else "",
             f"{scaling.recomputed / horizon:.2f} T",
             *seconds_by_ranks(operations, reduces, params, rate, bandwidth),
