@@ -133,6 +133,17 @@
     document.head.append(script);
   }
 
+  function printing(begins) {
+    if (begins) {
+      root.dataset.theme = "light";
+      root.dataset.printing = "";
+    } else {
+      delete root.dataset.theme;
+      delete root.dataset.printing;
+    }
+    drawAll();
+  }
+
   async function start() {
     try {
       await unpack();
@@ -143,8 +154,8 @@
     }
     drawAll();
     matchMedia("(prefers-color-scheme: dark)").addEventListener("change", drawAll);
-    addEventListener("beforeprint", () => { root.dataset.theme = "light"; drawAll(); });
-    addEventListener("afterprint", () => { delete root.dataset.theme; drawAll(); });
+    addEventListener("beforeprint", () => printing(true));
+    addEventListener("afterprint", () => printing(false));
     root.dataset.drawn = "";
   }
 
