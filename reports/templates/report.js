@@ -24,10 +24,13 @@
     return slider ? [{ ...figure.data[0], z: figure.frames[slider.value].data[0].z }] : figure.data;
   }
 
+  // Plotly follows a page that changes its width a moment later: too late for paper.
+  const widthOnPaper = (plot) => ("printing" in root.dataset ? { width: plot.clientWidth } : {});
+
   function draw(plot) {
     const figure = themed(source(plot));
     try {
-      Plotly.react(plot, shownData(plot, figure), figure.layout, config);
+      Plotly.react(plot, shownData(plot, figure), { ...figure.layout, ...widthOnPaper(plot) }, config);
     } catch (error) {
       console.error(error);
       undrawn(plot);

@@ -54,6 +54,23 @@ def test_a_page_draws_without_a_complaint_and_asks_nobody(name: str, writer: Run
     assert fresh.value("document.title").endswith("teacher gradients compared"), "no alert has taken its place"
 
 
+def test_on_paper_no_plot_and_no_table_is_wider_than_the_text(finished: Path, fresh: Browser) -> None:
+    """Plots are drawn before the page is laid out on paper, and keep that width."""
+    fresh.open(finished, width=1280)
+    fresh.value("dispatchEvent(new Event('beforeprint'))")
+    fresh.call("Emulation.setEmulatedMedia", media="print")
+    try:
+        paper = 18 / 2.54 * 96
+        wide = "[...document.querySelectorAll('.plot svg, table')].map(each => each.getBoundingClientRect().width)"
+        assert 400 < max(fresh.value(wide)) <= paper + 1
+        tops = [fresh.value(f"document.querySelector('{one}').getBoundingClientRect().top") for one in ("h2", ".card")]
+        assert 0 < tops[1] - tops[0] < 300
+    finally:
+        fresh.call("Emulation.setEmulatedMedia", media="")
+        fresh.value("dispatchEvent(new Event('afterprint'))")
+    assert fresh.value("document.querySelector('.plot svg').getBoundingClientRect().width") > 400
+
+
 def column(tab: Browser, place: int) -> list[str]:
     rows = "[...document.querySelectorAll('#gradients table')[1].tBodies[0].rows]"
     found: list[str] = tab.value(f"{rows}.map(row => row.cells[{place}].textContent)")
