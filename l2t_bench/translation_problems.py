@@ -1,12 +1,11 @@
 """The named problems on translation: numbers in words, IWSLT-14, and anybody's parallel text."""
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
 from l2t_bench.data.iwslt14_files import LANGUAGES, PARTS, RECIPES
 from l2t_bench.data.numbers import LARGEST, NumberSizes, load_numbers
-from l2t_bench.data.parallel_files import LONGEST, Language
+from l2t_bench.data.parallel_files import LONGEST, Language, place_of
 from l2t_bench.data.parallel_parts import TextParts, file_parts, folder_parts, in_subwords, some
 from l2t_bench.data.root import required
 from l2t_bench.data.splits import SplitSizes
@@ -54,6 +53,7 @@ class Iwslt14(TranslationProblem):
 class ParallelText(TranslationProblem):
     """Text of one's own, tokens separated by blanks: ``path`` and the ``source`` and ``target`` ends of its files.
 
+    A path that does not begin at the root, and is not there from where one stands, is looked for in the data root.
     A folder has train, valid (or dev) and, where there is one, test: ``train.de``, ``train.en`` ... Of a pair of files,
     ``path.de`` and ``path.en``, ``train`` and ``dev`` are drawn under ``split``, and what is left is test. Pairs longer
     than ``longest`` are left out of train. ``subwords`` above 0: so many are learned of train, both sides together.
@@ -71,7 +71,7 @@ class ParallelText(TranslationProblem):
     def load(self) -> TextParts:
         if not self.path:
             raise UserError("parallel-text needs path=, a folder or the files' name without their ends")
-        path, ends = Path(self.path).expanduser(), Language(self.source, self.target)
+        path, ends = place_of(self.path), Language(self.source, self.target)
         if path.is_dir():
             parts = sized(folder_parts(path, ends, self.longest), (self.train, self.dev, self.test), self.split)
         else:

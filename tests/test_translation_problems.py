@@ -150,6 +150,21 @@ target_vocabulary=60,subwords=40,refresh=2]"
     assert set(record) == {"data set", "mine.de", "mine.en"}
 
 
+def test_a_path_that_is_not_there_is_looked_for_in_the_data_root(
+    corpus: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So that a result names no folder of the machine where it was found."""
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+    monkeypatch.chdir(elsewhere)
+    monkeypatch.setenv(VARIABLE, str(corpus.parent))
+    spec = "parallel-text/lstm1[path=mine,train=20,dev=8,embedding=4,hidden=4]"
+    assert sum(len(targets) for _, targets in l2t.build_problem(spec).dev_batches) == 8
+    assert set(data_record(spec)) == {"data set", "mine.de", "mine.en"}
+    (elsewhere / "mine.de").write_text("nur eine zeile\n")
+    with pytest.raises(l2t.UserError, match=r"^mine\.en cannot be read"):
+        l2t.build_problem(spec).dev_batches  # noqa: B018
+
+
 def test_numbers_are_recorded_by_what_makes_them() -> None:
     assert data_record(SMALL["lstm1"])["data set"].startswith("numbers in words (num2words ")
 

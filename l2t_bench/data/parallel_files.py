@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
+from l2t_bench.data.root import data_root
+
 LONGEST = 100
 """Words a side that a training pair may have, unless another number is asked for."""
 
@@ -21,6 +23,14 @@ class Language(NamedTuple):
 def two_files(stem: Path, ends: Language) -> tuple[Path, Path]:
     """``stem.SOURCE`` and ``stem.TARGET``; they need not be there."""
     return stem.with_name(f"{stem.name}.{ends.source}"), stem.with_name(f"{stem.name}.{ends.target}")
+
+
+def place_of(path: str) -> Path:
+    """A folder, or the files' name without their ends: as it is given, else below the data root."""
+    given = Path(path).expanduser()
+    below = data_root() / given
+    is_there, is_below = (found.is_dir() or any(found.parent.glob(f"{found.name}.*")) for found in (given, below))
+    return below if is_below and not is_there else given
 
 
 def parallel_files(path: Path, ends: Language) -> Mapping[str, tuple[Path, Path]]:

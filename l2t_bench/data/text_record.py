@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from l2t_bench.data.iwslt14_files import LANGUAGES, RECIPES
 from l2t_bench.data.iwslt14_prepare import told
-from l2t_bench.data.parallel_files import LONGEST, Language, parallel_files
+from l2t_bench.data.parallel_files import LONGEST, Language, parallel_files, place_of
 from l2t_bench.data.text_files import read_parallel
 
 
@@ -33,7 +33,7 @@ def iwslt14_record(options: Mapping[str, str]) -> TextRecord:
 
 def parallel_record(options: Mapping[str, str]) -> TextRecord:
     """One's own files; their names, never their folder."""
-    path = Path(options.get("path", "")).expanduser()
+    path = place_of(options.get("path", ""))
     ends = Language(options.get("source", "de"), options.get("target", "en"))
     return _record(f"parallel text of {path.name}", path, ends, options)
 
