@@ -12,8 +12,9 @@ from torch import Tensor
 
 from l2t_bench.adam import Adam
 from l2t_bench.adjoint import dev_gradient
+from l2t_bench.cautions import cautions
 from l2t_bench.errors import Diverged, UserError
-from l2t_bench.first_look import computed_in, counted_in, look_through_torch_func, once
+from l2t_bench.first_look import look_through_torch_func, once
 from l2t_bench.gradient import ANY, Capabilities, Cost, Exactness, Prediction, Refused, Supported, TeacherGradient
 from l2t_bench.health import REMEDY, AdjointWatch, first_not_finite, health_of, history
 from l2t_bench.kept_run import RunKeeper
@@ -282,7 +283,7 @@ class Backend(ABC):
             diagnostics=derivative.diagnostics,
             hyper=detached(derivative.hyper),
             health=health_of(norms),
-            warnings=(*derivative.warnings, *_of_precision(rollout.problem), *_of_counting(rollout.problem)),
+            warnings=(*derivative.warnings, *cautions(rollout.problem)),
         )
 
     def teacher_gradients(
@@ -320,28 +321,6 @@ def _known_name(optimizer: type) -> str:
     name = optimizer.__name__
     ours = {"SGD": SGD, "Adam": Adam}.get(name, optimizer)
     return name if optimizer is ours else f"{optimizer.__module__}.{name}"
-
-
-def _of_precision(problem: TeachingProblem) -> tuple[str, ...]:
-    """Of the student's parameters, or of what it computes in by itself or under autocast."""
-    around, kind = torch.is_autocast_enabled(problem.device.type), problem.device.type
-    dtypes = problem.dtype, computed_in(problem), torch.get_autocast_dtype(kind) if around else problem.dtype
-    low = next((dtype for dtype in dtypes if dtype in (torch.bfloat16, torch.float16)), None)
-    if low is None:
-        return ()
-    return (
-        f"the student computes in {low}: a chain of second derivatives is lost in its rounding, and the gradient may "
-        "point anywhere; take float32, problem.to(dtype=torch.float32), without autocast",
-    )
-
-
-def _of_counting(problem: TeachingProblem) -> tuple[str, ...]:
-    """Of a student whose forward passes are numbered: replays and looks are numbered too."""
-    return tuple(
-        f"the student's forward pass moves {name}, a number that is no part of its state: where a loss reads it, a "
-        "replayed step is another step than the one that was taken; register_buffer makes it a part of the state"
-        for name in counted_in(problem)
-    )
 
 
 def check_objective(value: float, w_bar: TensorDict, index: int, horizon: int) -> None:
