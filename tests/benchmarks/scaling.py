@@ -18,6 +18,7 @@ from torch.utils.flop_counter import FlopCounterMode
 import l2t_bench as l2t
 from l2t_bench.adjoint import phi_leaves
 from l2t_bench.backend import Backend
+from l2t_bench.errors import Refused
 from l2t_bench.names import describe_options, split_spec, write_spec
 from l2t_bench.problem import Step, StudentState, TeachingProblem
 from l2t_bench.registry import problem_class
@@ -147,6 +148,9 @@ def lines(
     for name in METHODS:
         backend = l2t.load_backend(name)
         assert isinstance(backend, Backend)
+        if isinstance(refusal := backend.supports(problem, horizon), Refused):
+            yield f"`{name}`", refusal.reason, "", "", *("" for _ in RANKS)
+            continue
         scaling = backend.scaling(problem, horizon)
         disk = getattr(backend, "law", lambda problem, horizon: None)(problem, horizon)
         operations = forward + scaling.recomputed * work.gradient + scaling.steps_back * work.back
