@@ -32,6 +32,7 @@ METHODS = (
     "rmd[store=disk]",
     "rmd[store=reversible]",
     "rmd[store=sqrt]",
+    "rmd[store=binomial,budget=60GB]",
     "rmd[store=binomial,snapshots=20]",
     "truncated[window=100]",
 )
@@ -144,7 +145,7 @@ def lines(
     """The unrolled libraries first: T graphs, at the least."""
     forward, reverse = horizon * work.gradient, horizon * work.back
     unrolled = seconds_by_ranks(reverse, 2 * horizon, params, rate, bandwidth)  # back's replay is the run itself
-    yield "unrolled: `higher`, `torchopt`, `functorch`", f"> {told(horizon * work.graph)}", "", "", *unrolled
+    yield "unrolled: `higher`, `torchopt`, `functorch`", f"> {told(horizon * (work.graph + params))}", "", "", *unrolled
     for name in METHODS:
         backend = l2t.load_backend(name)
         assert isinstance(backend, Backend)
