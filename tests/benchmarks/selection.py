@@ -39,7 +39,8 @@ CASES = (
     *(Case(MLP, horizon, room * MB) for horizon, room in ((20, 500), (100, 60), (100, 120), (100, 1000))),
     *(Case(LENET, horizon, room * MB) for horizon, room in ((10, 500), (50, 80), (50, 150), (50, 1000))),
 )
-ROUNDS, ENOUGH = 3, 1.1
+ROUNDS, MOST, ENOUGH_SECONDS = 3, 25, 2.0  # a run of some hundredths of a second is by chance a third longer
+ENOUGH = 1.1
 
 
 def main() -> None:
@@ -74,7 +75,7 @@ def row(case: Case) -> str:
 
 
 def measured(problem: l2t.TeachingProblem, horizon: int, methods: list[str]) -> dict[str, tuple[float, int]]:
-    """Seconds, the median of some rounds in turn, and the peak above the start."""
+    """Seconds, the median of rounds in turn, more of them the shorter they are, and the peak above the start."""
     theta = problem.init_teacher(0)
     backends = {name: l2t.load_backend(name) for name in methods}
 
@@ -87,7 +88,9 @@ def measured(problem: l2t.TeachingProblem, horizon: int, methods: list[str]) -> 
             cost(name)  # what is made once for a problem
             release_free_memory()
             sizes[name] = cost(name).host_bytes or 0
-    rounds = [{name: cost(name).seconds for name in methods} for _ in range(ROUNDS + 1)][1:]
+    quickest = min(cost(name).seconds for name in methods)
+    count = min(MOST, max(ROUNDS, int(ENOUGH_SECONDS / quickest)))
+    rounds = [{name: cost(name).seconds for name in methods} for _ in range(count)]
     return {name: (statistics.median(each[name] for each in rounds), sizes[name]) for name in methods}
 
 
