@@ -97,7 +97,7 @@ def run(
     planned = plan(study)
     folder = out or RUNS / folder_name(study)
     waiting = missing(RunFolder(folder), planned.cells, rerun)
-    _say_what_is_kept(planned, folder, waiting)
+    _say_what_is_kept(planned, folder, waiting, elsewhere=elsewhere)
     if waiting:
         check(replace(study, device="cpu") if elsewhere else study)
     if dry_run:
@@ -137,7 +137,7 @@ def _execute(plan: "Plan", folder: Path, rerun: Rerun, fail_fast: bool) -> dict[
         raise typer.Exit(1) from None
 
 
-def _say_what_is_kept(plan: "Plan", folder: Path, waiting: "Sequence[Cell]") -> None:
+def _say_what_is_kept(plan: "Plan", folder: Path, waiting: "Sequence[Cell]", *, elsewhere: bool) -> None:
     """Results that are kept although they were measured under other conditions than the command asks for."""
     from l2t_bench.cli.console import error_line
     from l2t_bench.engine.kept import measured_otherwise
@@ -145,7 +145,7 @@ def _say_what_is_kept(plan: "Plan", folder: Path, waiting: "Sequence[Cell]") -> 
 
     to_run = {cell.cell_id for cell in waiting}
     kept = [cell for cell in plan.cells if cell.cell_id not in to_run]
-    for line in measured_otherwise(RunFolder(folder), kept):
+    for line in measured_otherwise(RunFolder(folder), kept, elsewhere=elsewhere):
         error_line(f"warning: {line}")
 
 

@@ -89,7 +89,10 @@ def launcher_of(study: Study) -> Launcher:
 def _end_what_was_left(folder: RunFolder) -> None:
     """End what an earlier run that was killed has left going: jobs of a scheduler first, they start processes."""
     if (ledger := ledger_of(folder)) is not None:
-        load_launcher(ledger.launcher, ledger.settings).end_left(folder)
+        try:
+            load_launcher(ledger.launcher, ledger.settings).end_left(folder)
+        except UserError as error:
+            raise UserError(f"{folder.path}: jobs of an earlier run may still be going: {error}") from error
     kill_all(run_token(folder.path))
 
 

@@ -41,10 +41,13 @@ class Slurm:
 
     def end_left(self, folder: RunFolder) -> None:
         ledger = ledger_of(folder)
-        if ledger is not None and not self._scheduler(ledger).cancel(ledger.jobs):
+        if ledger is None:
+            return
+        if not self._scheduler(ledger).cancel(ledger.jobs):
             raise UserError(
                 f"jobs named {ledger.label} of an earlier run of this folder cannot be ended: see to them, repeat this"
             )
+        ledger.close()
 
     def _scheduler(self, ledger: Ledger) -> Scheduler:
         kind = SlurmJobs if self.elsewhere else LocalJobs

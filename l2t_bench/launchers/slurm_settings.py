@@ -54,6 +54,6 @@ def read_settings(content: Mapping[str, Any]) -> SlurmSettings:
     check_keys(content, _READERS, "slurm: ")
     settings = SlurmSettings(**{key: _READERS[key](f"slurm: {key}", value) for key, value in content.items()})
     for key, value in settings.extra.items():
-        if not isinstance(value, str | int | float):
+        if value is False or not isinstance(value, str | int | float):
             raise UserError(f"slurm: extra.{key} must be text, a number, or true for an option without value")
     return settings

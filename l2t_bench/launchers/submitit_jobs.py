@@ -5,8 +5,9 @@ import os
 import shlex
 import signal
 import sys
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,6 +35,7 @@ class SlurmJobs:
     name = "SLURM"
     at_once = None  # the arrays see to it
     lag = 15.0  # a shared file system may show a new file so much later
+    every = 1.0
 
     def __init__(self, settings: SlurmSettings, folder: Path, label: str) -> None:
         self._settings, self._folder, self._label = settings, folder, label
@@ -46,8 +48,9 @@ class SlurmJobs:
         executor.update_parameters(**sbatch_parameters(self._settings, request, self._label))
         jobs: list[submitit.Job[None]] = []
         try:
-            for first in range(0, len(commands), _LARGEST_ARRAY):
-                jobs += executor.map_array(become, commands[first : first + _LARGEST_ARRAY])
+            with _outside_of_jobs():
+                for first in range(0, len(commands), _LARGEST_ARRAY):
+                    jobs += executor.map_array(become, commands[first : first + _LARGEST_ARRAY])
         except (RuntimeError, OSError) as error:
             raise UserError(f"SLURM does not take the jobs: {error}") from error
         self._logs |= {job.job_id: job.paths.stderr for job in jobs}
@@ -62,6 +65,23 @@ class SlurmJobs:
     def cancel(self, jobs: Sequence[str]) -> bool:
         del jobs  # the label says more: it is known before SLURM has told the ids
         return slurm_queue.cancel(self._label)
+
+    def close(self) -> None:
+        """They leave the queue within seconds, and nobody waits for that."""
+
+
+@contextmanager
+def _outside_of_jobs() -> Iterator[None]:
+    """What is handed in from inside a job does not take over that job's sizes; where SLURM's configuration is stays."""
+    from submitit.helpers import clean_env
+
+    if "SLURM_JOB_ID" not in os.environ:
+        yield
+        return
+    configuration = {name: value for name, value in os.environ.items() if name == "SLURM_CONF"}
+    with clean_env():
+        os.environ.update(configuration)
+        yield
 
 
 def sbatch_parameters(settings: SlurmSettings, request: Request, label: str) -> dict[str, Any]:
@@ -93,6 +113,7 @@ class LocalJobs:
 
     name = "submitit"
     lag = 0.0
+    every = 0.1
 
     def __init__(self, settings: SlurmSettings, folder: Path, label: str) -> None:
         del label
@@ -126,7 +147,15 @@ class LocalJobs:
         for process in left:
             with suppress(psutil.Error):
                 process.kill()
+        self.close()
         return not psutil.wait_procs(left, timeout=_END_SECONDS)[1]
+
+    def close(self) -> None:
+        """Wait for submitit's own processes, which end a moment after their tasks."""
+        deadline = time.monotonic() + _END_SECONDS
+        for job in self._jobs.values():
+            while not job.done() and time.monotonic() < deadline:
+                time.sleep(0.02)
 
     def _processes(self, pid: int) -> list[psutil.Process]:
         """Submitit's process of that number and the task below it; none where the number is another's by now."""

@@ -14,7 +14,6 @@ from l2t_bench.engine.task import DISK_FULL, answer, answered, command, write_or
 from l2t_bench.launchers.contract import News, Work, next_ready
 from l2t_bench.launchers.ledger import Ledger
 
-_POLL_SECONDS = 0.2
 _ASK_SECONDS = (1.0, 30.0)  # between two questions to the scheduler: a tenth of the time since the last news, in these
 
 
@@ -54,6 +53,7 @@ class Scheduler(Protocol):
     name: str  # as messages call it
     at_once: int | None  # the most that are handed in at a time; None: all that are ready
     lag: float  # seconds after its end within which what a task has written is seen here
+    every: float  # seconds between two looks at what tasks have written
 
     def submit(self, commands: Sequence[list[str]], request: Request) -> list[str]:
         """Hand commands in, each a task; their ids. Raises ``UserError`` with what it says where it takes none."""
@@ -69,6 +69,10 @@ class Scheduler(Protocol):
 
     def cancel(self, jobs: Sequence[str]) -> bool:
         """End these jobs, and whatever else carries the label. Whether all of them are over then."""
+        ...
+
+    def close(self) -> None:
+        """Every task has ended by itself: what is left of their jobs may do so too."""
         ...
 
 
@@ -99,7 +103,8 @@ class Submitting:
                 for found in (*self._answered(), *self._asked()):
                     self._news_at = time.monotonic()
                     yield found
-                time.sleep(_POLL_SECONDS)
+                time.sleep(self._scheduler.every)
+            self._scheduler.close()
             over = True
         finally:
             if over or self._scheduler.cancel(list(self._tasks)):

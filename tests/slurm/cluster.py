@@ -1,4 +1,4 @@
-"""A SLURM of one node on the loopback address, from Debian's packages: munged, slurmctld and slurmd in a temporary folder.
+"""A SLURM of one node on the loopback address, from Debian's packages: its daemons' files in a temporary folder.
 
 No system service, no cgroup, no accounting: it comes up in a bare container.
 """
