@@ -88,12 +88,26 @@ def cluster() -> Iterator[Path]:
             _wait_until_idle(folder, daemons)
             yield folder
         finally:
+            _end_jobs()
             for daemon in reversed(daemons):
                 daemon.terminate()
                 with suppress(subprocess.TimeoutExpired):
                     daemon.wait(timeout=20)
                 daemon.kill()
                 daemon.wait()
+
+
+def _end_jobs() -> None:
+    """What a failed test has left in the queue goes before the daemons that could end it."""
+    with suppress(OSError, subprocess.SubprocessError):  # it did not come up, or it hangs
+        _told("scancel", "--user=root")
+        deadline = time.monotonic() + 20
+        while _told("squeue", "-h") and time.monotonic() < deadline:
+            time.sleep(0.5)
+
+
+def _told(*command: str) -> str:
+    return subprocess.run(command, capture_output=True, text=True, timeout=10, check=True).stdout
 
 
 def _configure(folder: Path) -> None:
