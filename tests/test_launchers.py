@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,8 +16,9 @@ import pytest
 
 from l2t_bench.durable import write_json
 from l2t_bench.engine import task
-from l2t_bench.engine.cell import SCHEMA, Cell
+from l2t_bench.engine.cell import Cell
 from l2t_bench.engine.kept import measured_otherwise
+from l2t_bench.engine.order import answer, begun_and_ended, mark_begun, write_answer, write_order
 from l2t_bench.engine.planning import Plan
 from l2t_bench.engine.process import DiskFullError
 from l2t_bench.engine.runner import Rerun, missing, run
@@ -30,7 +31,7 @@ from l2t_bench.launchers.ledger import ledger_of, new_ledger
 from l2t_bench.launchers.slurm import Slurm
 from l2t_bench.launchers.slurm_settings import read_settings
 from l2t_bench.launchers.submitit_jobs import SlurmJobs, sbatch_parameters
-from l2t_bench.launchers.submitting import End, Request, State, Submitting
+from l2t_bench.launchers.submitting import End, Request, Submitting
 from l2t_bench.registry import list_launchers, load_launcher
 
 _TASKS = """
@@ -225,7 +226,7 @@ def test_what_a_killed_run_has_handed_in_is_ended_by_the_next_wherever_that_runs
 def order(tmp_path: Path) -> Callable[[Cell], tuple[RunFolder, Path]]:
     def written(cell: Cell, **changes: Any) -> tuple[RunFolder, Path]:
         file = tmp_path / "run" / "orders" / f"{cell.cell_id}.json"
-        task.write_order(file, cell, study(**changes))
+        write_order(file, cell, study(**changes))
         return RunFolder(tmp_path / "run"), file
 
     return written
@@ -241,11 +242,11 @@ def test_a_task_started_anew_begins_anew_and_one_that_is_answered_does_nothing(
 ) -> None:
     dies = cell("dies_the_first_time")
     folder, file = order(dies)
-    assert perform(folder, file).returncode == -signal.SIGKILL and task.answer(file) is None
+    assert perform(folder, file).returncode == -signal.SIGKILL and answer(file) is None
     assert (folder.cell_folder(dies) / "curves.jsonl").exists() and folder.record(dies) is None
     assert perform(folder, file).returncode == 0
     assert len((folder.cell_folder(dies) / "curves.jsonl").read_text().splitlines()) == 1
-    assert (task.answer(file) or {})["status"] == "ok" and task.answered(file.parent) == {file}
+    assert (answer(file) or {})["status"] == "ok" and begun_and_ended(file.parent) == ({file}, {file})
     before = (folder.cell_folder(dies) / "cell.json").stat().st_mtime_ns
     assert perform(folder, file).returncode == 0
     assert (folder.cell_folder(dies) / "cell.json").stat().st_mtime_ns == before
@@ -270,7 +271,7 @@ def test_a_task_keeps_its_cells_limits(cell: Callable[..., Cell], order: Callabl
     sleeps = cell("sleeps")
     folder, file = order(sleeps, timeout=1.5)
     assert perform(folder, file).returncode == 0
-    assert (task.answer(file) or {})["status"] == "timeout"
+    assert (answer(file) or {})["status"] == "timeout"
     assert (folder.record(sleeps) or {})["message"] == "over 1.5 s"
 
 
@@ -290,7 +291,24 @@ def test_sigterm_ends_a_tasks_cell_without_an_answer_and_a_warning_of_the_time_l
     assert process.poll() is None
     process.send_signal(signal.SIGTERM)
     assert process.wait(timeout=20) == 130 and ended([worker])
-    assert task.answer(file) is None and (folder.record(sleeps) or {})["status"] == "interrupted"
+    assert answer(file) is None and (folder.record(sleeps) or {})["status"] == "interrupted"
+
+
+def test_a_task_whose_order_is_withdrawn_ends_or_does_not_begin(
+    cell: Callable[..., Cell], order: Callable[..., tuple[RunFolder, Path]]
+) -> None:
+    sleeps = cell("sleeps")
+    folder, file = order(sleeps)
+    process = subprocess.Popen(task.command(folder.path, file))
+    pids = folder.cell_folder(sleeps) / "pids"
+    while not (pids.exists() and len(pids.read_text().split()) == 2):
+        assert process.poll() is None
+        time.sleep(0.02)
+    file.unlink()
+    assert process.wait(timeout=20) == 130 and answer(file) is None
+    assert (folder.record(sleeps) or {})["status"] == "interrupted"
+    pids.unlink()
+    assert perform(folder, file).returncode == 130 and not pids.exists()
 
 
 def test_a_task_whose_plug_in_is_not_on_its_machine_says_so_in_a_line(
@@ -306,11 +324,11 @@ def test_a_task_whose_plug_in_is_not_on_its_machine_says_so_in_a_line(
 
 
 class Scripted:
-    """A scheduler whose jobs stand as ``script`` says; it answers orders where that says ``ok``."""
+    """A scheduler whose tasks do as ``script`` says: ``ok`` is answered, ``begun`` goes on, ``over`` is lost."""
 
     name, at_once, lag, every = "Scripted", None, 0.0, 0.0
 
-    def __init__(self, script: Mapping[int, State | str], end: End | None = None, gone: bool = True) -> None:
+    def __init__(self, script: Mapping[int, str], end: End | None = None, gone: bool = True) -> None:
         self.script, self.end, self.gone = script, end or End("LOST"), gone
         self.requests: list[Request] = []
         self.orders: list[Path] = []
@@ -323,13 +341,13 @@ class Scripted:
         self.requests.append(request)
         for number in range(first, len(self.orders)):
             if self.script[number] == "ok":
-                answer = {"schema": SCHEMA, "status": "ok", "seconds": 1.0}
-                write_json(task.note(self.orders[number]), answer)
+                write_answer(self.orders[number], status="ok", seconds=1.0)
+            if self.script[number] == "begun":
+                mark_begun(self.orders[number])
         return [str(number) for number in range(first, len(self.orders))]
 
-    def states(self, jobs: Sequence[str]) -> Mapping[str, State]:
-        told = {job: self.script[int(job)] for job in jobs}
-        return {job: state for job, state in told.items() if isinstance(state, State)}
+    def over(self, jobs: Sequence[str]) -> Collection[str]:
+        return [job for job in jobs if self.script[int(job)] == "over"]
 
     def end_of(self, job: str) -> End:
         return self.end
@@ -357,7 +375,7 @@ def told(news: Sequence[News]) -> list[str]:
 
 
 def test_a_job_over_its_schedulers_limit_is_a_timeout_at_once(cell: Callable[..., Cell], tmp_path: Path) -> None:
-    scheduler = Scripted({0: State.OVER}, slurm_queue.end_in("TIMEOUT", "0:15"))
+    scheduler = Scripted({0: "over"}, slurm_queue.end_in("TIMEOUT", "0:15"))
     assert told(list(submitting(tmp_path, scheduler, cell("measure")).news())) == ["begun", "timeout"]
     found = record(tmp_path, cell("measure"))
     assert found["status"] == "timeout" and found["message"] == "Scripted: TIMEOUT, exit code 0:15"
@@ -365,7 +383,7 @@ def test_a_job_over_its_schedulers_limit_is_a_timeout_at_once(cell: Callable[...
 
 
 def test_a_lost_job_is_handed_in_as_often_as_was_said(cell: Callable[..., Cell], tmp_path: Path) -> None:
-    scheduler = Scripted(dict.fromkeys(range(3), State.OVER) | {3: "ok"})
+    scheduler = Scripted(dict.fromkeys(range(3), "over") | {3: "ok"})
     assert told(list(submitting(tmp_path, scheduler, cell("measure"), requeue=3).news())) == ["begun", "ok"]
     assert len(set(scheduler.orders)) == 1 and len(scheduler.orders) == 4
     assert scheduler.closed and not scheduler.cancelled
@@ -383,10 +401,10 @@ def test_timed_cells_and_others_are_handed_in_apart_and_each_wave_at_once(
 
 def test_jobs_that_may_still_be_going_are_kept_in_mind(cell: Callable[..., Cell], tmp_path: Path) -> None:
     for gone in (True, False):
-        scheduler = Scripted({0: State.RUNNING}, gone=gone)
+        scheduler = Scripted({0: "begun"}, gone=gone)
         news = submitting(tmp_path, scheduler, cell("measure")).news()
         assert next(news).status is None
-        news.close()  # type: ignore[attr-defined]
+        news.close()
         assert scheduler.cancelled == ["0"]
         assert (ledger_of(RunFolder(tmp_path)) is None) is gone
     left = ledger_of(RunFolder(tmp_path))
@@ -508,16 +526,9 @@ def test_jobs_that_slurm_does_not_take_are_a_line_with_its_words(
         SlurmJobs(read_settings({}), sbatch / "submitit", "label").submit([["true"]], Request(60, 1, 0, alone=True))
 
 
-def test_squeues_lines_say_how_jobs_stand() -> None:
+def test_squeues_lines_say_which_jobs_are_not_over() -> None:
     listing = "12_0 RUNNING\n12_1 PENDING\n12_2 COMPLETED\n 13 NODE_FAIL\n12_3 REQUEUED\n12_4 COMPLETING\n"
-    assert slurm_queue.states_in(listing) == {
-        "12_0": State.RUNNING,
-        "12_1": State.QUEUED,
-        "12_2": State.OVER,
-        "13": State.OVER,
-        "12_3": State.QUEUED,
-        "12_4": State.RUNNING,
-    }
+    assert slurm_queue.going_in(listing) == {"12_0", "12_1", "12_3", "12_4"}
 
 
 @pytest.mark.parametrize(
@@ -539,7 +550,7 @@ def test_the_end_of_a_job_is_in_slurms_words_and_evidence_only_of_its_limits(
 
 def test_where_slurm_does_not_answer_nothing_is_known(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert slurm_queue.states("label", ["1"]) == {}
+    assert slurm_queue.over("label", ["1"]) == set()
     assert slurm_queue.end_of("1").said == "the job is gone, and its state is no longer known"
 
 

@@ -1,6 +1,6 @@
 """What a launcher is: it runs the cells of a run somewhere, and says when each begins and ends."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
@@ -36,7 +36,7 @@ class Launcher(Protocol):
 
     def __init__(self, settings: Mapping[str, Any]) -> None: ...
 
-    def launch(self, work: Work) -> Iterator[News]:
+    def launch(self, work: Work) -> Generator[News, None, None]:
         """Run the cells, each after the one that it needs: every cell comes up when it begins, and when it has ended.
 
         What they leave is in the run's folder as ``engine.attempt`` keeps it. An interrupt, or the iterator closed

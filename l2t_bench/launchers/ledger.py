@@ -1,7 +1,7 @@
 """What a run has handed to a scheduler: in ``RUN/launcher`` while it is going, so that a later process can end it.
 
-``jobs.json`` is written before the first job is handed in, and has the label that all of them carry; ``orders/`` holds
-what each task is to do, and its answer. The folder goes when the last job is over.
+``jobs.json`` is written before the first job is handed in, and has the label that all of them carry; ``orders/`` is as
+``engine.order`` says. The folder goes when the last job is over.
 """
 
 import secrets
@@ -31,12 +31,20 @@ class Ledger:
     label: str  # of all jobs, and of no others
     jobs: tuple[str, ...] = ()  # the scheduler's ids, as far as they were written down
 
+    @property
+    def orders(self) -> Path:
+        return self.folder / "orders"
+
     def order_of(self, cell: Cell) -> Path:
-        return self.folder / "orders" / f"{cell.cell_id}.json"
+        return self.orders / f"{cell.cell_id}.json"
 
     def write(self, jobs: Iterable[str]) -> None:
         content = {"launcher": self.launcher, "settings": dict(self.settings), "label": self.label, "jobs": list(jobs)}
         write_json(self.folder / "jobs.json", {"schema": SCHEMA, **content})
+
+    def withdraw(self) -> None:
+        """Take all orders back: tasks that the scheduler cannot end, or starts later, end by themselves."""
+        shutil.rmtree(self.orders, ignore_errors=True)
 
     def close(self) -> None:
         """No job is left: nothing is kept."""

@@ -2,7 +2,7 @@
 
 import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from typing import Any
 
 from l2t_bench.engine.attempt import POLL_SECONDS, begin, finish, interrupt
@@ -23,7 +23,7 @@ class Local:
         if settings:
             raise UserError(f"launcher local: unknown key {next(iter(settings))!r}: it has none")
 
-    def launch(self, work: Work) -> Iterator[News]:
+    def launch(self, work: Work) -> Generator[News, None, None]:
         study = work.study
         limits = Limits(study.timeout, study.memory_limit)
         settings = environment(study.device, study.threads)

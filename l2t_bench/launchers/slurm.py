@@ -5,7 +5,7 @@ end, by a result file and ``sacct``, is not asked for: the task's answer and ``s
 """
 
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from typing import Any
 
 from l2t_bench.engine.environment import installed
@@ -35,7 +35,7 @@ class Slurm:
                 'or try it without SLURM: cluster = "local" in [slurm]'
             )
 
-    def launch(self, work: Work) -> Iterator[News]:
+    def launch(self, work: Work) -> Generator[News, None, None]:
         ledger = new_ledger(work.folder, self.name, self._table)
         return Submitting(self._scheduler(ledger), work, ledger, self._settings.requeue).news()
 
@@ -43,6 +43,7 @@ class Slurm:
         ledger = ledger_of(folder)
         if ledger is None:
             return
+        ledger.withdraw()
         if not self._scheduler(ledger).cancel(ledger.jobs):
             raise UserError(
                 f"jobs named {ledger.label} of an earlier run of this folder cannot be ended: see to them, repeat this"

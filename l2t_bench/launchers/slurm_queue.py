@@ -10,7 +10,7 @@ import time
 from collections.abc import Mapping, Sequence
 
 from l2t_bench.engine.cell import Status
-from l2t_bench.launchers.submitting import End, State
+from l2t_bench.launchers.submitting import End
 
 _OVER = frozenset(
     [
@@ -26,28 +26,21 @@ _OVER = frozenset(
         "TIMEOUT",
     ]
 )
-_RUNNING = frozenset(["COMPLETING", "RUNNING", "SIGNALING", "STAGE_OUT", "STOPPED", "SUSPENDED"])
 _EVIDENCE: Mapping[str, Status] = {"TIMEOUT": Status.TIMEOUT, "OUT_OF_MEMORY": Status.OOM_HOST}
 _ANSWER_SECONDS = 60.0  # the longest that a command of SLURM's may take
 _GONE_SECONDS = 90.0  # the longest that jobs may take to end; SLURM's own KillWait is 30 s
 
 
-def states(label: str, jobs: Sequence[str]) -> dict[str, State]:
-    """How jobs of this name stand. One that SLURM no longer knows is over; where it says nothing, nothing is known."""
+def over(label: str, jobs: Sequence[str]) -> set[str]:
+    """Those of the jobs of this name that are over: one that SLURM no longer knows is; none, where it says nothing."""
     told = _told("squeue", "--noheader", "--array", "--states=all", f"--name={label}", "--format=%i %T")
-    if told is None:
-        return {}
-    known = states_in(told)
-    return {job: known.get(job, State.OVER) for job in jobs}
+    return set() if told is None else set(jobs) - going_in(told)
 
 
-def states_in(listing: str) -> dict[str, State]:
-    """The lines of ``squeue``, ``12_3 RUNNING``, by job."""
-    found = {}
-    for line in listing.splitlines():
-        job, _, word = line.strip().partition(" ")
-        found[job] = State.OVER if word in _OVER else State.RUNNING if word in _RUNNING else State.QUEUED
-    return found
+def going_in(listing: str) -> set[str]:
+    """The jobs that are not over, of ``squeue``'s lines ``12_3 RUNNING``."""
+    lines = [line.split() for line in listing.splitlines()]
+    return {job for job, state in lines if state not in _OVER}
 
 
 def end_of(job: str) -> End:

@@ -6,7 +6,7 @@ import shlex
 import signal
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,7 +18,7 @@ from l2t_bench.errors import UserError
 from l2t_bench.launchers import slurm_queue
 from l2t_bench.launchers.become import become
 from l2t_bench.launchers.slurm_settings import SlurmSettings
-from l2t_bench.launchers.submitting import End, Request, State
+from l2t_bench.launchers.submitting import End, Request
 
 if TYPE_CHECKING:
     import submitit
@@ -33,7 +33,7 @@ class SlurmJobs:
     """Arrays of SLURM's, all named ``label``; submitit's scripts, pickles and logs are in ``folder``."""
 
     name = "SLURM"
-    at_once = None  # the arrays see to it
+    at_once: int | None = None  # the arrays see to it
     lag = 15.0  # a shared file system may show a new file so much later
     every = 1.0
 
@@ -56,8 +56,8 @@ class SlurmJobs:
         self._logs |= {job.job_id: job.paths.stderr for job in jobs}
         return [job.job_id for job in jobs]
 
-    def states(self, jobs: Sequence[str]) -> Mapping[str, State]:
-        return slurm_queue.states(self._label, jobs)
+    def over(self, jobs: Sequence[str]) -> Collection[str]:
+        return slurm_queue.over(self._label, jobs)
 
     def end_of(self, job: str) -> End:
         return slurm_queue.end_of(job).with_last_words(last_line(self._logs[job]))
@@ -118,7 +118,7 @@ class LocalJobs:
     def __init__(self, settings: SlurmSettings, folder: Path, label: str) -> None:
         del label
         self._settings, self._folder = settings, folder
-        self.at_once = min(settings.array_parallelism, os.cpu_count() or 1)
+        self.at_once: int | None = min(settings.array_parallelism, os.cpu_count() or 1)
         self._jobs: dict[str, submitit.Job[None]] = {}
 
     def submit(self, commands: Sequence[list[str]], request: Request) -> list[str]:
@@ -131,8 +131,8 @@ class LocalJobs:
         self._jobs |= {job.job_id: job for job in jobs}
         return [job.job_id for job in jobs]
 
-    def states(self, jobs: Sequence[str]) -> Mapping[str, State]:
-        return {job: State.OVER if self._jobs[job].done() else State.RUNNING for job in jobs}
+    def over(self, jobs: Sequence[str]) -> Collection[str]:
+        return [job for job in jobs if self._jobs[job].done()]
 
     def end_of(self, job: str) -> End:
         ended = self._jobs[job]

@@ -2,27 +2,19 @@
 
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Generator, Iterator, Sequence
 from dataclasses import dataclass, replace
-from enum import StrEnum
 from pathlib import Path
 from typing import Protocol
 
 from l2t_bench.engine.cell import Cell, Outcome, Status
+from l2t_bench.engine.order import DISK_FULL, answer, begun_and_ended, write_order
 from l2t_bench.engine.process import DiskFullError
-from l2t_bench.engine.task import DISK_FULL, answer, answered, command, write_order
+from l2t_bench.engine.task import command
 from l2t_bench.launchers.contract import News, Work, next_ready
 from l2t_bench.launchers.ledger import Ledger
 
 _ASK_SECONDS = (1.0, 30.0)  # between two questions to the scheduler: a tenth of the time since the last news, in these
-
-
-class State(StrEnum):
-    """How a job stands."""
-
-    QUEUED = "queued"
-    RUNNING = "running"
-    OVER = "over"
 
 
 @dataclass(frozen=True)
@@ -59,8 +51,8 @@ class Scheduler(Protocol):
         """Hand commands in, each a task; their ids. Raises ``UserError`` with what it says where it takes none."""
         ...
 
-    def states(self, jobs: Sequence[str]) -> Mapping[str, State]:
-        """How jobs stand; those are left out that there is no news of."""
+    def over(self, jobs: Sequence[str]) -> Collection[str]:
+        """Those of its jobs that are over, by all that it says; none where it says nothing."""
         ...
 
     def end_of(self, job: str) -> End:
@@ -80,7 +72,7 @@ class Scheduler(Protocol):
 class _Task:
     cell: Cell
     order: Path
-    begun: float | None = None  # when it was first seen running
+    begun: float | None = None  # when that was first seen
     over: float | None = None  # when it was first seen over
 
 
@@ -94,19 +86,21 @@ class Submitting:
         self._lost: Counter[str] = Counter()  # how often, by cell
         self._news_at = self._asked_at = time.monotonic()
 
-    def news(self) -> Iterator[News]:
+    def news(self) -> Generator[News, None, None]:
         """As ``Launcher.launch`` says."""
         over = False
         try:
             while self._queue or self._tasks:
                 self._submit_ready()
-                for found in (*self._answered(), *self._asked()):
+                for found in (*self._noted(), *self._asked()):
                     self._news_at = time.monotonic()
                     yield found
                 time.sleep(self._scheduler.every)
             self._scheduler.close()
             over = True
         finally:
+            if not over:
+                self._ledger.withdraw()
             if over or self._scheduler.cancel(list(self._tasks)):
                 self._ledger.close()
 
@@ -136,11 +130,13 @@ class Submitting:
             ready.append(cell)
         return ready
 
-    def _answered(self) -> Iterator[News]:
-        """The cells that have a result."""
-        there = answered(self._ledger.folder / "orders")
+    def _noted(self) -> Iterator[News]:
+        """What tasks have noted beside their orders: that they have begun, and a result."""
+        begun, ended = begun_and_ended(self._ledger.orders)
         for job, task in list(self._tasks.items()):
-            said = answer(task.order) if task.order in there else None
+            if task.order in begun:
+                yield from self._begun(task)
+            said = answer(task.order) if task.order in ended else None
             if said is None:
                 continue
             if said["status"] == DISK_FULL:
@@ -150,21 +146,16 @@ class Submitting:
             yield News(task.cell, Status(said["status"]), said["seconds"])
 
     def _asked(self) -> Iterator[News]:
-        """What the scheduler knows of the others, where it is time to ask."""
+        """What has become of jobs that are over without a result, where it is time to ask."""
         now = time.monotonic()
         shortest, longest = _ASK_SECONDS
         if not self._tasks or now - self._asked_at < min(longest, max(shortest, (now - self._news_at) / 10)):
             return
         self._asked_at = now
-        for job, state in self._scheduler.states(list(self._tasks)).items():
-            task = self._tasks[job]
-            if state is State.RUNNING:
-                yield from self._begun(task)
-            if state is not State.OVER:
-                task.over = None
-                continue
-            task.over = task.over or now
-            if now - task.over >= self._scheduler.lag and answer(task.order) is None:
+        over = self._scheduler.over(list(self._tasks))
+        for job, task in list(self._tasks.items()):
+            task.over = (task.over or now) if job in over else None
+            if task.over is not None and now - task.over >= self._scheduler.lag and answer(task.order) is None:
                 yield from self._ended_without_result(job)
 
     def _begun(self, task: _Task) -> Iterator[News]:
