@@ -112,6 +112,7 @@ LAUNCHERS: Mapping[str, str] = MappingProxyType(
     {
         "local": "l2t_bench.launchers.local:Local",
         "slurm": "l2t_bench.launchers.slurm:Slurm",
+        "ray": "l2t_bench.launchers.ray_cluster:Ray",
     }
 )
 _OWN: Mapping[str, Mapping[str, str]] = MappingProxyType(

@@ -28,6 +28,8 @@ from l2t_bench.errors import UserError
 from l2t_bench.launchers import slurm_queue
 from l2t_bench.launchers.contract import News, Work
 from l2t_bench.launchers.ledger import ledger_of, new_ledger
+from l2t_bench.launchers.ray_settings import read_settings as ray_settings
+from l2t_bench.launchers.ray_tasks import task_options
 from l2t_bench.launchers.slurm import Slurm
 from l2t_bench.launchers.slurm_settings import read_settings
 from l2t_bench.launchers.submitit_jobs import SlurmJobs, sbatch_parameters
@@ -167,19 +169,21 @@ def test_a_full_disk_stops_the_run_from_another_process_too(cell: Callable[..., 
     assert RunFolder(tmp_path / "run").record(cell("fills_the_disk")) is None
 
 
-def begin(out: Path, cell: Cell) -> tuple[subprocess.Popen[bytes], list[psutil.Process]]:
+def begin(
+    out: Path, cell: Cell, launcher: str = "slurm", settings: Mapping[str, Any] = _HERE
+) -> tuple[subprocess.Popen[bytes], list[psutil.Process]]:
     """A run of one sleeping cell in a process of its own; the cell's worker and its task, once they are there."""
     code = (
         "import sys; from pathlib import Path; from l2t_bench.engine.cell import Cell\n"
         "from l2t_bench.engine.planning import Plan; from l2t_bench.engine.runner import run\n"
         "from l2t_bench.engine.study import Study\n"
-        f"study = Study(('launched',), launcher='slurm', launchers={{'slurm': {dict(_HERE)!r}}})\n"
+        f"study = Study(('launched',), launcher={launcher!r}, launchers={{{launcher!r}: {dict(settings)!r}}})\n"
         f"try: run(Plan(study, ({cell!r},)), Path({str(out)!r}), lambda event: None)\n"
         "except KeyboardInterrupt: sys.exit(130)\n"
     )
     parent = subprocess.Popen([sys.executable, "-c", code], start_new_session=True)
     file = RunFolder(out).cell_folder(cell) / "pids"
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 60
     while not (file.exists() and len(file.read_text().split()) == 2) and time.monotonic() < deadline:
         time.sleep(0.02)
     return parent, [psutil.Process(int(pid)) for pid in file.read_text().split()]
@@ -554,6 +558,79 @@ def test_where_slurm_does_not_answer_nothing_is_known(monkeypatch: pytest.Monkey
     assert slurm_queue.end_of("1").said == "the job is gone, and its state is no longer known"
 
 
+# -- Ray, started on this machine
+
+
+@pytest.fixture
+def _ray() -> None:
+    pytest.importorskip("ray", reason="needs the extra: pip install 'l2t_bench[ray]'")
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("_ray")
+@pytest.mark.filterwarnings("default")  # Ray's own
+def test_ray_runs_cells_in_order_hands_lost_ones_in_anew_and_writes_down_what_is_lost_too_often(
+    cell: Callable[..., Cell], tmp_path: Path
+) -> None:
+    kept = cell("keeps")
+    cells = [cell("reads", needs=kept.cell_id), kept, cell("measure", 3), cell("dies_the_first_time"), cell("dies")]
+    there, here = tmp_path / "there", tmp_path / "here"
+    told = run_all(there, *cells, launcher="ray", settings={"requeue": 1})
+    run_all(here, *cells[:3], launcher="local")
+    for each in cells[:3]:
+        ours, theirs = ({**record(out, each), "seconds": 0, "phases": {}, "needed": ""} for out in (there, here))
+        assert ours == theirs
+    assert told.index("keeps ok") < told.index("reads begun") and told.count("dies_the_first_time ok") == 1
+    assert record(there, cell("dies"))["message"] == f"Ray: exit code -{signal.SIGKILL:d}, after 1 requeue"
+    assert not (there / "launcher").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("_ray")
+@pytest.mark.filterwarnings("default")
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGKILL, -signal.SIGKILL)])
+def test_what_ray_runs_ends_with_the_run_that_handed_it_in(
+    number: signal.Signals, code: int, cell: Callable[..., Cell], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, sleeps = tmp_path / "run", cell("sleeps")
+    parent, processes = begin(out, sleeps, "ray", {})
+    parent.send_signal(number)
+    assert parent.wait(timeout=60) == code and ended(processes)
+    assert (out / "launcher").exists() == (number == signal.SIGKILL)
+    monkeypatch.setenv("SECONDS_OF_SLEEP", "0")
+    assert run_all(out, sleeps, launcher="local") == ["sleeps begun", "sleeps ok"]
+    assert not (out / "launcher").exists()
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"adress": "auto"}, "ray: unknown key 'adress': did you mean 'address'?"),
+        ({"memory": "much"}, "a size is written 8GB"),
+        ({"resources": {"timing": "one"}}, "ray: resources.timing must be a positive number, not 'one'"),
+        ({}, r"pip install 'l2t_bench[ray]'"),
+    ],
+)
+def test_a_mistake_in_rays_settings_and_a_missing_ray_are_said(
+    settings: dict[str, Any], said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("l2t_bench.launchers.ray_cluster.installed", lambda name: None)
+    with pytest.raises(UserError) as caught:
+        load_launcher("ray", settings)
+    assert said in str(caught.value)
+
+
+def test_a_table_is_what_ray_is_asked_for() -> None:
+    asked = ray_settings({"memory": "2GB", "resources": {"timing": 1}, "cpus_per_task": 3})
+    assert task_options(asked, Request(60, threads=1, gpus=1, alone=True)) == {
+        "num_cpus": 3,
+        "num_gpus": 1,
+        "memory": 2 * 10**9,
+        "resources": {"timing": 1},
+    }
+    assert task_options(ray_settings({}), Request(60, threads=2, gpus=0, alone=True)) == {"num_cpus": 2, "num_gpus": 0}
+
+
 # -- a study
 
 
@@ -600,7 +677,7 @@ def test_the_command_line_takes_a_launcher_and_its_file(tmp_path: Path, reposito
 
 
 def test_every_launcher_is_one_by_the_contract() -> None:
-    assert list_launchers()[:2] == ["local", "slurm"]
+    assert list_launchers()[:3] == ["local", "slurm", "ray"]
     assert load_launcher("local", {}).elsewhere is False and isinstance(load_launcher("slurm", _HERE), Slurm)
     with pytest.raises(UserError, match="local: unknown key 'lanes'"):
         load_launcher("local", {"lanes": 2})

@@ -26,7 +26,7 @@ from l2t_bench.errors import L2TError
 from l2t_bench.plugins import add_files, add_plugins
 
 _NO_RESULT, _MISTAKE, _INTERRUPTED = 1, 2, 130
-_LOOK_SECONDS = 2.0  # between two looks at whether the order still stands
+LOOK_SECONDS = 2.0  # between two looks at whether the order still stands
 
 
 def command(run: Path, order: Path) -> list[str]:
@@ -76,7 +76,7 @@ def _watch(worker: Worker, file: Path) -> None:
     looked = time.monotonic()
     while not worker.ended():
         time.sleep(POLL_SECONDS)
-        if time.monotonic() - looked > _LOOK_SECONDS:
+        if time.monotonic() - looked > LOOK_SECONDS:
             looked = time.monotonic()
             if not file.exists():
                 raise KeyboardInterrupt
