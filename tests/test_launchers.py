@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -31,7 +32,7 @@ from l2t_bench.launchers.ledger import ledger_of, new_ledger
 from l2t_bench.launchers.ray_settings import read_settings as ray_settings
 from l2t_bench.launchers.ray_tasks import task_options
 from l2t_bench.launchers.slurm import Slurm
-from l2t_bench.launchers.slurm_settings import read_settings
+from l2t_bench.launchers.slurm_settings import read_settings as slurm_settings
 from l2t_bench.launchers.submitit_jobs import SlurmJobs, sbatch_parameters
 from l2t_bench.launchers.submitting import End, Request, Submitting
 from l2t_bench.registry import list_launchers, load_launcher
@@ -479,7 +480,7 @@ def sbatch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_a_table_is_what_sbatch_is_given(sbatch: Path) -> None:
-    settings = read_settings(
+    settings = slurm_settings(
         {"partition": "gpu", "account": "lab", "qos": "long", "mem": "8GB", "cpus_per_task": 4, "array_parallelism": 2}
         | {"setup": ["module load cuda"], "exclusive": True, "extra": {"constraint": "a100", "requeue": True}}
     )
@@ -498,7 +499,7 @@ def test_a_table_is_what_sbatch_is_given(sbatch: Path) -> None:
 
 def test_what_is_left_out_is_the_studys_or_the_clusters() -> None:
     request = Request(3000, threads=2, gpus=0, alone=True)
-    given = sbatch_parameters(read_settings({}), request, "label")
+    given = sbatch_parameters(slurm_settings({}), request, "label")
     assert given == {
         "job_name": "label",
         "time": 55,
@@ -507,8 +508,8 @@ def test_what_is_left_out_is_the_studys_or_the_clusters() -> None:
         "array_parallelism": 256,
     }
     alone = {"exclusive": True}
-    assert "exclusive" not in sbatch_parameters(read_settings(alone), replace(request, alone=False), "label")
-    assert sbatch_parameters(read_settings({"time": "90s"}), request, "label")["time"] == 2
+    assert "exclusive" not in sbatch_parameters(slurm_settings(alone), replace(request, alone=False), "label")
+    assert sbatch_parameters(slurm_settings({"time": "90s"}), request, "label")["time"] == 2
 
 
 def test_jobs_handed_in_from_inside_a_job_do_not_take_over_its_sizes(
@@ -517,7 +518,7 @@ def test_jobs_handed_in_from_inside_a_job_do_not_take_over_its_sizes(
     given = {"SLURM_JOB_ID": "3", "SLURM_MEM_PER_CPU": "100", "SLURM_CONF": "/etc/slurm.conf"}
     for name, value in given.items():
         monkeypatch.setenv(name, value)
-    SlurmJobs(read_settings({}), sbatch / "submitit", "label").submit([["true"]], Request(60, 1, 0, alone=True))
+    SlurmJobs(slurm_settings({}), sbatch / "submitit", "label").submit([["true"]], Request(60, 1, 0, alone=True))
     kept = dict(line.split("=", 1) for line in (sbatch / "env").read_text().splitlines() if line.startswith("SLURM_"))
     assert kept == {"SLURM_CONF": "/etc/slurm.conf"} and os.environ["SLURM_MEM_PER_CPU"] == "100"
 
@@ -527,7 +528,7 @@ def test_jobs_that_slurm_does_not_take_are_a_line_with_its_words(
 ) -> None:
     (sbatch / "refuse").touch()
     with pytest.raises(UserError, match=r"SLURM does not take the jobs: .*invalid partition"):
-        SlurmJobs(read_settings({}), sbatch / "submitit", "label").submit([["true"]], Request(60, 1, 0, alone=True))
+        SlurmJobs(slurm_settings({}), sbatch / "submitit", "label").submit([["true"]], Request(60, 1, 0, alone=True))
 
 
 def test_squeues_lines_say_which_jobs_are_not_over() -> None:
@@ -651,6 +652,27 @@ def test_a_launchers_file_holds_their_tables_and_nothing_else(tmp_path: Path) ->
         file.write_text(text)
         with pytest.raises(UserError, match=said):
             read_launchers(file)
+
+
+def test_the_tables_that_the_documentation_shows_are_ones(repository: Path, tmp_path: Path) -> None:
+    page = (repository / "docs" / "more-than-one-machine.md").read_text()
+    shown = re.findall(r'^```toml title="(\w+\.toml)"\n(.*?)^```$', page, re.MULTILINE | re.DOTALL)
+    assert [name for name, _ in shown] == ["cluster.toml", "ray.toml"]
+    for name, text in shown:
+        (tmp_path / name).write_text(text)
+    slurm = slurm_settings(read_launchers(tmp_path / "cluster.toml")["slurm"])
+    assert (slurm.time, slurm.mem, slurm.extra) == (4 * 3600, 32 * 10**9, {"constraint": "a100"})
+    assert ray_settings(read_launchers(tmp_path / "ray.toml")["ray"]).address == "auto"
+
+
+def test_an_installed_packages_launcher_is_found_by_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    offered = {"queue": "l2t_bench.launchers.local:Local", "slurm": "l2t_bench.launchers.local:Local"}
+    monkeypatch.setattr("l2t_bench.registry.installed_entries", lambda group: offered if group == "launchers" else {})
+    assert list_launchers() == ["local", "slurm", "ray", "queue"] and load_launcher("queue", {}).elsewhere is False
+    assert isinstance(load_launcher("slurm", _HERE), Slurm), "ours is not replaced"
+    offered["other"] = "builtins:dict"
+    with pytest.raises(UserError, match="other is not a launcher: it lacks"):
+        load_launcher("other", {"elsewhere": True})
 
 
 def test_the_command_line_takes_a_launcher_and_its_file(tmp_path: Path, repository: Path) -> None:
