@@ -134,6 +134,8 @@ def test_cells_through_a_scheduler_leave_the_records_that_local_ones_leave(
         files = [{file.name for file in RunFolder(out).cell_folder(each).iterdir()} for out in (there, here)]
         assert files[0] == files[1] and "spec.json" in files[0]
     assert not (there / "launcher").exists(), "what was handed in is over"
+    assert run_all(there, cells[0], rerun=Rerun.ALL) == ["measure begun", "measure ok"]
+    assert len(list((there / "cells" / "launched").iterdir())) == len(cells), "what was measured again has its place"
 
 
 def test_a_task_that_is_killed_is_handed_in_anew_and_begins_anew(cell: Callable[..., Cell], tmp_path: Path) -> None:
@@ -677,25 +679,20 @@ def test_an_installed_packages_launcher_is_found_by_its_name(monkeypatch: pytest
 
 def test_the_command_line_takes_a_launcher_and_its_file(tmp_path: Path, repository: Path) -> None:
     (tmp_path / "cluster.toml").write_text('[slurm]\ncluster = "local"\n')
-    options = ["--launcher", "slurm", "--launcher-config", str(tmp_path / "cluster.toml"), "--seeds", "1"]
-    command = [
-        sys.executable,
-        "-P",
-        "-m",
-        "l2t_bench.cli.main",
-        "run",
-        "stub",
-        *options,
-        "--out",
-        str(tmp_path / "run"),
-    ]
+    asked = ["run", "stub", "--plugin", str(repository / "tests" / "stub_suite.py"), "--seeds", "1"]
+    asked += ["--launcher-config", str(tmp_path / "cluster.toml"), "--out", str(tmp_path / "run")]
     env = {**os.environ, "PYTHONPATH": str(repository / "tests")}
-    plugin = ["--plugin", str(repository / "tests" / "stub_suite.py")]
-    done = subprocess.run([*command, *plugin], env=env, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    assert "1/1 ok" in done.stdout and read_study(tmp_path / "run" / "run.toml").launchers == {
-        "slurm": {"cluster": "local"}
-    }
+
+    def l2t(*more: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-P", "-m", "l2t_bench.cli.main", *asked, *more]
+        return subprocess.run(command, env=env, capture_output=True, text=True, check=False)
+
+    forgotten = l2t()
+    assert forgotten.returncode == 2 and "cluster.toml has no table [local]" in forgotten.stderr
+    done = l2t("--launcher", "slurm")
+    assert done.returncode == 0 and "1/1 ok" in done.stdout, done.stderr
+    kept = read_study(tmp_path / "run" / "run.toml")
+    assert kept.launcher == "slurm" and kept.launchers == {"slurm": {"cluster": "local"}}
 
 
 def test_every_launcher_is_one_by_the_contract() -> None:

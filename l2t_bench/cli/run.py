@@ -75,6 +75,7 @@ def run(
     from l2t_bench.engine.runner import launcher_of
     from l2t_bench.engine.store import RUNS, RunFolder
     from l2t_bench.engine.study import folder_name, read_launchers, seed_list
+    from l2t_bench.errors import UserError
     from l2t_bench.units import seconds, size
 
     study = _study(
@@ -93,6 +94,8 @@ def run(
         launcher=launcher,
         launchers=launcher_config and read_launchers(launcher_config),
     )
+    if launcher_config and study.launcher not in study.launchers:
+        raise UserError(f"{launcher_config} has no table [{study.launcher}]: --launcher must name one that it has")
     elsewhere = not dry_run and launcher_of(study).elsewhere  # before anything is done, a launcher that cannot be had
     planned = plan(study)
     folder = out or RUNS / folder_name(study)

@@ -55,6 +55,17 @@ def read_order(file: Path) -> Order | None:
     return Order(Cell(**content["cell"]), limits, tuple(content["plugins"]), tuple(content["files"]))
 
 
+def is_withdrawn(file: Path) -> bool:
+    """Whether an order is gone; a file system that does not answer says nothing of it."""
+    try:
+        file.stat()
+    except FileNotFoundError:
+        return True
+    except OSError:
+        pass
+    return False
+
+
 def mark_begun(order: Path) -> None:
     with suppress(FileNotFoundError):  # it is withdrawn
         order.with_suffix(_BEGUN).touch()

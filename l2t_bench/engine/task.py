@@ -18,7 +18,7 @@ from typing import Any
 from l2t_bench.engine.attempt import POLL_SECONDS, begin, finish, interrupt
 from l2t_bench.engine.cell import is_result
 from l2t_bench.engine.environment import environment
-from l2t_bench.engine.order import DISK_FULL, Order, answer, mark_begun, read_order, write_answer
+from l2t_bench.engine.order import DISK_FULL, Order, answer, is_withdrawn, mark_begun, read_order, write_answer
 from l2t_bench.engine.process import DiskFullError, Worker, kill_all, run_token
 from l2t_bench.engine.store import RunFolder
 from l2t_bench.engine.worker import die_with
@@ -66,7 +66,7 @@ def perform(folder: RunFolder, order: Order, file: Path) -> tuple[dict[str, Any]
     worker = begin(folder, cell, order.limits, environment(cell.device, cell.threads))
     try:
         _watch(worker, file)
-    except KeyboardInterrupt:
+    except BaseException:
         interrupt(folder, [worker])
         raise
     return finish(folder, worker), worker.seconds
@@ -78,7 +78,7 @@ def _watch(worker: Worker, file: Path) -> None:
         time.sleep(POLL_SECONDS)
         if time.monotonic() - looked > LOOK_SECONDS:
             looked = time.monotonic()
-            if not file.exists():
+            if is_withdrawn(file):
                 raise KeyboardInterrupt
 
 

@@ -38,11 +38,12 @@ class RayTasks:
         local = {} if self._settings.address else {"include_dashboard": False}
         before = signal.getsignal(signal.SIGTERM)
         try:
-            ray.init(self._settings.address, log_to_driver=False, logging_level=logging.ERROR, **local)
+            ray.init(self._settings.address or "local", log_to_driver=False, logging_level=logging.ERROR, **local)
         except (ConnectionError, RuntimeError, ValueError) as error:
             raise UserError(f"launcher ray: no Ray at {self._settings.address or 'this machine'}: {error}") from error
         finally:
-            signal.signal(signal.SIGTERM, before)  # which Ray has made its own
+            if signal.getsignal(signal.SIGTERM) is not before:  # Ray has made it its own
+                signal.signal(signal.SIGTERM, before)
         return self
 
     def __exit__(self, *error: object) -> None:

@@ -4,6 +4,7 @@ import time
 from collections import Counter
 from collections.abc import Collection, Generator, Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import Protocol
 
@@ -92,7 +93,7 @@ class Submitting:
         try:
             while self._queue or self._tasks:
                 self._submit_ready()
-                for found in (*self._noted(), *self._asked()):
+                for found in chain(self._noted(), self._asked()):
                     self._news_at = time.monotonic()
                     yield found
                 time.sleep(self._scheduler.every)
