@@ -473,7 +473,7 @@ def sbatch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name, line in {
         "srun": "",
         "sbatch": f"cp $1 {tmp_path}/script; env > {tmp_path}/env; "
-        f"test -e {tmp_path}/refuse && echo 'invalid partition' >&2 && exit 1; echo 'Submitted batch job 7'",
+        f"test -e {tmp_path}/refuse && printf 'invalid partition\\nno job' >&2 && exit 1; echo 'Submitted batch job 7'",
     }.items():
         (tmp_path / name).write_text(f"#!/bin/sh\n{line}\n")
         (tmp_path / name).chmod(0o755)
@@ -529,7 +529,7 @@ def test_jobs_that_slurm_does_not_take_are_a_line_with_its_words(
     sbatch: Path, cell: Callable[..., Cell], tmp_path: Path
 ) -> None:
     (sbatch / "refuse").touch()
-    with pytest.raises(UserError, match=r"SLURM does not take the jobs: .*invalid partition"):
+    with pytest.raises(UserError, match=r"SLURM does not take the jobs: .*invalid partition; no job"):
         SlurmJobs(slurm_settings({}), sbatch / "submitit", "label").submit([["true"]], Request(60, 1, 0, alone=True))
 
 
@@ -677,6 +677,7 @@ def test_an_installed_packages_launcher_is_found_by_its_name(monkeypatch: pytest
         load_launcher("other", {"elsewhere": True})
 
 
+@pytest.mark.slow
 def test_the_command_line_takes_a_launcher_and_its_file(tmp_path: Path, repository: Path) -> None:
     (tmp_path / "cluster.toml").write_text('[slurm]\ncluster = "local"\n')
     asked = ["run", "stub", "--plugin", str(repository / "tests" / "stub_suite.py"), "--seeds", "1"]

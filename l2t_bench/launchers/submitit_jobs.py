@@ -52,7 +52,7 @@ class SlurmJobs:
                 for first in range(0, len(commands), _LARGEST_ARRAY):
                     jobs += executor.map_array(become, commands[first : first + _LARGEST_ARRAY])
         except (RuntimeError, OSError) as error:
-            raise UserError(f"SLURM does not take the jobs: {error}") from error
+            raise UserError(f"SLURM does not take the jobs: {'; '.join(str(error).splitlines())}") from error
         self._logs |= {job.job_id: job.paths.stderr for job in jobs}
         return [job.job_id for job in jobs]
 

@@ -44,7 +44,7 @@ SelectTypeParameters=CR_CPU
 SlurmdParameters=config_overrides
 ReturnToService=2
 KillWait=5
-NodeName={node} NodeAddr=127.0.0.1 CPUs=4 State=UNKNOWN
+NodeName={node} NodeAddr=127.0.0.1 CPUs=4 RealMemory=4096 State=UNKNOWN
 PartitionName=test Nodes=ALL Default=YES State=UP
 """
 
