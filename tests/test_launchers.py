@@ -396,6 +396,41 @@ def test_a_lost_job_is_handed_in_as_often_as_was_said(cell: Callable[..., Cell],
     assert scheduler.closed and not scheduler.cancelled
 
 
+def test_what_is_lost_does_not_take_the_place_of_a_result_and_what_is_out_of_time_does(
+    cell: Callable[..., Cell], tmp_path: Path
+) -> None:
+    run_all(tmp_path / "run", cell("measure"), launcher="local")
+    for end, stands in ((End("NODE_FAIL"), "ok"), (slurm_queue.end_in("TIMEOUT", "0:15"), "timeout")):
+        scheduler = Scripted({0: "over"}, end)
+        assert told(list(submitting(tmp_path / "run", scheduler, cell("measure"), requeue=0).news()))[-1] == end.status
+        assert record(tmp_path / "run", cell("measure"))["status"] == stands
+    assert len(list((tmp_path / "run" / "cells" / "launched").iterdir())) == 1
+
+
+def test_a_disk_that_is_full_here_is_said_and_what_was_handed_in_is_ended(
+    cell: Callable[..., Cell], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scheduler = Scripted({0: "begun"})
+    news = submitting(tmp_path, scheduler, cell("measure")).news()
+    next(news)
+
+    def full(orders: Path) -> None:
+        raise OSError(28, "No space left on device", "jobs.json")
+
+    monkeypatch.setattr("l2t_bench.launchers.submitting.begun_and_ended", full)
+    with pytest.raises(DiskFullError, match=r"no space is left on the device: jobs\.json"):
+        next(news)
+    assert scheduler.cancelled == ["0"] and ledger_of(RunFolder(tmp_path)) is None
+
+
+def test_where_nothing_is_missing_nothing_is_started(
+    cell: Callable[..., Cell], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_all(tmp_path / "run", cell("measure"), launcher="local")
+    monkeypatch.setattr(Slurm, "launch", lambda self, work: pytest.fail("it was started"))
+    assert run_all(tmp_path / "run", cell("measure")) == []
+
+
 def test_timed_cells_and_others_are_handed_in_apart_and_each_wave_at_once(
     cell: Callable[..., Cell], tmp_path: Path
 ) -> None:

@@ -1,6 +1,6 @@
 """Runs a plan's cells by a launcher, each in a process of its own, and says what comes of them. Never imports torch."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -19,7 +19,7 @@ from l2t_bench.engine.records import DamagedError, read_json
 from l2t_bench.engine.store import RunFolder
 from l2t_bench.engine.study import Study, read_study, write_study
 from l2t_bench.errors import UserError
-from l2t_bench.launchers.contract import Launcher, Work
+from l2t_bench.launchers.contract import Launcher, News, Work
 from l2t_bench.launchers.ledger import ledger_of
 from l2t_bench.registry import code_now, load_launcher
 
@@ -71,7 +71,7 @@ def run(
         for cell, note in _set_aside(folder, plan, waiting):
             on_event(Event(cell, None, done, len(plan.cells), note=note))
         _write_plan(folder, plan)
-        with closing(launcher.launch(Work(folder, tuple(waiting), plan.study))) as news:
+        with closing(_news(launcher, Work(folder, tuple(waiting), plan.study))) as news:
             for each in news:
                 done += each.status is not None
                 on_event(Event(each.cell, each.status, done, len(plan.cells), each.seconds))
@@ -84,6 +84,12 @@ def run(
 def launcher_of(study: Study) -> Launcher:
     """Where a study's cells are run. Raises ``UserError`` for one not known, not installed, or not to be had here."""
     return load_launcher(study.launcher, study.launchers.get(study.launcher, {}))
+
+
+def _news(launcher: Launcher, work: Work) -> Generator[News, None, None]:
+    """As the launcher's; where there is nothing to run, nothing is started for it."""
+    if work.cells:
+        yield from launcher.launch(work)
 
 
 def _end_what_was_left(folder: RunFolder) -> None:

@@ -8,6 +8,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Protocol
 
+from l2t_bench.engine.attempt import told
 from l2t_bench.engine.cell import Cell, Outcome, Status
 from l2t_bench.engine.order import DISK_FULL, answer, begun_and_ended, write_order
 from l2t_bench.engine.process import DiskFullError
@@ -99,6 +100,8 @@ class Submitting:
                 time.sleep(self._scheduler.every)
             self._scheduler.close()
             over = True
+        except OSError as error:
+            raise told(error) from error
         finally:
             if not over:
                 self._ledger.withdraw()
@@ -179,7 +182,9 @@ class Submitting:
         yield News(cell, end.status, seconds)
 
     def _write_down(self, cell: Cell, outcome: Outcome) -> None:
+        """As the cell's result; what was lost does not take the place of one that there is."""
         folder = self._work.folder
         place = folder.attempt_folder(cell)
         folder.write_cell(cell, outcome, place)
-        folder.publish(cell, place)
+        keep = folder.discard if outcome.status is Status.CRASHED else folder.publish
+        keep(cell, place)
