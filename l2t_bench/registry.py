@@ -118,8 +118,11 @@ LAUNCHERS: Mapping[str, str] = MappingProxyType(
 _OWN: Mapping[str, Mapping[str, str]] = MappingProxyType(
     {"backends": BACKENDS, "problems": PROBLEMS, "losses": LOSSES, "suites": SUITES, "launchers": LAUNCHERS}
 )
-_NEEDS: Mapping[str, str] = MappingProxyType(
-    {"higher": "higher", "torchopt": "torchopt", "torchopt-implicit": "torchopt"}
+_NEEDS: Mapping[str, Mapping[str, str]] = MappingProxyType(
+    {
+        "backends": {"higher": "higher", "torchopt": "torchopt", "torchopt-implicit": "torchopt"},
+        "launchers": {"slurm": "submitit", "ray": "ray"},
+    }
 )
 
 
@@ -150,7 +153,7 @@ def list_launchers() -> list[str]:
 
 def missing_library(group: str, name: str) -> str | None:
     """What an entry needs that is not installed, without importing anything; ``None`` where nothing is known to be."""
-    needed = _NEEDS.get(name) if group == "backends" else None
+    needed = _NEEDS.get(group, {}).get(name)
     if needed is not None:
         return None if installed(needed) else needed
     return None if name in _OWN[group] else missing_of(group, name)

@@ -20,6 +20,7 @@ from l2t_bench.engine import task
 from l2t_bench.engine.cell import Cell
 from l2t_bench.engine.kept import measured_otherwise
 from l2t_bench.engine.order import answer, begun_and_ended, mark_begun, write_answer, write_order
+from l2t_bench.engine.overview import look
 from l2t_bench.engine.planning import Plan
 from l2t_bench.engine.process import DiskFullError
 from l2t_bench.engine.runner import Rerun, missing, run
@@ -35,7 +36,7 @@ from l2t_bench.launchers.slurm import Slurm
 from l2t_bench.launchers.slurm_settings import read_settings as slurm_settings
 from l2t_bench.launchers.submitit_jobs import SlurmJobs, sbatch_parameters
 from l2t_bench.launchers.submitting import End, Request, Submitting
-from l2t_bench.registry import list_launchers, load_launcher
+from l2t_bench.registry import list_launchers, load_launcher, missing_library
 
 _TASKS = """
 import os, signal, time
@@ -203,6 +204,7 @@ def test_an_interrupt_ends_what_was_handed_in_and_the_same_command_goes_on(
     run_all(out, cell("measure"))
     before = (RunFolder(out).cell_folder(cell("measure")) / "cell.json").read_bytes()
     parent, processes = begin(out, sleeps)
+    assert look(out).counts == {"running": 1}
     parent.send_signal(signal.SIGINT)
     assert parent.wait(timeout=30) == 130 and ended(processes)
     assert not (out / "launcher").exists()
@@ -264,9 +266,10 @@ def test_the_environment_of_a_result_is_that_of_the_machine_where_it_was_measure
 ) -> None:
     measured = cell("measure")
     folder, file = order(replace(measured, device="cpu:3"))
-    assert perform(folder, file, MKL_CBWR="AVX2").returncode == 0
+    other = {"MKL_CBWR": "AVX2", "PYTHONPATH": "", "L2T_BENCH_DATA": "/elsewhere"}  # as a scheduler may start it
+    assert perform(folder, file, **other).returncode == 0
     found = folder.record(measured)
-    assert found is not None
+    assert found is not None and found["status"] == "ok"
     kept = folder.path / "environments" / f"{found['environment']}.json"
     environment = json.loads(kept.read_text())
     assert environment["flags"]["MKL_CBWR"] == "AVX2" and environment["device"] == "cpu", "its first, and only, one"
@@ -734,5 +737,6 @@ def test_the_command_line_takes_a_launcher_and_its_file(tmp_path: Path, reposito
 def test_every_launcher_is_one_by_the_contract() -> None:
     assert list_launchers()[:3] == ["local", "slurm", "ray"]
     assert load_launcher("local", {}).elsewhere is False and isinstance(load_launcher("slurm", _HERE), Slurm)
+    assert not missing_library("launchers", "local") and not missing_library("launchers", "slurm")
     with pytest.raises(UserError, match="local: unknown key 'lanes'"):
         load_launcher("local", {"lanes": 2})

@@ -4,6 +4,7 @@
 its status, ``CELL.ended.json``. An order that is no longer there is withdrawn: its task ends without a result.
 """
 
+import os
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
@@ -23,12 +24,16 @@ _BEGUN, _ENDED = ".begun", ".ended.json"
 
 @dataclass(frozen=True)
 class Order:
-    """A cell, its limits, and the files that its names stand for."""
+    """A cell, its limits, the files that its names stand for, and what the environment says to this package.
+
+    Not every scheduler hands an environment on.
+    """
 
     cell: Cell
     limits: Limits
     plugins: tuple[str, ...]
     files: tuple[str, ...]
+    environment: Mapping[str, str]
 
 
 def write_order(file: Path, cell: Cell, study: Study) -> None:
@@ -39,6 +44,7 @@ def write_order(file: Path, cell: Cell, study: Study) -> None:
         "limits": asdict(Limits(study.timeout, study.memory_limit)),
         "plugins": plugin_files(),
         "files": list(study.files),
+        "environment": {name: value for name, value in os.environ.items() if _is_ours(name)},
     }
     for left in (file.with_suffix(_BEGUN), file.with_suffix(_ENDED)):
         left.unlink(missing_ok=True)
@@ -51,8 +57,12 @@ def read_order(file: Path) -> Order | None:
         content = read_json(file)
     except FileNotFoundError:
         return None
-    limits = Limits(**content["limits"])
-    return Order(Cell(**content["cell"]), limits, tuple(content["plugins"]), tuple(content["files"]))
+    cell, limits = Cell(**content["cell"]), Limits(**content["limits"])
+    return Order(cell, limits, tuple(content["plugins"]), tuple(content["files"]), content["environment"])
+
+
+def _is_ours(variable: str) -> bool:
+    return variable.startswith("L2T_BENCH_") or variable == "PYTHONPATH"
 
 
 def is_withdrawn(file: Path) -> bool:

@@ -9,6 +9,7 @@ SIGTERM and SIGINT end the cell without a result; signals that warn of a time li
 ``PARENT``, the task dies with that process.
 """
 
+import os
 import signal
 import sys
 import time
@@ -41,6 +42,7 @@ def main(run: Path, file: Path) -> int:
     order = read_order(file)
     if order is None:
         return _INTERRUPTED
+    os.environ.update(order.environment)
     add_plugins(order.plugins)
     add_files(order.files)
     mark_begun(file)

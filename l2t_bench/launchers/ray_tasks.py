@@ -6,7 +6,7 @@ import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from l2t_bench.engine.cell import Status
@@ -55,10 +55,7 @@ class RayTasks:
         import ray
 
         function = ray.remote(max_retries=0)(perform).options(**task_options(self._settings, request))
-        kept = {name: value for name, value in os.environ.items() if name.startswith("L2T_BENCH_")}
-        if "PYTHONPATH" in os.environ:
-            kept["PYTHONPATH"] = os.environ["PYTHONPATH"]
-        refs = [function.remote(command, kept) for command in commands]
+        refs = [function.remote(command) for command in commands]
         self._refs |= {ref.hex(): ref for ref in refs}
         return [ref.hex() for ref in refs]
 
@@ -104,15 +101,14 @@ def task_options(settings: RaySettings, request: Request) -> dict[str, Any]:
     return {key: value for key, value in given.items() if value is not None}
 
 
-def perform(command: list[str], environment: Mapping[str, str]) -> tuple[int, str]:
+def perform(command: list[str]) -> tuple[int, str]:
     """On a machine of the cluster: run a command, that dies with this process; its exit code and its last line.
 
-    Ray cancels a task by an interrupt, which Python sees between two looks. It does not hand on the ``environment``.
+    Ray cancels a task by an interrupt, which Python sees between two looks.
     """
     with tempfile.TemporaryFile() as words:
         process = subprocess.Popen(
             [*command, str(os.getpid())],
-            env={**os.environ, **environment},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=words,
