@@ -140,15 +140,15 @@ class LocalJobs:
 
     def cancel(self, jobs: Sequence[str]) -> bool:
         going = [process for job in jobs for process in self._processes(int(job))]
-        for process in going:
-            with suppress(psutil.Error):
-                process.send_signal(signal.SIGINT)
-        _, left = psutil.wait_procs(going, timeout=_END_SECONDS)
-        for process in left:
-            with suppress(psutil.Error):
-                process.kill()
+        for number in (signal.SIGINT, signal.SIGKILL):
+            for process in going:
+                with suppress(psutil.Error):
+                    process.send_signal(number)
+            deadline = time.monotonic() + _END_SECONDS
+            while (going := [process for process in going if not _is_over(process)]) and time.monotonic() < deadline:
+                time.sleep(0.05)
         self.close()
-        return not psutil.wait_procs(left, timeout=_END_SECONDS)[1]
+        return not going
 
     def close(self) -> None:
         """Wait for submitit's own processes, which end a moment after their tasks."""
@@ -164,3 +164,11 @@ class LocalJobs:
             if str(self._folder) in process.cmdline():
                 return [process, *process.children()]
         return []
+
+
+def _is_over(process: psutil.Process) -> bool:
+    """Whether a process has ended, though nobody may have taken its end notice: in a container, often nobody does."""
+    try:
+        return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
