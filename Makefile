@@ -8,7 +8,7 @@ STAMP := $(VENV)/.installed
 DOCS_STAMP := $(VENV)/.installed-docs
 INSTALLED_COPY := build/typing
 
-.PHONY: help bench test test-all check lint types wheel docs benchmark benchmark-all clean
+.PHONY: help bench test test-all slurm-test check lint types wheel docs benchmark benchmark-all clean
 .DEFAULT_GOAL := help
 
 help:  ## what there is to make
@@ -22,6 +22,10 @@ test: $(STAMP)  ## the tests, without the longer proofs
 
 test-all: $(STAMP)  ## every test
 	$(BIN)/python -m pytest -n auto
+
+# 77: there can be no SLURM here; the reason is printed.
+slurm-test: $(STAMP)  ## runs on a real SLURM of one node, two minutes; as root it installs slurm-wlm and munge
+	$(BIN)/python tests/slurm/check.py || test $$? -eq 77
 
 check: lint types wheel  ## ruff, mypy --strict, and what the wheel holds
 

@@ -1,4 +1,4 @@
-"""Names -> what they stand for: our backends, problems, losses and suites, those of plug-ins, and those in a file.
+"""Names -> what they stand for: backends, problems, losses, suites and launchers, ours, plug-ins' and those in a file.
 
 Entries are "module:attribute" strings, so that listing imports nothing of ours. Others join as ``plugins`` says, or are
 named by their file: ``path/to/file.py:Attribute``.
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     import torch
 
     from l2t_bench.gradient import TeacherGradientBackend
+    from l2t_bench.launchers.contract import Launcher
     from l2t_bench.losses.contract import FixedLoss
     from l2t_bench.problem import TeachingProblem
 
@@ -107,11 +108,21 @@ SUITES: Mapping[str, str] = MappingProxyType(
         "noisy-labels": "l2t_bench.suites.noisy_labels:SUITE",
     }
 )
-_OWN: Mapping[str, Mapping[str, str]] = MappingProxyType(
-    {"backends": BACKENDS, "problems": PROBLEMS, "losses": LOSSES, "suites": SUITES}
+LAUNCHERS: Mapping[str, str] = MappingProxyType(
+    {
+        "local": "l2t_bench.launchers.local:Local",
+        "slurm": "l2t_bench.launchers.slurm:Slurm",
+        "ray": "l2t_bench.launchers.ray_cluster:Ray",
+    }
 )
-_NEEDS: Mapping[str, str] = MappingProxyType(
-    {"higher": "higher", "torchopt": "torchopt", "torchopt-implicit": "torchopt"}
+_OWN: Mapping[str, Mapping[str, str]] = MappingProxyType(
+    {"backends": BACKENDS, "problems": PROBLEMS, "losses": LOSSES, "suites": SUITES, "launchers": LAUNCHERS}
+)
+_NEEDS: Mapping[str, Mapping[str, str]] = MappingProxyType(
+    {
+        "backends": {"higher": "higher", "torchopt": "torchopt", "torchopt-implicit": "torchopt"},
+        "launchers": {"slurm": "submitit", "ray": "ray"},
+    }
 )
 
 
@@ -135,9 +146,14 @@ def list_suites() -> list[str]:
     return list(_entries("suites"))
 
 
+def list_launchers() -> list[str]:
+    """The names that ``load_launcher`` knows."""
+    return list(_launchers())
+
+
 def missing_library(group: str, name: str) -> str | None:
     """What an entry needs that is not installed, without importing anything; ``None`` where nothing is known to be."""
-    needed = _NEEDS.get(name) if group == "backends" else None
+    needed = _NEEDS.get(group, {}).get(name)
     if needed is not None:
         return None if installed(needed) else needed
     return None if name in _OWN[group] else missing_of(group, name)
@@ -190,6 +206,19 @@ def load_loss(spec: str) -> "FixedLoss":
     if not isinstance(loss, FixedLoss):
         raise UserError(f"{name} is not a loss: it lacks student(student), or cannot be called")
     return loss
+
+
+def load_launcher(name: str, settings: Mapping[str, Any]) -> "Launcher":
+    """A launcher by name, made of its table in a TOML file.
+
+    Raises ``UserError`` for an unknown name, and as the launcher does for its settings and where it cannot run.
+    """
+    from l2t_bench.launchers.contract import Launcher
+
+    launcher = _class("launcher", name, _launchers())(settings)
+    if not isinstance(launcher, Launcher):
+        raise UserError(f"{name} is not a launcher: it lacks elsewhere, launch or end_left")
+    return launcher
 
 
 def is_loss(spec: str) -> bool:
@@ -289,6 +318,11 @@ def _entries(group: str) -> dict[str, str]:
     """Ours first, then others'. What happens to be installed can neither replace ours nor stop it from being used."""
     known = {**_OWN[group], **installed_entries(group), **_OWN[group]}
     return {**known, **file_entries(group, known)}
+
+
+def _launchers() -> dict[str, str]:
+    """As ``_entries``, without those of plug-in files: they are looked for where no code of a user's is imported."""
+    return {**LAUNCHERS, **installed_entries("launchers"), **LAUNCHERS}
 
 
 def _class(kind: str, name: str, entries: Mapping[str, str]) -> type:

@@ -185,6 +185,21 @@ def test_writing_leaves_the_old_file_when_it_fails(tmp_path: Path) -> None:
     assert json.loads(path.read_text()) == {"a": 1}
 
 
+def test_two_machines_may_write_a_file_that_they_share_at_the_same_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, real, others = tmp_path / "x.json", os.fsync, [{"a": 2}]
+
+    def meanwhile(descriptor: int) -> None:
+        if others:
+            write_json(path, others.pop())  # by a process that may have the same id there
+        real(descriptor)
+
+    monkeypatch.setattr(os, "fsync", meanwhile)
+    write_json(path, {"a": 1})
+    assert json.loads(path.read_text()) == {"a": 1} and list(tmp_path.iterdir()) == [path]
+
+
 def test_a_folder_that_is_not_a_runs_is_left_alone(tmp_path: Path, tasks: Callable[..., Cell]) -> None:
     (tmp_path / "notes.txt").write_text("mine")
     for place in (tmp_path, tmp_path / "notes.txt"):

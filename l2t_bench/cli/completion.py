@@ -26,6 +26,12 @@ def suites(incomplete: str) -> list[str]:
     return _beginning(list_suites, incomplete)
 
 
+def launchers(incomplete: str) -> list[str]:
+    from l2t_bench.registry import list_launchers
+
+    return _beginning(list_launchers, incomplete)
+
+
 def runs(incomplete: str) -> list[str]:
     from l2t_bench.engine.store import list_runs
 

@@ -10,7 +10,7 @@ from l2t_bench.cli.options import Plugins
 if TYPE_CHECKING:
     from l2t_bench.verification.capabilities import Cell
 
-What = Literal["backends", "problems", "losses", "suites", "runs"]
+What = Literal["backends", "problems", "losses", "suites", "launchers", "runs"]
 
 
 def list_names(
@@ -33,7 +33,7 @@ def list_names(
     ] = None,
     plugin: Plugins = None,
 ) -> None:
-    """List backends, problems, fixed losses and suites, and the runs in the folder runs/."""
+    """List backends, problems, fixed losses, suites and launchers, and the runs in the folder runs/."""
     from rich.markup import escape
 
     from l2t_bench import registry
@@ -57,6 +57,7 @@ def list_names(
         "problems": registry.list_problems,
         "losses": registry.list_losses,
         "suites": registry.list_suites,
+        "launchers": registry.list_launchers,
         "runs": list_runs,
     }
     out = console()
@@ -142,7 +143,7 @@ def _options(kind: str, name: str) -> str:
     from l2t_bench.errors import UserError
     from l2t_bench.names import describe_options
 
-    if kind == "suites":
+    if kind in ("suites", "launchers"):
         return ""
     class_of = {"backends": registry.backend_class, "problems": registry.problem_class, "losses": registry.loss_class}
     try:

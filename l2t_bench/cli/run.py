@@ -4,6 +4,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -58,14 +59,23 @@ def run(
     rerun: Annotated[Rerun, typer.Option(help="Which finished cells to run again.")] = Rerun.NONE,
     fail_fast: Annotated[bool, typer.Option("--fail-fast", help="Stop at the first cell that fails.")] = False,
     plugin: Plugins = None,
+    launcher: Annotated[
+        str | None,
+        typer.Option(help="Where cells are run: local, slurm, ...", autocompletion=completion.launchers),
+    ] = None,
+    launcher_config: Annotated[
+        Path | None, typer.Option(help="A TOML file with the launcher's table, such as [slurm].")
+    ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be run, and what it takes.")] = False,
 ) -> None:
     """Run suites. The same command again runs what is missing; finished cells are kept."""
     from l2t_bench.engine.cell import FAILURES
     from l2t_bench.engine.kept import is_of_another_plan
     from l2t_bench.engine.planning import check, plan
+    from l2t_bench.engine.runner import launcher_of
     from l2t_bench.engine.store import RUNS, RunFolder
-    from l2t_bench.engine.study import folder_name, seed_list
+    from l2t_bench.engine.study import folder_name, read_launchers, seed_list
+    from l2t_bench.errors import UserError
     from l2t_bench.units import seconds, size
 
     study = _study(
@@ -81,13 +91,18 @@ def run(
         timeout=None if timeout is None else seconds(timeout),
         memory_limit=None if memory_limit is None else size(memory_limit),
         plugins=[str(Path(name).resolve()) for name in plugin or ()],
+        launcher=launcher,
+        launchers=launcher_config and read_launchers(launcher_config),
     )
+    if launcher_config and study.launcher not in study.launchers:
+        raise UserError(f"{launcher_config} has no table [{study.launcher}]: --launcher must name one that it has")
+    elsewhere = not dry_run and launcher_of(study).elsewhere  # before anything is done, a launcher that cannot be had
     planned = plan(study)
     folder = out or RUNS / folder_name(study)
     waiting = missing(RunFolder(folder), planned.cells, rerun)
-    _say_what_is_kept(planned, folder, waiting)
+    _say_what_is_kept(planned, folder, waiting, elsewhere=elsewhere)
     if waiting:
-        check(study)
+        check(replace(study, device="cpu") if elsewhere else study)
     if dry_run:
         _show_forecast(planned, folder, waiting)
         return
@@ -103,7 +118,7 @@ def _study(config: Path | None, **given: object) -> "Study":
     from l2t_bench.engine.study import Study, read_study
 
     start = read_study(config).as_json() if config else {"suites": ()}
-    return Study.of({**start, **{key: value for key, value in given.items() if value not in (None, [], ())}})
+    return Study.of({**start, **{key: value for key, value in given.items() if value not in (None, [], (), {})}})
 
 
 def _execute(plan: "Plan", folder: Path, rerun: Rerun, fail_fast: bool) -> dict[str, int]:
@@ -125,7 +140,7 @@ def _execute(plan: "Plan", folder: Path, rerun: Rerun, fail_fast: bool) -> dict[
         raise typer.Exit(1) from None
 
 
-def _say_what_is_kept(plan: "Plan", folder: Path, waiting: "Sequence[Cell]") -> None:
+def _say_what_is_kept(plan: "Plan", folder: Path, waiting: "Sequence[Cell]", *, elsewhere: bool) -> None:
     """Results that are kept although they were measured under other conditions than the command asks for."""
     from l2t_bench.cli.console import error_line
     from l2t_bench.engine.kept import measured_otherwise
@@ -133,7 +148,7 @@ def _say_what_is_kept(plan: "Plan", folder: Path, waiting: "Sequence[Cell]") -> 
 
     to_run = {cell.cell_id for cell in waiting}
     kept = [cell for cell in plan.cells if cell.cell_id not in to_run]
-    for line in measured_otherwise(RunFolder(folder), kept):
+    for line in measured_otherwise(RunFolder(folder), kept, elsewhere=elsewhere):
         error_line(f"warning: {line}")
 
 

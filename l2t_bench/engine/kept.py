@@ -20,9 +20,12 @@ def is_of_another_plan(folder: RunFolder, cells: Sequence[Cell]) -> bool:
     return {planned["cell_id"] for planned in before["cells"]} != {cell.cell_id for cell in cells}
 
 
-def measured_otherwise(folder: RunFolder, kept: Sequence[Cell]) -> list[str]:
-    """A line for each number of threads and processor, other than today's, that results of timed cells come from."""
-    here, environments = cpu_model(), dict[str, dict[str, Any]]()
+def measured_otherwise(folder: RunFolder, kept: Sequence[Cell], *, elsewhere: bool = False) -> list[str]:
+    """A line for each number of threads and processor, other than today's, that results of timed cells come from.
+
+    ``elsewhere``: cells are run on other machines, and this one's processor says nothing.
+    """
+    here, environments = None if elsewhere else cpu_model(), dict[str, dict[str, Any]]()
     found: Counter[str] = Counter()
     for cell in kept:
         record = folder.record(cell) if cell.timed else None
@@ -38,12 +41,12 @@ def measured_otherwise(folder: RunFolder, kept: Sequence[Cell]) -> list[str]:
     ]
 
 
-def _differences(environment: dict[str, Any], threads: int, cpu: str) -> list[str]:
+def _differences(environment: dict[str, Any], threads: int, cpu: str | None) -> list[str]:
     measured_with, measured_on = environment.get("threads", threads), environment.get("cpu", cpu)
     with_threads = f"with {measured_with} thread{'s' * (measured_with != 1)}, not {threads}"
     return [
         *([with_threads] if measured_with != threads else []),
-        *([f"on {measured_on}, not {cpu}"] if measured_on != cpu else []),
+        *([f"on {measured_on}, not {cpu}"] if cpu is not None and measured_on != cpu else []),
     ]
 
 

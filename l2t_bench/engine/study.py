@@ -2,16 +2,27 @@
 
 import math
 import os
-import tomllib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
-from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+from l2t_bench.engine.toml_values import (
+    Reader,
+    byte_size,
+    check_keys,
+    duration,
+    either,
+    names,
+    plain,
+    read_toml,
+    table,
+    text,
+    whole,
+)
 from l2t_bench.errors import UserError
-from l2t_bench.names import absolute, did_you_mean, file_of, split_spec, with_file, write_spec
-from l2t_bench.units import seconds, size
+from l2t_bench.names import absolute, file_of, split_spec, with_file, write_spec
+from l2t_bench.registry import list_launchers
 
 SCHEMA = 1
 _SPECS = ("suites", "backends", "problems")  # of a study: what may be named by a file
@@ -24,7 +35,8 @@ class Study:
 
     ``backends`` and ``problems`` replace the suites' own; ``overrides`` replaces settings of cells by their kind, such
     as ``{"gradient": {"horizons": [20]}}``; ``plugins`` are Python files with backends, problems or suites. Names of a
-    file's, ``mine.py:Mine``, have its absolute path here; in the cells they have none.
+    file's, ``mine.py:Mine``, have its absolute path here; in the cells they have none. ``launcher`` says where cells
+    are run; ``launchers`` has the settings of each by its name, which in a file are tables of these names.
     Raises ``UserError`` for values that make no sense.
     """
 
@@ -40,6 +52,8 @@ class Study:
     memory_limit: int | None = None  # bytes, of one cell: on the host, and on the device
     overrides: Overrides = field(default_factory=dict)
     plugins: tuple[str, ...] = ()
+    launcher: str = "local"
+    launchers: Overrides = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for name in _SPECS:
@@ -75,17 +89,12 @@ class Study:
         return asdict(self)
 
     @staticmethod
-    def of(plain: Mapping[str, Any]) -> "Study":
+    def of(said: Mapping[str, Any]) -> "Study":
         """A study from what ``as_json`` gave."""
         values: dict[str, Any] = {
-            key: tuple(value) if isinstance(value, list) else value for key, value in plain.items()
+            key: tuple(value) if isinstance(value, list) else value for key, value in said.items()
         }
         return Study(**values)
-
-
-def _plain(number: float | str) -> str:
-    """A number's digits, no more than it has and without an exponent, as ``seconds`` reads them; text as it is."""
-    return number if isinstance(number, str) else format(Decimal(str(number)).normalize(), "f")
 
 
 def _is_data(value: Any) -> bool:
@@ -113,90 +122,81 @@ def seed_list(seeds: int | list[int]) -> tuple[int, ...]:
 
 def read_study(path: Path) -> Study:
     """The study in a TOML file. Raises ``UserError`` naming the key that is unknown, missing or wrong."""
-    try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UserError(f"there is no file {path}") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} cannot be read: {error}") from error
-    except tomllib.TOMLDecodeError as error:
-        raise UserError(f"{path} is not TOML: {error}") from error
+    content = read_toml(path)
     try:
         return _study(content, path.parent.resolve())
     except UserError as error:
         raise UserError(f"{path}: {error}") from error
 
 
+def read_launchers(path: Path) -> Overrides:
+    """The launchers' tables in a TOML file that holds nothing else. Raises ``UserError``."""
+    content = read_toml(path)
+    try:
+        tables, others = _launchers_apart(content)
+        check_keys(others, list_launchers())
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from error
+    return tables
+
+
 def write_study(study: Study, folder: Path) -> str:
     """The study as TOML that stands in ``folder``; ``read_study`` gives it back."""
     import tomli_w
 
-    plain: dict[str, Any] = {"schema": SCHEMA, **study.as_json(), "timeout": f"{_plain(study.timeout)}s"}
-    plain["memory_limit"] = None if study.memory_limit is None else f"{study.memory_limit}B"
+    said: dict[str, Any] = {"schema": SCHEMA, **study.as_json(), "timeout": f"{plain(study.timeout)}s"}
+    said["memory_limit"] = None if study.memory_limit is None else f"{study.memory_limit}B"
     for key in _SPECS:
-        plain[key] = [with_file(spec, lambda file: _portable(file, folder)) for spec in getattr(study, key)]
-    plain["plugins"] = [_portable(Path(name), folder) for name in study.plugins]
-    kept = {key: list(value) if isinstance(value, tuple) else value for key, value in plain.items()}
+        said[key] = [with_file(spec, lambda file: _portable(file, folder)) for spec in getattr(study, key)]
+    said["plugins"] = [_portable(Path(name), folder) for name in study.plugins]
+    said |= said.pop("launchers")
+    kept = {key: list(value) if isinstance(value, tuple) else value for key, value in said.items()}
     head = "# What this run was asked for. `l2t-bench run --config FILE` repeats it.\n"
     return head + tomli_w.dumps({key: value for key, value in kept.items() if value not in (None, [], {})})
 
 
 def _study(content: dict[str, Any], folder: Path) -> Study:
-    known = ["schema", *(entry.name for entry in fields(Study))]
-    for key in content:
-        if key not in known:
-            hint = did_you_mean(key, known) or f"; there are {', '.join(known)}"
-            raise UserError(f"unknown key {key!r}{hint}")
+    tables, content = _launchers_apart(content)
+    check_keys(content, ["schema", *(entry.name for entry in fields(Study) if entry.name != "launchers")])
     if content.get("schema", SCHEMA) != SCHEMA:
         raise UserError(f"has schema {content['schema']!r}, this version reads {SCHEMA}")
     if "suites" not in content:
         raise UserError("the key 'suites' is missing: suites = [\"quick\"]")
-    readers: dict[str, Callable[[str, Any], Any]] = {
-        "suites": lambda key, value: _located(_names(key, value), folder),
-        "profile": _text,
+    readers: dict[str, Reader] = {
+        "suites": lambda key, value: _located(names(key, value), folder),
+        "profile": text,
         "backends": lambda key, value: _located(_specs(key, value), folder),
         "problems": lambda key, value: _located(_specs(key, value), folder),
         "seeds": _seeds,
-        "rounds": _whole,
-        "device": _text,
-        "threads": _whole,
-        "timeout": lambda key, value: seconds(
-            _plain(_either(key, value, (str, int, float), "a duration such as '20m'"))
-        ),
-        "memory_limit": lambda key, value: size(str(_either(key, value, (str, int), "a size such as '8GB'"))),
+        "rounds": whole,
+        "device": text,
+        "threads": whole,
+        "timeout": duration,
+        "memory_limit": byte_size,
         "overrides": _overrides,
-        "plugins": lambda key, value: tuple(_resolved(name, folder) for name in _names(key, value)),
+        "launcher": text,
+        "plugins": lambda key, value: tuple(_resolved(name, folder) for name in names(key, value)),
     }
-    return Study(**{key: readers[key](key, value) for key, value in content.items() if key != "schema"})
+    values = {key: readers[key](key, value) for key, value in content.items() if key != "schema"}
+    return Study(**values, launchers=tables)
 
 
-def _either(key: str, value: Any, kinds: tuple[type, ...], what: str) -> Any:
-    if not isinstance(value, kinds) or isinstance(value, bool):
-        raise UserError(f"{key} must be {what}, not {value!r}")
-    return value
-
-
-def _text(key: str, value: Any) -> str:
-    return str(_either(key, value, (str,), "text"))
-
-
-def _whole(key: str, value: Any) -> int:
-    return int(_either(key, value, (int,), "a whole number"))
-
-
-def _names(key: str, value: Any) -> tuple[str, ...]:
-    return tuple(_text(f"{key}: an entry", name) for name in _either(key, value, (list,), "a list of names"))
+def _launchers_apart(content: Mapping[str, Any]) -> tuple[Overrides, dict[str, Any]]:
+    """The launchers' tables by their names, and all else."""
+    known = list_launchers()
+    tables = {name: table(name, value) for name, value in content.items() if name in known}
+    return tables, {key: value for key, value in content.items() if key not in tables}
 
 
 def _seeds(key: str, value: Any) -> tuple[int, ...]:
     if isinstance(value, list):
-        return seed_list([_whole("seeds: an entry", seed) for seed in value])
-    return seed_list(int(_either(key, value, (int,), "a number of seeds, or a list of them")))
+        return seed_list([whole("seeds: an entry", seed) for seed in value])
+    return seed_list(int(either(key, value, (int,), "a number of seeds, or a list of them")))
 
 
 def _specs(key: str, value: Any) -> tuple[str, ...]:
     """Names with options: ``"truncated[window=5]"``, or ``{name = "truncated", window = 5}``."""
-    entries = _either(key, value, (list,), "a list of names")
+    entries = either(key, value, (list,), "a list of names")
     return tuple(_spec(key, entry) for entry in entries)
 
 
@@ -216,8 +216,8 @@ def _option(key: str, option: str, value: Any) -> str:
 
 
 def _overrides(key: str, value: Any) -> Overrides:
-    tables: dict[str, Any] = _either(key, value, (dict,), "a table of tables, such as [overrides.gradient]")
-    return {kind: _either(f"{key}.{kind}", table, (dict,), "a table") for kind, table in tables.items()}
+    tables: dict[str, Any] = either(key, value, (dict,), "a table of tables, such as [overrides.gradient]")
+    return {kind: table(f"{key}.{kind}", settings) for kind, settings in tables.items()}
 
 
 def _located(specs: Sequence[str], folder: Path) -> tuple[str, ...]:
