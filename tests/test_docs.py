@@ -42,7 +42,10 @@ def blocks(page: str) -> list[Block]:
 
 def commands(page: str) -> list[list[str]]:
     lines = [line for block in blocks(page) if not block.language for line in block.body.splitlines()]
-    return [shlex.split(line)[1:] for line in lines if line.startswith("l2t-bench ")]
+    launched = [line.partition(" -m l2t_bench ")[2] for line in lines if line.startswith("torchrun ")]
+    return [shlex.split(line)[1:] for line in lines if line.startswith("l2t-bench ")] + [
+        shlex.split(line) for line in launched if line
+    ]
 
 
 WITH_EXAMPLES = [
