@@ -51,7 +51,9 @@ def commands(page: str) -> list[list[str]]:
 WITH_EXAMPLES = [
     page for page in PAGES if page != "training.md" and any(block.language == "python" for block in blocks(page))
 ]
-WITH_FILES = [page for page in WITH_EXAMPLES if any(block.title for block in blocks(page))]
+WITH_FILES = [
+    page for page in WITH_EXAMPLES if any(block.title and block.language == "python" for block in blocks(page))
+]
 WITH_COMMANDS = [page for page in PAGES if commands(page)]
 
 
