@@ -20,7 +20,7 @@ class ManualRMD(StoredRMD):
     """
 
     name = "rmd"
-    capabilities = Capabilities(Exactness.EXACT, optimizers=("SGD", "Adam"), memory_law="T*P + G")
+    capabilities = Capabilities(Exactness.EXACT, optimizers=("SGD", "Adam"), memory_law="T*P + G", shards=True)
 
     def differentiate(self, run: Run) -> Derivative:
         return self.there_and_back(run)

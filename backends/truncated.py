@@ -34,7 +34,7 @@ class TruncatedRMD(StoredRMD):
     every: int = 0
 
     name = "truncated"
-    capabilities = Capabilities(Exactness.TRUNCATED, optimizers=("SGD", "Adam"), memory_law="K*P + G")
+    capabilities = Capabilities(Exactness.TRUNCATED, optimizers=("SGD", "Adam"), memory_law="K*P + G", shards=True)
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from l2t_bench.adam import Adam
     from l2t_bench.backend import Backend
     from l2t_bench.batches import Examples, IndexedBatches
-    from l2t_bench.errors import Diverged, L2TError, Refused, UserError
+    from l2t_bench.errors import Diverged, L2TError, RankError, Refused, UserError
     from l2t_bench.expected_bleu import ExpectedBLEU
     from l2t_bench.fitting import check_fits, would_fit
     from l2t_bench.gradient import (
@@ -47,6 +47,7 @@ if TYPE_CHECKING:
         Callback,
         Checkpoints,
         Selection,
+        Shard,
         TeacherOptimizer,
         TeacherTrainer,
         TeacherTraining,
@@ -59,7 +60,7 @@ _HOMES = {
     "adam": ("Adam",),
     "backend": ("Backend",),
     "batches": ("Examples", "IndexedBatches"),
-    "errors": ("Diverged", "L2TError", "Refused", "UserError"),
+    "errors": ("Diverged", "L2TError", "RankError", "Refused", "UserError"),
     "expected_bleu": ("ExpectedBLEU",),
     "fitting": ("check_fits", "would_fit"),
     "gradient": (
@@ -99,6 +100,7 @@ _HOMES = {
         "Callback",
         "Checkpoints",
         "Selection",
+        "Shard",
         "TeacherOptimizer",
         "TeacherTrainer",
         "TeacherTraining",
@@ -128,8 +130,10 @@ __all__ = [
     "L2TError",
     "LearnedLoss",
     "Prediction",
+    "RankError",
     "Refused",
     "Selection",
+    "Shard",
     "StaticTeacher",
     "Step",
     "StudentState",

@@ -3,7 +3,7 @@
 Bars are derivatives of M~.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -32,22 +32,14 @@ class Visit:
     second_order: SecondOrder | None = None
 
 
-def dev_gradient(rollout: Rollout, state: StudentState, index: int) -> tuple[float, TensorDict]:
-    """M~ at omega_``index``, and w_bar = dM~/domega there (paper, Eq. 3), one dev batch's graph at a time.
-
-    Raises ``UserError`` for an objective that is no function of the parameters, such as the 0-1 accuracy, and for one
-    that depends on others.
-    """
-    batches = rollout.problem.final_dev_batches(state, index, rollout.seed)
-    value, w_bar = objective_gradient(rollout.problem, state, batches)
-    return float(value), w_bar
-
-
 def objective_gradient(
-    problem: TeachingProblem, state: StudentState, batches: Sequence[Batch]
+    problem: TeachingProblem, state: StudentState, batches: Sequence[Batch], of: int | None = None
 ) -> tuple[Tensor, TensorDict]:
-    """``dev_gradient`` on given batches, the value in float64; of several students, each one's own."""
-    total = sum(example_count(batch) for batch in batches)
+    """``dev_gradient`` on given batches, the value in float64; of several students, each one's own.
+
+    ``of``: how many examples the mean is over where the batches hold some of them: their part of it.
+    """
+    total = sum(example_count(batch) for batch in batches) if of is None else of
     params = {name: param.detach().requires_grad_() for name, param in state.params.items()}
     w_bar = {name: torch.zeros_like(param) for name, param in params.items()}
     value = torch.zeros((), dtype=torch.float64, device=problem.device)
@@ -63,6 +55,22 @@ def objective_gradient(
             w_bar[name] += part
         value = value + share.detach().double()
     return value, w_bar
+
+
+Objective = Callable[[TeachingProblem, StudentState, Sequence[Batch]], tuple[Tensor, TensorDict]]
+
+
+def dev_gradient(
+    rollout: Rollout, state: StudentState, index: int, gradient: Objective = objective_gradient
+) -> tuple[float, TensorDict]:
+    """M~ at omega_``index``, and w_bar = dM~/domega there (paper, Eq. 3), one dev batch's graph at a time.
+
+    Raises ``UserError`` for an objective that is no function of the parameters, such as the 0-1 accuracy, and for one
+    that depends on others.
+    """
+    batches = rollout.problem.final_dev_batches(state, index, rollout.seed)
+    value, w_bar = gradient(rollout.problem, state, batches)
+    return float(value), w_bar
 
 
 class PhiAdjoint:

@@ -13,6 +13,7 @@ from torch import Tensor
 from l2t_bench.adam import Adam
 from l2t_bench.adjoint import dev_gradient
 from l2t_bench.cautions import cautions
+from l2t_bench.distributed.problem import ShardedProblem
 from l2t_bench.errors import Diverged, UserError
 from l2t_bench.first_look import look_through_torch_func, once
 from l2t_bench.gradient import ANY, Capabilities, Cost, Exactness, Prediction, Refused, Supported, TeacherGradient
@@ -27,6 +28,7 @@ from l2t_bench.problem import Step, StudentState, TeachingProblem
 from l2t_bench.rollout import Rollout, TryOut
 from l2t_bench.second_difference import second_look
 from l2t_bench.second_order import Maker, StepGraph, try_products
+from l2t_bench.sums import WHOLE_BATCH
 from l2t_bench.tensors import TensorDict, Tensors, detached, global_norm
 from l2t_bench.undifferentiable import FORWARD, SECOND, Missing, missing_derivative
 
@@ -46,7 +48,10 @@ class Derivative:
 
 
 class Run:
-    """What a method is given: the rollout to walk along, and phases and counts to tell the core where it is."""
+    """What a method is given: the rollout to walk along, and phases and counts to tell the core where it is.
+
+    ``sums``: how sums over a batch are taken.
+    """
 
     def __init__(
         self,
@@ -62,6 +67,7 @@ class Run:
         self.theta = rollout.theta
         self.horizon = rollout.horizon
         self.watch = watch or AdjointWatch()
+        self.sums = self.problem.sums if isinstance(self.problem, ShardedProblem) else WHOLE_BATCH
 
     @contextmanager
     def forward(self, steps: int | None = None) -> Iterator[None]:
@@ -84,7 +90,7 @@ class Run:
         """
         at = self.horizon if index is None else index
         with self.meter.phase("dev"):
-            value, w_bar = dev_gradient(self.rollout, state, at)
+            value, w_bar = dev_gradient(self.rollout, state, at, self.sums.objective_gradient)
         check_objective(value, w_bar, at, self.horizon)
         return value, w_bar
 
@@ -183,6 +189,8 @@ class Backend(ABC):
         """
 
         def look(place: str, step: Step, state: StudentState, phi: Any) -> None:
+            if isinstance(problem, ShardedProblem):
+                once(problem, ("parts", place), partial(problem.look, state, step, phi))
             if self.through_torch_func:
                 once(problem, ("by torch.func", place), partial(look_through_torch_func, problem, state, step, phi))
             if (maker := self.second_order()) is not None:

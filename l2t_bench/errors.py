@@ -49,6 +49,13 @@ class Refused(L2TError):
         return False
 
 
+class RankError(L2TError):
+    """A rank of a training was lost, failed, or holds something else than the others: the training cannot go on.
+
+    The command line prints the message and exits with code 1.
+    """
+
+
 def said_first(error: BaseException) -> str:
     """What a library's error says first, with its type: its first sentence, or line, that says something."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]

@@ -174,7 +174,7 @@ def _look_at_call(own: Trial) -> None:
             called, held = _plain_gradients(at)[1], _gradients_of_module(at)
         except NOT_TAKEN:
             continue
-        if apart := _apart(called, held, at):
+        if apart := gradients_apart(called, held, at.params):
             raise UserError(
                 f"the student's gradient is off by {apart:.1%} when it is called with given parameters instead of "
                 "those that it holds: activation checkpointing takes its forward pass again with the ones it holds, "
@@ -199,7 +199,7 @@ def look_through_torch_func(problem: TeachingProblem, state: StudentState, step:
         found, wanted = _gradients_by_torch_func(near)[1], _plain_gradients(near)[1]
     except NOT_TAKEN:
         return
-    if apart := _apart(found, wanted, near):
+    if apart := gradients_apart(found, wanted, near.params):
         raise Refused(
             f"under this method the student's gradient is off by {apart:.1%} from that of plain training: it draws "
             "other random numbers and would differentiate another run",
@@ -220,7 +220,7 @@ def look_through_patched(
             found, plain = _gradients_of_module(at, patch), _plain_gradients(at)[1]
         except NOT_TAKEN:
             continue
-        if apart := _apart(found, plain, at):
+        if apart := gradients_apart(found, plain, at.params):
             raise Refused(
                 f"under this method the student's gradient is off by {apart:.1%} from that of plain training: the "
                 "module that is made of it does not follow what the student keeps beside its registered layers, such "
@@ -253,13 +253,13 @@ def _gradients_by_torch_func(at: Trial) -> tuple[Tensor, TensorDict]:
     return loss, gradients
 
 
-def _apart(ours: Tensors, theirs: Tensors, at: Trial) -> float:
-    """How far two gradients are from each other, relative; 0 where half of the digits agree.
+def gradients_apart(ours: Tensors, theirs: Tensors, params: Tensors) -> float:
+    """How far two gradients at ``params`` are from each other, relative; 0 where half of the digits agree.
 
     A gradient that is nothing beside the parameters' rounding counts as that.
     """
-    rounding = torch.finfo(at.problem.dtype).eps
-    apart = relative_difference(ours, theirs, rounding * max(1.0, global_norm(at.params)))
+    rounding = torch.finfo(next(iter(params.values())).dtype).eps
+    apart = relative_difference(ours, theirs, rounding * max(1.0, global_norm(params)))
     return apart if apart > rounding**0.5 else 0.0
 
 

@@ -129,6 +129,7 @@ class Capabilities:
     groups: bool = True  # parameters with an lr or a weight decay of their own
     clipping: bool = True  # of the student's gradient by its norm
     frozen: bool = True  # parameters that are not trained
+    shards: bool = False  # whether its sums over a batch may be shared out among ranks: it takes them by ``Run.sums``
     reasons: Mapping[str, str] = field(default_factory=dict, hash=False)
     """Why not, by an optimiser's name or by one of the fields above."""
 

@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any, Literal, cast
 
 from l2t_bench.backend import Backend, Derivative, Run
+from l2t_bench.distributed.problem import ShardedProblem
 from l2t_bench.errors import Diverged, Refused, UserError
 from l2t_bench.gradient import Exactness, TeacherGradient
 from l2t_bench.keeping import going_on, keep_back, keep_forward, there_of, way_back_of
@@ -80,7 +81,22 @@ class StoredRMD(Backend):
                 raise UserError(f"{self.name}: store={self.store} reads no {option}; {readers} would")
 
     def refusal(self, problem: TeachingProblem) -> Refused | None:
-        return STORES[self.store].refusal(problem)
+        of_store = STORES[self.store].refusal(problem)  # a Refused is false
+        return self._sharding_refusal(problem) if of_store is None else of_store
+
+    def _sharding_refusal(self, problem: TeachingProblem) -> Refused | None:
+        """Options that take batches whole."""
+        if not isinstance(problem, ShardedProblem):
+            return None
+        if self.engine in ("compiled", "graphed"):
+            reason = "a compiled step is whole: ranks have nothing to add up between its gradient and its update"
+            return Refused(f"{self} with shard=batch: {reason}", "engine=eager, or shard=students")
+        if self.store == "graph":
+            return Refused(f"{self} with shard=batch: the graphs that it keeps are of whole batches", "store=all does")
+        if self.students > 1:
+            reason = "students at once are stacked, each with a batch of its own"
+            return Refused(f"{self} with shard=batch: {reason}", "students=1, or shard=students")
+        return None
 
     def keeping_refusal(self) -> Refused | None:
         instead = "[store=sqrt] and [store=binomial] can, with engine=eager, hyper=false and students=1"
@@ -151,6 +167,8 @@ class StoredRMD(Backend):
         return Scaling(self.steps_back(horizon), round(share * law.bytes), law.recomputed)
 
     def settled(self, problem: TeachingProblem, horizon: int) -> Backend:
+        if isinstance(problem, ShardedProblem) and self.engine == "auto":
+            return replace(self, engine="eager")
         return replace(self, engine=engine_at(self.engine, problem, horizon))
 
     @contextmanager
@@ -207,6 +225,7 @@ class StoredRMD(Backend):
             second_order=MODES[self.hvp],
             hyper=self.hyper,
             slots=self.wanted(run.problem, run.horizon).slots,
+            sums=run.sums,
         )
 
     def swept(

@@ -7,10 +7,11 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 from torch import nn
 
-from l2t_bench.errors import Diverged, UserError
+from l2t_bench.errors import Diverged, RankError, UserError
 from l2t_bench.fitting import check_fits
 from l2t_bench.gradient import TeacherGradientBackend
 from l2t_bench.metabatch.contract import for_students
@@ -18,14 +19,16 @@ from l2t_bench.modules import trained_parameters
 from l2t_bench.problem import TeachingProblem
 from l2t_bench.registry import load_backend
 from l2t_bench.tensors import TensorDict, Tensors
+from l2t_bench.trainer.alike import check_alike
 from l2t_bench.trainer.ascent import TeacherOptimizer, distance
 from l2t_bench.trainer.callbacks import Callback, OnOuterStep, Progress, Together
-from l2t_bench.trainer.checkpoints import Checkpoints
+from l2t_bench.trainer.checkpoints import Checkpoints, newest_said
 from l2t_bench.trainer.course import Course, Plan
 from l2t_bench.trainer.outer_step import clipped, standard_error
 from l2t_bench.trainer.phases import NoPhases, Phases
 from l2t_bench.trainer.records import Judged, OuterStep, SeedRange, Selection, TeacherTraining
-from l2t_bench.trainer.saving import Saved, Saving
+from l2t_bench.trainer.saving import Saving, saving_of
+from l2t_bench.trainer.sharing import Shard, sharing_of
 from l2t_bench.trainer.trouble import Trouble, new_trouble
 
 __all__ = [
@@ -37,6 +40,7 @@ __all__ = [
     "Progress",
     "SeedRange",
     "Selection",
+    "Shard",
     "TeacherOptimizer",
     "TeacherTrainer",
     "TeacherTraining",
@@ -72,6 +76,8 @@ class TeacherTrainer:
         memory_limit: what the teacher gradients of an outer step may take above what is held when they begin, in bytes
             or as text such as ``"20GB"``; ``check_fits`` then looks before the first outer step, by some short runs of
             the student. Left out, nothing is looked at and no run is made.
+        shard: what the processes that ``torchrun`` has started share out, the ``batch`` or the ``students``; see
+            ``Shard``. The first of them alone writes, and tells the callbacks.
 
     Raises ``UserError`` for numbers that are not positive, and for a teacher that is not the problem's.
     """
@@ -92,14 +98,17 @@ class TeacherTrainer:
         callbacks: Sequence[Callback] = (),
         phases: Phases | None = None,
         memory_limit: int | str | None = None,
+        shard: Shard | Literal["batch", "students"] | None = None,
     ) -> None:
         if outer_steps < 1 or students < 1:
             raise UserError(f"outer_steps and students must be at least 1, not {outer_steps} and {students}")
         problem, theta = _started(problem, teacher, seed)
         runs = outer_steps * students
+        self._sharing = sharing_of(Shard(shard) if isinstance(shard, str) else shard)
+        method = load_backend(backend) if isinstance(backend, str) else backend
         self._plan = Plan(
             problem,
-            _settled(load_backend(backend) if isinstance(backend, str) else backend, problem, horizon * runs),
+            _settled(method, self._sharing.taught(problem), horizon * runs),
             theta,
             outer_steps,
             horizon,
@@ -109,7 +118,8 @@ class TeacherTrainer:
             seed,
         )
         self._checkpoints = Checkpoints(Path(checkpoints)) if isinstance(checkpoints, Path | str) else checkpoints
-        self._callback, self._phases, self._memory_limit = Together(callbacks), phases or NoPhases(), memory_limit
+        self._callback = Together(callbacks if self._sharing.ranks.is_first else ())
+        self._phases, self._memory_limit = phases or NoPhases(), memory_limit
         self._stopping = False
 
     @property
@@ -124,21 +134,36 @@ class TeacherTrainer:
         the teacher of one that was not, bit for bit.
 
         Raises ``Refused`` for gradients that will not fit below the memory limit, ``UserError`` for checkpoints of
-        another training, or any where ``resume`` is false, and ``Diverged`` when every student of every step diverged.
+        another training, or any where ``resume`` is false, for ranks that are not of one training, and for what they
+        cannot share out; ``Diverged`` when every student of every step diverged, ``RankError`` when a rank is lost.
         """
-        plan = self._plan
-        if self._memory_limit is not None:
-            check_fits(for_students(plan.backend, plan.students), plan.problem, plan.horizon, self._memory_limit)
-        saving = Saving() if self._checkpoints is None else Saved(self._checkpoints, plan, self._callback.on_note)
-        course = Course(plan, self._phases, saving.take)
+        self._sharing.check(self._plan)
+        try:
+            with self._sharing.ranks.joined(self._plan.problem.device):
+                return self._trained(resume=resume)
+        except RankError as error:
+            raise RankError(f"{error}; {newest_said(self._checkpoints)}") from error
+
+    def stop(self) -> None:
+        """End after the outer step at hand: ``train`` writes a checkpoint and raises ``KeyboardInterrupt``."""
+        self._stopping = True
+
+    def _trained(self, *, resume: bool) -> TeacherTraining:
+        plan, sharing = self._plan, self._sharing
+        sharing.ranks.all_of(self._check_fits, "whether the gradients fit into memory")
+        saving = saving_of(self._checkpoints, plan, self._callback.on_note, sharing.ranks, sharing.parts)
+        course = Course(plan, self._phases, sharing.take(saving.take), sharing.ranks)
+        check_alike(course, sharing.ranks, sharing.parts)
         with saving.opened(course, resume=resume) as before:
             training = self._run(course, saving, before)
         self._callback.on_end(training)
         return training
 
-    def stop(self) -> None:
-        """End after the outer step at hand: ``train`` writes a checkpoint and raises ``KeyboardInterrupt``."""
-        self._stopping = True
+    def _check_fits(self) -> None:
+        if self._memory_limit is not None:
+            plan = self._plan
+            method = for_students(plan.backend, self._sharing.students(plan.students))
+            check_fits(method, plan.problem, plan.horizon, self._memory_limit)
 
     def _run(self, course: Course, saving: Saving, before: float) -> TeacherTraining:
         """All that is left, ``before`` seconds having gone into it."""
@@ -155,8 +180,9 @@ class TeacherTrainer:
             if trouble := new_trouble(course.curve, self._plan.students):
                 self._callback.on_trouble(trouble)
             # After the callbacks: what they draw from the generators is drawn once.
-            saving.keep(course, before + spent, at_once=self._stopping)
-            if self._stopping:
+            stopping = self._sharing.agreed(course, self._stopping)
+            saving.keep(course, before + spent, at_once=stopping)
+            if stopping:
                 raise KeyboardInterrupt
         if all(record.diverged == self._plan.students for record in course.curve):
             raise Diverged(

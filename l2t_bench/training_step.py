@@ -1,5 +1,6 @@
 """One step of a student's training, as pure functions: its gradient, the state after it, the gradients of a loss."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,16 +10,6 @@ from torch import Tensor
 from l2t_bench.modules import map_tensors
 from l2t_bench.problem import Step, StudentState, TeachingProblem
 from l2t_bench.tensors import TensorDict, Tensors
-
-
-def student_step(problem: TeachingProblem, state: StudentState, step: Step, phi: Any) -> tuple[StudentState, Tensor]:
-    """The state after ``step``, and the step's loss; a pure function, and so the way to take a step once more."""
-    found = student_gradient(problem, state, step, phi)
-    with torch.no_grad():
-        updated, slots = problem.optimizer.step(
-            state.params, found.gradients, state.slots, index=step.index, lr=step.lr
-        )
-    return StudentState(updated, found.buffers, slots), found.loss
 
 
 @dataclass(frozen=True)
@@ -37,6 +28,21 @@ def student_gradient(problem: TeachingProblem, state: StudentState, step: Step, 
         loss, buffers = problem.train_loss(params, state.buffers, map_tensors(Tensor.detach, phi), step)
         gradients = loss_gradients(loss, params)
     return StudentGradient(loss.detach(), gradients, buffers)
+
+
+Gradient = Callable[[TeachingProblem, StudentState, Step, Any], StudentGradient]
+
+
+def student_step(
+    problem: TeachingProblem, state: StudentState, step: Step, phi: Any, gradient: Gradient = student_gradient
+) -> tuple[StudentState, Tensor]:
+    """The state after ``step``, and the step's loss; a pure function, and so the way to take a step once more."""
+    found = gradient(problem, state, step, phi)
+    with torch.no_grad():
+        updated, slots = problem.optimizer.step(
+            state.params, found.gradients, state.slots, index=step.index, lr=step.lr
+        )
+    return StudentState(updated, found.buffers, slots), found.loss
 
 
 def loss_gradients(loss: Tensor, params: Tensors, *, create_graph: bool = False) -> TensorDict:

@@ -42,13 +42,18 @@ def blocks(page: str) -> list[Block]:
 
 def commands(page: str) -> list[list[str]]:
     lines = [line for block in blocks(page) if not block.language for line in block.body.splitlines()]
-    return [shlex.split(line)[1:] for line in lines if line.startswith("l2t-bench ")]
+    launched = [line.partition(" -m l2t_bench ")[2] for line in lines if line.startswith("torchrun ")]
+    return [shlex.split(line)[1:] for line in lines if line.startswith("l2t-bench ")] + [
+        shlex.split(line) for line in launched if line
+    ]
 
 
 WITH_EXAMPLES = [
     page for page in PAGES if page != "training.md" and any(block.language == "python" for block in blocks(page))
 ]
-WITH_FILES = [page for page in WITH_EXAMPLES if any(block.title for block in blocks(page))]
+WITH_FILES = [
+    page for page in WITH_EXAMPLES if any(block.title and block.language == "python" for block in blocks(page))
+]
 WITH_COMMANDS = [page for page in PAGES if commands(page)]
 
 

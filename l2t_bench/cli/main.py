@@ -20,7 +20,7 @@ from l2t_bench.cli import (
     verify,
 )
 from l2t_bench.cli.console import error_line
-from l2t_bench.errors import L2TError
+from l2t_bench.errors import L2TError, RankError
 
 app = typer.Typer(
     name="l2t-bench",
@@ -52,7 +52,7 @@ def main() -> None:
         app()
     except L2TError as error:
         error_line(str(error))
-        sys.exit(2)
+        sys.exit(1 if isinstance(error, RankError) else 2)
 
 
 if __name__ == "__main__":

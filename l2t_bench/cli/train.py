@@ -52,6 +52,10 @@ def train(
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on from the newest checkpoint, if there is one.")
     ] = False,
+    shard: Annotated[
+        Literal["batch", "students"] | None, typer.Option(help="What the processes that torchrun starts share out.")
+    ] = None,
+    rank_timeout: Annotated[str, typer.Option(help="How long they wait for one another: 10m.")] = "10m",
     tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Also write TensorBoard's event files.")] = False,
     out: Annotated[
         Path, typer.Option("-o", "--out", help="The teacher's file; checkpoints and curves go beside it.")
@@ -62,6 +66,7 @@ def train(
 
     Beside teacher.safetensors stands the folder teacher.training: checkpoints, outer_steps.csv, selection.csv.
     """
+    from l2t_bench.cli.shards import is_first, own_device, shard_asked_for
     from l2t_bench.cli.training_progress import training_progress
     from l2t_bench.plugins import add_plugins
     from l2t_bench.teacher_file import save_teacher
@@ -70,6 +75,7 @@ def train(
     from l2t_bench.training import Selection, TeacherOptimizer, TeacherTrainer
 
     add_plugins(plugin or ())
+    sharing, device = shard_asked_for(shard, rank_timeout), own_device(device)
     check_out(out, resume=resume)
     folder = folder_of(out)
     selection = Selection(select_every, select_students, patience, measure, test_curve) if select_every else None
@@ -89,8 +95,11 @@ def train(
             checkpoints=Checkpoints(folder, parse_every(every), keep, within),
             callbacks=[*logs, progress],
             memory_limit=memory_limit,
+            shard=sharing,
         )
-        training = _trained(trainer, resume=resume, out=out)
+        training = _trained(trainer, resume=resume, out=out, aloud=is_first())
+    if not is_first():
+        return
     save_teacher(out, trainer.problem, training, horizon=horizon, backend=method)
     _report(training, out)
 
@@ -151,13 +160,17 @@ def _value(text: str) -> "bool | float | tuple[float, ...]":
     return numbers[0] if len(numbers) == 1 else numbers
 
 
-def _trained(trainer: "TeacherTrainer", *, resume: bool, out: Path) -> "TeacherTraining":
+def _trained(trainer: "TeacherTrainer", *, resume: bool, out: Path, aloud: bool) -> "TeacherTraining":
     """The training; the first interrupt ends it after the outer step at hand, the second at once."""
     from l2t_bench.cli.console import error_line
 
+    def say(message: str) -> None:
+        if aloud:
+            error_line(message)
+
     def stop(number: int, frame: object) -> None:
         del frame
-        error_line("ending after this outer step; once more ends it at once")
+        say("ending after this outer step; once more ends it at once")
         trainer.stop()
         signal.signal(number, signal.default_int_handler)
 
@@ -166,7 +179,7 @@ def _trained(trainer: "TeacherTrainer", *, resume: bool, out: Path) -> "TeacherT
     try:
         return trainer.train(resume=resume)
     except KeyboardInterrupt:
-        error_line(f"interrupted: the same command with --resume goes on; checkpoints are in {folder_of(out)}")
+        say(f"interrupted: the same command with --resume goes on; checkpoints are in {folder_of(out)}")
         raise typer.Exit(130) from None
 
 

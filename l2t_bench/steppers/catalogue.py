@@ -10,6 +10,7 @@ from l2t_bench.steppers.compiled import CompiledStepper
 from l2t_bench.steppers.cuda_graphs import recorder_for
 from l2t_bench.steppers.eager import EagerStepper
 from l2t_bench.steppers.graphed import GraphedStepper
+from l2t_bench.sums import WHOLE_BATCH, BatchSums
 
 Engine = Literal["eager", "compiled", "graphed", "auto"]
 ENGINES: tuple[Engine, ...] = ("eager", "compiled", "graphed", "auto")
@@ -28,14 +29,24 @@ _COUNT = "steps under engine=auto"
 
 
 def stepper_for(
-    engine: Engine, rollout: Rollout, meter: Meter, *, second_order: Maker, hyper: bool, slots: bool
+    engine: Engine,
+    rollout: Rollout,
+    meter: Meter,
+    *,
+    second_order: Maker,
+    hyper: bool,
+    slots: bool,
+    sums: BatchSums = WHOLE_BATCH,
 ) -> EagerStepper:
-    """What takes the steps of a run. ``slots``: whether the states gone back through have theirs."""
+    """What takes the steps of a run. ``slots``: whether the states gone back through have theirs.
+
+    ``sums``: how sums over a batch are taken; compiled steps take them from whole batches only.
+    """
     settled = engine_at(engine, rollout.problem, rollout.horizon)
     if engine == "auto":
         _count(rollout)
     if settled == "eager":
-        return EagerStepper(rollout, meter, second_order=second_order, hyper=hyper)
+        return EagerStepper(rollout, meter, second_order=second_order, hyper=hyper, sums=sums)
     if settled == "compiled":
         most = MOST_OPERATORS if engine == "auto" else None
         return CompiledStepper(rollout, meter, second_order=second_order, hyper=hyper, slots=slots, most_operators=most)

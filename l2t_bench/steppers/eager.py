@@ -11,10 +11,11 @@ from l2t_bench.kept_run import WayBack
 from l2t_bench.measure import Meter
 from l2t_bench.optimizers import Adjoint
 from l2t_bench.problem import Step, StudentState, TeachingProblem
-from l2t_bench.rollout import Rollout, plain_step
+from l2t_bench.rollout import Rollout
 from l2t_bench.second_order import Maker, StepGraph
+from l2t_bench.sums import WHOLE_BATCH, BatchSums
 from l2t_bench.tensors import TensorDict, added, zeros_like
-from l2t_bench.training_step import student_step
+from l2t_bench.training_step import StudentGradient, student_step
 
 
 @dataclass(frozen=True)
@@ -34,12 +35,20 @@ class EagerStepper:
     """Takes the steps of one run, takes them once more, and goes back through them. Made anew for each run.
 
     ``second_order`` makes the products of steps whose visit brings none. ``hyper``: also derivatives by the optimiser's
-    numbers; the visits' states must then have their slots.
+    numbers; the visits' states must then have their slots. ``sums``: how sums over a batch are taken.
     """
 
-    def __init__(self, rollout: Rollout, meter: Meter, *, second_order: Maker = StepGraph, hyper: bool = False) -> None:
+    def __init__(
+        self,
+        rollout: Rollout,
+        meter: Meter,
+        *,
+        second_order: Maker = StepGraph,
+        hyper: bool = False,
+        sums: BatchSums = WHOLE_BATCH,
+    ) -> None:
         self.rollout, self.meter = rollout, meter
-        self._second_order, self._hyper = second_order, hyper
+        self._second_order, self._hyper, self._sums = sums.second_order(second_order), hyper, sums
         self._phi_adjoint = PhiAdjoint(rollout.problem, rollout.theta)
 
     @property
@@ -57,7 +66,9 @@ class EagerStepper:
 
     def advance(self, step: Step, state: StudentState) -> StudentState:
         """Take the next step of the run; its loss is observed."""
-        return plain_step(self.rollout, state, step, self.rollout.phi(step))
+        after, loss = self._taken_plainly(step, state)
+        self.rollout.observe(loss)
+        return after
 
     def advance_all(self, steps: Sequence[Step], state: StudentState) -> list[StudentState]:
         """Take the next ``steps``, which hang on no state but ``state``; the states after each.
@@ -71,7 +82,14 @@ class EagerStepper:
 
     def again(self, step: Step, state: StudentState) -> StudentState:
         """Take a step of the run once more: the same bits."""
-        return student_step(self.rollout.problem, state, step, self.rollout.phi(step))[0]
+        return self._taken_plainly(step, state)[0]
+
+    def gradient(self, step: Step, state: StudentState) -> StudentGradient:
+        """The loss gradient of a step, of which its store makes the step."""
+        return self._sums.gradient(self.rollout.problem, state, step, self.rollout.phi(step))
+
+    def _taken_plainly(self, step: Step, state: StudentState) -> tuple[StudentState, Tensor]:
+        return student_step(self.rollout.problem, state, step, self.rollout.phi(step), self._sums.gradient)
 
     def begin_back(self, w_bar: TensorDict) -> Adjoint:
         """The adjoint of the state after the last step, from that of its parameters; d_theta begins at zero."""

@@ -19,7 +19,6 @@ from l2t_bench.stores.contract import Law, Room, Sizes, Store, Wanted
 from l2t_bench.stores.exact import LARGEST_DENOMINATOR, spilled_bits
 from l2t_bench.stores.fixed_sgd import FixedPointSGD, ratio_of
 from l2t_bench.tensors import TensorDict, Tensors, size_in_bytes
-from l2t_bench.training_step import StudentGradient, student_gradient
 
 _CONSTANT = 3 * 8  # bytes of a parameter: omega, b, and the buffer of the bit store
 _INSTEAD = "take store=sqrt, which keeps states of the plain run"
@@ -98,7 +97,7 @@ class Reversible(Store):
         return StudentState(self._sgd.params(), state.buffers)
 
     def advance(self, step: Step, state: StudentState) -> StudentState:
-        found = self._gradient(step, state)
+        found = self.stepper.gradient(step, state)
         self.rollout.observe(found.loss)
         if step.index <= self.wanted.first:
             self._sgd.forget()
@@ -109,9 +108,6 @@ class Reversible(Store):
         self._buffers = _shared(found.buffers, state.buffers, self._changing)
         return StudentState(self._sgd.params(), self._buffers, {"momentum": self._sgd.momentum()})
 
-    def _gradient(self, step: Step, state: StudentState) -> StudentGradient:
-        return student_gradient(self.rollout.problem, state, step, self.rollout.phi(step))
-
     def backwards(self) -> Iterator[Visit]:
         while self._steps:
             step = self._steps.pop()
@@ -121,7 +117,7 @@ class Reversible(Store):
         """The state before ``step``. Raises ``UserError`` where its gradient is not bit for bit what it was."""
         state = StudentState(self._sgd.retreat(step.lr), buffers)
         # By the function of the way forward: with a graph for second derivatives torch may round otherwise.
-        found = self._gradient(step, state)
+        found = self.stepper.gradient(step, state)
         self.meter.count(recomputed_steps=1)
         checksum = self._sgd.undo(step.index, state.params, found.gradients)
         if not torch.equal(checksum, self._checksums[step.index]):

@@ -61,6 +61,14 @@ class Checkpoints:
         return after
 
 
+def newest_said(settings: Checkpoints | None) -> str:
+    """Where a training stands that has ended badly, and how it goes on, for who reads its error."""
+    files = [] if settings is None else sorted(settings.folder.glob(_PATTERN))
+    if not files:
+        return "there is no checkpoint"
+    return f"the last checkpoint, {files[-1]}, is whole: --resume (resume=True) goes on from it"
+
+
 def parse_every(text: str) -> int | str:
     """``"5"`` outer steps, or a time with its unit: ``"90s"``, ``"10m"``. Raises ``UserError`` for anything else."""
     if text.strip().isdigit():

@@ -1,9 +1,10 @@
 """A training between its first outer step and its last: theta, its optimiser, and what has been seen of them so far."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
+from l2t_bench.distributed.ranks import ALONE, Ranks
 from l2t_bench.gradient import TeacherGradientBackend
 from l2t_bench.problem import TeachingProblem
 from l2t_bench.tensors import TensorDict, Tensors, mean_of
@@ -22,7 +23,7 @@ from l2t_bench.trainer.records import (
     out_of_patience,
 )
 
-Take = Callable[[TeachingProblem, TeacherGradientBackend, TensorDict, int, range, Phases], list[Contribution]]
+Take = Callable[[TeachingProblem, TeacherGradientBackend, TensorDict, int, Sequence[int], Phases], list[Contribution]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,10 +47,13 @@ class Plan:
 
 
 class Course:
-    """Algorithm 1 as it goes; ``at`` outer steps have been taken. ``take`` takes the gradients of an outer step."""
+    """Algorithm 1 as it goes; ``at`` outer steps have been taken. ``take`` takes the gradients of an outer step.
 
-    def __init__(self, plan: Plan, phases: Phases, take: Take = contributions) -> None:
-        self.plan, self._phases, self._take = plan, phases, take
+    ``ranks`` share out the students that judge.
+    """
+
+    def __init__(self, plan: Plan, phases: Phases, take: Take = contributions, ranks: Ranks = ALONE) -> None:
+        self.plan, self._phases, self._take, self._ranks = plan, phases, take, ranks
         self.ascent = Ascent(plan.theta, plan.optimizer)
         self.curve: list[OuterStep] = []
         self.selection: list[Judged] = []
@@ -84,7 +88,7 @@ class Course:
         assert self.plan.selection is not None, "a judgement is due only where there is a selection"
         theta = self.ascent.snapshot()
         with self._phases.phase("evaluation"):
-            judged = judge(self.plan.problem, theta, self.at, self.plan.horizon, self.plan.selection)
+            judged = judge(self.plan.problem, theta, self.at, self.plan.horizon, self.plan.selection, self._ranks)
         self.selection.append(judged)
         if best_of(self.selection) == len(self.selection) - 1:
             self._best = theta

@@ -74,12 +74,13 @@ def first_difference(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> str:
     return ""
 
 
-def surroundings(device: torch.device) -> dict[str, Any]:
-    """What must be the same for a training to go on bit for bit."""
+def surroundings(device: torch.device, parts: int = 1) -> dict[str, Any]:
+    """What must be the same for a training to go on bit for bit. ``parts``: in how many a batch is taken."""
     return {
         "torch": torch.__version__,
         "l2t_bench": installed("l2t_bench"),
         "code": fingerprint(()),
         "threads": torch.get_num_threads(),
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else cpu_model(),
+        **({"parts of a batch": parts} if parts > 1 else {}),
     }

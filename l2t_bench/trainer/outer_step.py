@@ -5,6 +5,7 @@ import time
 from collections.abc import Sequence
 from statistics import fmean, pstdev
 
+from l2t_bench.distributed.ranks import ALONE, Ranks
 from l2t_bench.errors import Diverged
 from l2t_bench.gradient import TeacherGradient, TeacherGradientBackend
 from l2t_bench.health import said
@@ -24,7 +25,7 @@ def contributions(
     backend: TeacherGradientBackend,
     theta: TensorDict,
     horizon: int,
-    seeds: range,
+    seeds: Sequence[int],
     phases: Phases,
 ) -> list[Contribution]:
     """Those of the students that do not diverge."""
@@ -80,8 +81,15 @@ def clipped(tensors: TensorDict, bound: float | None) -> TensorDict:
     return {name: tensor * (bound / norm) for name, tensor in tensors.items()}
 
 
-def judge(problem: TeachingProblem, theta: Tensors, outer_step: int, horizon: int, selection: Selection) -> Judged:
-    """What held-out students reach on dev under ``theta``, and on test where asked.
+def judge(
+    problem: TeachingProblem,
+    theta: Tensors,
+    outer_step: int,
+    horizon: int,
+    selection: Selection,
+    ranks: Ranks = ALONE,
+) -> Judged:
+    """What held-out students reach on dev under ``theta``, and on test where asked; ``ranks`` share them out.
 
     One that diverges has an accuracy, or a BLEU, of 0; it is lost where the measure is the objective, which may be of
     any size.
@@ -89,7 +97,11 @@ def judge(problem: TeachingProblem, theta: Tensors, outer_step: int, horizon: in
     measure = selection.measure or default_measure(problem)
     parts: tuple[Part, ...] = ("dev", "test") if selection.test else ("dev",)
     seeds = SeedRange.SELECTION.seeds(selection.students)
-    found = [_measured(problem, theta, horizon, seed, parts, measure) for seed in seeds]
+
+    def measured(own: Sequence[int]) -> list[list[float] | None]:
+        return [_measured(problem, theta, horizon, seed, parts, measure) for seed in own]
+
+    found = ranks.over(seeds, measured, f"the students that judge before outer step {outer_step}")
     kept = [values for values in found if values is not None] or [[0.0] * len(parts)]
     dev, *test = zip(*kept, strict=True)
     return Judged(outer_step, fmean(dev), pstdev(dev), fmean(test[0]) if test else None, lost=found.count(None))

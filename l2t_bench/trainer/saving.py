@@ -1,10 +1,14 @@
 """How a training is saved as it goes on, and where it goes on from: its checkpoints, and what is kept between them."""
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
+from torch import Tensor
+
+from l2t_bench.distributed.ranks import Ranks
 from l2t_bench.errors import UserError
+from l2t_bench.modules import map_tensors
 from l2t_bench.trainer.checkpoints import Checkpoints, Folder
 from l2t_bench.trainer.course import Course, Plan, Take
 from l2t_bench.trainer.identity import first_difference, identity_of, surroundings
@@ -37,11 +41,14 @@ class Saving:
 
 
 class Saved(Saving):
-    """Of one with ``Checkpoints``. Raises ``Refused`` where runs are to be kept on their way and the backend cannot."""
+    """Of one with ``Checkpoints``, its batches taken in so many ``parts``.
 
-    def __init__(self, settings: Checkpoints, plan: Plan, note: Callable[[str], None]) -> None:
+    Raises ``Refused`` where runs are to be kept on their way and the backend cannot.
+    """
+
+    def __init__(self, settings: Checkpoints, plan: Plan, note: Callable[[str], None], parts: int = 1) -> None:
         self._settings, self._note, self._due = settings, note, settings.due()
-        self._surroundings = surroundings(plan.problem.device)
+        self._surroundings = surroundings(plan.problem.device, parts)
         self._folder: Folder | None = None
         self._within: Within | None = None
         if settings.within is not None:
@@ -79,3 +86,43 @@ class Saved(Saving):
         except (LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
             raise UserError(f"the newest checkpoint does not fit this training: {error}") from error
         return float(state["seconds"])
+
+
+class SavedByFirst(Saving):
+    """Of one by several ranks: the first reads and writes, as ``inner`` does, the others are told where it stands."""
+
+    def __init__(self, inner: Saving, ranks: Ranks) -> None:
+        self._inner, self._ranks = inner, ranks
+
+    @contextmanager
+    def opened(self, course: Course, *, resume: bool) -> Iterator[float]:
+        with ExitStack() as stack:
+
+            def begun() -> tuple[float, dict[str, Any]] | None:
+                if not self._ranks.is_first:
+                    return None
+                before = stack.enter_context(self._inner.opened(course, resume=resume))
+                return before, map_tensors(Tensor.cpu, course.state())
+
+            first = self._ranks.all_of(begun, "the newest checkpoint")[0]
+            assert first is not None, "the first rank has begun"
+            before, state = first
+            course.restore(state)
+            yield before
+
+    def keep(self, course: Course, spent: float, *, at_once: bool) -> None:
+        if self._ranks.is_first:
+            self._inner.keep(course, spent, at_once=at_once)
+
+
+def saving_of(
+    settings: Checkpoints | None, plan: Plan, note: Callable[[str], None], ranks: Ranks, parts: int
+) -> Saving:
+    """How a training by ``ranks``, its batches in so many ``parts``, is saved.
+
+    Raises ``UserError`` where several are to be kept within an outer step.
+    """
+    if settings is not None and settings.within is not None and ranks.count > 1:
+        raise UserError("within= keeps the run of one process: it does not go with shard=")
+    inner = Saving() if settings is None else Saved(settings, plan, note, parts)
+    return inner if ranks.count == 1 else SavedByFirst(inner, ranks)

@@ -1,7 +1,7 @@
 """An outer step that is itself kept on its way: its students one by one, each one's run, and what it has given."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -40,7 +40,7 @@ class Within:
         backend: TeacherGradientBackend,
         theta: TensorDict,
         horizon: int,
-        seeds: range,
+        seeds: Sequence[int],
         phases: Phases,
     ) -> list[Contribution]:
         """Those of the students that do not diverge; what an earlier process has done of them is not done again."""
