@@ -46,6 +46,12 @@ def status_words(statuses: pd.Series) -> str:
     return ", ".join(str(status) if len(counts) == 1 else f"{status} {count}" for status, count in counts.items())
 
 
+def unfinished(statuses: pd.Series) -> str:
+    """What a report of a run that still goes on says first."""
+    waiting = int((statuses == "missing").sum())
+    return f"{waiting} of {len(statuses)} cells have no result yet; what stands below may change."
+
+
 def loss_name(row: Row, several_seeds: bool) -> str:
     """How tables and plots name a teaching cell: by its method, and by its seed where there is more than one."""
     return f"{row['method']}, seed {row['seed']}" if several_seeds else str(row["method"])
