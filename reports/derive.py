@@ -38,7 +38,8 @@ class Results:
     selections: pd.DataFrame
     effective_lrs: pd.DataFrame
     coefficients: pd.DataFrame  # of Phi_t
-    teaching: pd.DataFrame
+    teaching: pd.DataFrame  # by accuracy
+    translating: pd.DataFrame  # by BLEU
     aggregates: pd.DataFrame  # ratios over problems
     break_even: pd.DataFrame  # of compilation
     equivalences: pd.DataFrame  # of the learned losses
@@ -77,6 +78,7 @@ def analyse(run: Run) -> Results:
         effective_lrs=load_teaching.effective_lrs(run),
         coefficients=load_teaching.coefficients(run),
         teaching=teaching_summary(students, teachings),
+        translating=teaching_summary(translated, teachings, "test_bleu"),
         aggregates=aggregates(summary),
         break_even=break_even(outer_steps(quality)),
         equivalences=equivalences(students),

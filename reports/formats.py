@@ -1,6 +1,7 @@
 """How a report writes its figures."""
 
 import math
+from collections.abc import Callable
 
 from l2t_bench.reports.statistics import EQUIVALENT, TOO_SMALL, Estimate
 
@@ -53,6 +54,29 @@ def points(estimate: Estimate) -> str:
     if not estimate.enough:
         return f"{signed_points(estimate.value)}, {TOO_SMALL}"
     return f"{signed_points(estimate.value)} {_point_bounds(estimate)}"
+
+
+def bleu(estimate: Estimate) -> str:
+    """Of 100: ``29.52 [29.31, 29.70]``; ``29.52, n too small``."""
+    return _bounded(estimate, fixed)
+
+
+def bleu_difference(estimate: Estimate) -> str:
+    """With its sign: ``+0.41 [+0.12, +0.70]``; ``+0.41, n too small``."""
+    return _bounded(estimate, signed)
+
+
+def _bounded(estimate: Estimate, written: Callable[[float, int], str]) -> str:
+    value, low, high = (written(each, 2) for each in (estimate.value, estimate.low, estimate.high))
+    if math.isnan(estimate.value):
+        return DASH
+    return f"{value} [{low},\u00a0{high}]" if estimate.enough else f"{value}, {TOO_SMALL}"
+
+
+def signed(value: float, decimals: int) -> str:
+    """A difference with its sign: ``+0.41``; a zero without."""
+    text = fixed(value, decimals)
+    return text if text == DASH or text.startswith("−") or not float(text) else f"+{text}"
 
 
 def equivalent(verdict: str, margin: float) -> str:

@@ -28,6 +28,7 @@ def csv_frames(results: Results) -> dict[str, pd.DataFrame]:
         "growth.csv": results.growth,
         "largest-horizon.csv": results.fitting,
         "teaching.csv": results.teaching,
+        "translating.csv": results.translating,
         "equivalence.csv": results.equivalences,
         "over-problems.csv": results.aggregates,
         "paper.csv": results.papers,

@@ -22,10 +22,10 @@ class Frames:
 
     ``gradients``: a cell and horizon, with cosine, norm ratio and relative error to the exact gradient. ``summary``:
     a method and horizon of a problem, over seeds. ``adjoints``: |w_bar_t| against t. ``students``: a fresh student.
-    ``translations``: a fresh student that translates.
-    ``curves``: an outer step. ``selections``: a judged teacher. ``teaching``: a teaching cell. ``effective_lrs``: a
-    step of a student. ``coefficients``: an entry of Phi_t. ``papers``: a loss beside the paper's number. ``failures``:
-    a cell without a result.
+    ``translations``: a fresh student that translates. ``curves``: an outer step. ``selections``: a judged teacher.
+    ``teaching``: a teaching cell, by accuracy; ``translating``: by BLEU. ``effective_lrs``: a step of a student.
+    ``coefficients``: an entry of Phi_t. ``papers``: a loss beside the paper's number. ``failures``: a cell without a
+    result.
     """
 
     gradients: pd.DataFrame
@@ -36,6 +36,7 @@ class Frames:
     curves: pd.DataFrame
     selections: pd.DataFrame
     teaching: pd.DataFrame
+    translating: pd.DataFrame
     effective_lrs: pd.DataFrame
     coefficients: pd.DataFrame
     papers: pd.DataFrame
@@ -63,11 +64,18 @@ def load_figures(run: str | Path) -> Mapping[str, go.Figure]:
 
 def _folders(pattern: str | Path | Iterable[str | Path]) -> list[Path]:
     patterns = [pattern] if isinstance(pattern, str | Path) else list(pattern)
-    found = [Path(name) for each in patterns for name in sorted(glob.glob(str(each)))]
-    runs = [folder for folder in found if folder.is_dir()] if any("*" in str(each) for each in patterns) else found
-    if not runs:
+    found = [folder for each in patterns for folder in _found_by(each)]
+    if not found:
         raise UserError(f"{', '.join(map(str, patterns)) or 'no pattern'}: there is no such folder")
-    return list(dict.fromkeys(runs))
+    return list(dict.fromkeys(found))
+
+
+def _found_by(pattern: str | Path) -> list[Path]:
+    """What is there by that very name, brackets and all; else the folders that the pattern finds."""
+    named = Path(pattern)
+    return (
+        [named] if named.exists() else [Path(name) for name in sorted(glob.glob(str(pattern))) if Path(name).is_dir()]
+    )
 
 
 def _joined(name: str, results: Iterable[Results]) -> pd.DataFrame:

@@ -20,7 +20,8 @@ from l2t_bench.reports.frames import csv_frames
 from l2t_bench.reports.load import Run, load_run
 from l2t_bench.reports.provenance import machines, moment, provenance
 from l2t_bench.reports.sections import sections
-from l2t_bench.reports.verdict import findings, headlines
+from l2t_bench.reports.verdict import RULE, findings, headlines
+from l2t_bench.reports.words import unfinished
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,8 @@ def render(results: Results) -> str:
         machines=machines(run),
         started=moment(run.meta.get("created")),
         chips=chips(run.cells),
-        waiting=int((run.cells["status"] == "missing").sum()),
+        unfinished=unfinished(run.cells["status"]),
+        rule=RULE,
         headlines=headlines(found),
         verdict=[(subject, list(group)) for subject, group in groupby(found, lambda one: one.subject)],
         sections=sections(results),

@@ -7,7 +7,7 @@ import pandas as pd
 from l2t_bench.paper.assumed import Assumption, assumed_for
 from l2t_bench.reports.derive import Results
 from l2t_bench.reports.estimates import estimate_in
-from l2t_bench.reports.formats import DASH, fixed, number
+from l2t_bench.reports.formats import DASH, fixed, number, signed
 from l2t_bench.reports.methods import STATIC
 from l2t_bench.reports.rows import Row, rows_of
 from l2t_bench.reports.statistics import TOO_SMALL
@@ -60,7 +60,7 @@ def _row(row: Row) -> tuple[str, ...]:
     here, difference, count = str(row["status"]), DASH, DASH
     if row["status"] == "ok":
         interval = f" [{fixed(found.low, 2)},\u00a0{fixed(found.high, 2)}]" if found.enough else ""
-        here, difference = f"{fixed(found.value, 2)}{interval}", _points(row["difference"])
+        here, difference = f"{fixed(found.value, 2)}{interval}", signed(row["difference"], 2)
         count = f"{found.n} {row['unit']}{'' if found.enough else f', {TOO_SMALL}'}"
     learned = row["loss"] == "learned"
     return (
@@ -76,11 +76,6 @@ def _row(row: Row) -> tuple[str, ...]:
         str(row["profile"]),
         str(row["data"]) or DASH,
     )
-
-
-def _points(value: float) -> str:
-    text = fixed(value, 2)
-    return text if text == DASH or text.startswith("−") else f"+{text}"
 
 
 def _count(value: float | None) -> str:

@@ -103,7 +103,7 @@ def _teaching(results: Results) -> tuple[Part, ...]:
     return (
         *paper_tables(results, detail=True),
         *_parts([student_accuracy(results)], teaching_tables(results, detail=True)),
-        *translation_tables(results),
+        *translation_tables(results, detail=True),
         *_parts([effective_lr(results)], teaching_warning_tables(results)),
     )
 

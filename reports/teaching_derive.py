@@ -53,45 +53,46 @@ _EQUIVALENCE_COLUMNS = [
 ]
 
 
-def teaching_summary(students: pd.DataFrame, teachings: pd.DataFrame) -> pd.DataFrame:
-    """One row per teaching cell: test accuracy over students, and differences to the controls paired by student."""
+def teaching_summary(students: pd.DataFrame, teachings: pd.DataFrame, value: str = "test_accuracy") -> pd.DataFrame:
+    """One row per teaching cell: ``value`` over students, and differences to the controls paired by student."""
     rows = []
     for _, group in statistics.with_round(students).groupby([*VARIANT, "seed", "round"]):
+        best = best_fixed(group, value)
         for method in in_order(group["method"]):
             own = group[group["method"] == method]
             rows.append(
                 {
                     "cell_id": own["cell_id"].iloc[0],
                     "students": len(own),
-                    **named("test_accuracy", bootstrap_mean(own["test_accuracy"].to_numpy(float))),
-                    **named("over_cross_entropy", difference(group, method, CROSS_ENTROPY)),
-                    **named("over_untrained", difference(group, method, UNTRAINED)),
-                    "best_fixed": best_fixed(group),
-                    **named("over_best_fixed", difference(group, method, best_fixed(group))),
+                    **named(value, bootstrap_mean(own[value].to_numpy(float))),
+                    **named("over_cross_entropy", difference(group, method, CROSS_ENTROPY, value)),
+                    **named("over_untrained", difference(group, method, UNTRAINED, value)),
+                    "best_fixed": best,
+                    **named("over_best_fixed", difference(group, method, best, value)),
                 }
             )
     columns = ["cell_id", "students", "best_fixed"]
-    for name in ("test_accuracy", "over_cross_entropy", "over_untrained", "over_best_fixed"):
+    for name in (value, "over_cross_entropy", "over_untrained", "over_best_fixed"):
         columns += list(named(name, NOTHING))
     return pd.DataFrame(rows, columns=columns).merge(teachings, on="cell_id", how="left")
 
 
-def best_fixed(students: pd.DataFrame) -> str:
+def best_fixed(students: pd.DataFrame, value: str = "test_accuracy") -> str:
     """Of the losses that are not learned and are told no more than a learned one's students, the best on test.
 
     It is chosen with test in sight, in favour of the controls. Empty where there is none.
     """
     fixed = students[~students["loss"].isin(["learned", "untrained"])]
     fixed = fixed[~fixed["method"].map(base_name).isin(TOLD_MORE)]
-    means = fixed.groupby("method")["test_accuracy"].mean()
+    means = fixed.groupby("method")[value].mean()
     return str(means.idxmax()) if len(means) else ""
 
 
-def difference(students: pd.DataFrame, method: str, control: str) -> Estimate:
-    """Test accuracy of one loss minus a control's, paired by student seed; nothing for the control itself."""
+def difference(students: pd.DataFrame, method: str, control: str, value: str = "test_accuracy") -> Estimate:
+    """``value`` under one loss minus a control's, paired by student seed; nothing for the control itself."""
     if method == control or control not in set(students["method"]):
         return NOTHING
     one_teacher = students.assign(problem="", seed=0)
-    differences = statistics.accuracy_differences(one_teacher, control)
+    differences = statistics.accuracy_differences(one_teacher, control, value=value)
     intervals = statistics.difference_intervals(differences[differences["method"] == method], ["method"])
     return estimate_of(intervals.iloc[0].to_dict()) if len(intervals) else NOTHING

@@ -12,7 +12,7 @@ from l2t_bench.reports.methods import VARIANT
 from l2t_bench.reports.rows import Row, rows_of
 from l2t_bench.reports.table import Table
 from l2t_bench.reports.variants import case_name, said
-from l2t_bench.reports.words import loss_name, whole, with_apart, with_data
+from l2t_bench.reports.words import loss_name, rate, whole, with_apart, with_data, with_edge
 
 
 def teaching_tables(results: Results, *, detail: bool = False) -> list[Table]:
@@ -55,20 +55,19 @@ def _teaching_note(measured: pd.DataFrame) -> str:
     )
     if best := said(filter(None, measured["best_fixed"])):
         note += f" Best fixed: {best}, the best on test of the losses that are not learned and are told no more."
-    at_edge = measured["lr_at_grid_edge"].eq(True).any()
     if measured["straightness"].notna().any():
         note += (
             " Signal / noise: the teacher gradient's norm over its standard error between the students of an outer "
             "step. Straightness: how far theta got over the length of its way; steps at random give about one over the "
             "root of their number."
         )
-    return note + (" *: the best of the rates tried was the grid's smallest or largest." if at_edge else "")
+    return with_edge(note, measured)
 
 
 def _teaching_row(row: Row, several: bool, detail: bool) -> tuple[str, ...]:
     short = (
         loss_name(row, several),
-        f"{row['lr']:g}{'*' if row['lr_at_grid_edge'] else ''} {row['schedule'] or ''}".rstrip(),
+        rate(row),
         whole(row["outer_steps"]),
         accuracy(estimate_in(row, "test_accuracy")),
         points(estimate_in(row, "over_cross_entropy")),

@@ -8,14 +8,15 @@ from l2t_bench.reports.derive import Results, analyse
 from l2t_bench.reports.gradient_tables import gradient_tables
 from l2t_bench.reports.load import Run
 from l2t_bench.reports.paper_tables import paper_tables
-from l2t_bench.reports.provenance import provenance
+from l2t_bench.reports.provenance import machines, provenance
 from l2t_bench.reports.sections import sections
 from l2t_bench.reports.statistics_tables import aggregate_tables, equivalence_tables
 from l2t_bench.reports.table import Table
 from l2t_bench.reports.teaching_tables import teaching_tables
 from l2t_bench.reports.translation_tables import translation_tables
-from l2t_bench.reports.verdict import findings
+from l2t_bench.reports.verdict import RULE, findings
 from l2t_bench.reports.warning_tables import warning_tables
+from l2t_bench.reports.words import unfinished
 
 
 def summary_tables(run: Run) -> list[Table]:
@@ -42,10 +43,11 @@ def tables_of(results: Results) -> list[Table]:
 
 
 def document_tables(results: Results) -> list[Table]:
-    """What the page says as tables, for Markdown and LaTeX: the verdict first, then section by section, in full."""
+    """What the page says as tables, for Markdown and LaTeX: its head, the verdict, section by section, in full."""
     parts = [part for section in sections(results) for part in section.parts]
     origin = Table("Provenance", ("what", "is"), tuple(provenance(results.run)), text_columns=2)
     return [
+        _head(results.run),
         *_verdict_tables(results),
         *(part for part in parts if isinstance(part, Table)),
         *failure_tables(results),
@@ -53,8 +55,19 @@ def document_tables(results: Results) -> list[Table]:
     ]
 
 
+def _head(run: Run) -> Table:
+    """How its cells ended, on which machines, whether all of them did, and what is wrong with its files."""
+    rows = [
+        ("cells", ", ".join(f"{count} {status}" for status, count in run.cells["status"].value_counts().items())),
+        *(("machine", machine) for machine in machines(run)),
+        *([] if run.finished else [("not finished", unfinished(run.cells["status"]))]),
+        *(("warning", warning) for warning in run.warnings),
+    ]
+    return Table(f"Run {run.name}", ("what", "is"), tuple(rows), text_columns=2)
+
+
 def _verdict_tables(results: Results) -> list[Table]:
     """The findings in one table; none where a run decides nothing yet."""
     rows = tuple((found.subject, found.question, found.answer, found.detail) for found in findings(results))
     columns = ("subject", "question", "answer", "what it rests on")
-    return [Table("Verdict", columns, rows, text_columns=len(columns), row_header=1)] if rows else []
+    return [Table("Verdict", columns, rows, RULE, text_columns=len(columns), row_header=1)] if rows else []

@@ -31,6 +31,11 @@ class _Quantity:
     column: str  # of the summary: its ratio to the baseline
 
 
+RULE = (
+    "Made from the data by a fixed rule: a difference is called one when its 95 % bootstrap interval excludes no "
+    "difference, rests on at least five seeds or students, and is above 5 % in time or 2 % in memory. Otherwise: "
+    "undecided."
+)
 _TIME = _Quantity("Fastest exact method", "time", "time_ratio")
 _MEMORY = _Quantity("Exact method with the least memory", "memory", "memory_ratio")
 

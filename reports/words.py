@@ -29,10 +29,27 @@ def with_data(note: str, cells: pd.DataFrame) -> str:
     return joined(note, f"Data: {told}.") if told else note
 
 
+def rate(row: Row) -> str:
+    """A teaching cell's learning rate: ``2.4 linear``, with ``*`` where ``with_edge`` explains it."""
+    return f"{row['lr']:g}{'*' if row['lr_at_grid_edge'] else ''} {row['schedule'] or ''}".rstrip()
+
+
+def with_edge(note: str, teaching: pd.DataFrame) -> str:
+    """``note``, and what the mark of a ``rate`` says where there is one."""
+    at_edge = teaching["lr_at_grid_edge"].eq(True).any()
+    return note + (" *: the best of the rates tried was the grid's smallest or largest." if at_edge else "")
+
+
 def status_words(statuses: pd.Series) -> str:
     """``timeout``; ``timeout 2, crashed 1`` where cells ended differently."""
     counts = statuses.value_counts(sort=False)
     return ", ".join(str(status) if len(counts) == 1 else f"{status} {count}" for status, count in counts.items())
+
+
+def unfinished(statuses: pd.Series) -> str:
+    """What a report of a run that still goes on says first."""
+    waiting = int((statuses == "missing").sum())
+    return f"{waiting} of {len(statuses)} cells have no result yet; what stands below may change."
 
 
 def loss_name(row: Row, several_seeds: bool) -> str:

@@ -28,6 +28,17 @@ def test_a_folder_or_several_can_be_named(kept_run: Path) -> None:
     assert len(l2t.load_runs([kept_run, kept_run]).failures) == 4, "a run that is named twice is one"
 
 
+def test_a_folder_with_brackets_in_its_name_is_found_by_it(kept_run: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(kept_run, tmp_path / "truncated[window=10]")
+    assert l2t.load_runs(str(folder)).failures["run"].unique().tolist() == [folder.name]
+
+
+def test_a_pattern_of_one_character_finds_folders_alone(kept_run: Path, tmp_path: Path) -> None:
+    shutil.copytree(kept_run, tmp_path / "run1")
+    (tmp_path / "run2").write_text("no run")
+    assert l2t.load_runs(str(tmp_path / "run?")).failures["run"].unique().tolist() == ["run1"]
+
+
 @pytest.mark.parametrize("pattern", ["nowhere/*", "nowhere", []])
 def test_what_finds_nothing_is_an_error(pattern: str | list[str]) -> None:
     with pytest.raises(l2t.UserError, match="there is no such folder"):

@@ -15,6 +15,7 @@ from l2t_bench.reports.coefficients_figure import coefficient_tables, coefficien
 from l2t_bench.reports.derive import Results, analyse
 from l2t_bench.reports.effective_lr_figure import effective_lr
 from l2t_bench.reports.figures import draw
+from l2t_bench.reports.frames import csv_frames
 from l2t_bench.reports.load import load_run
 from l2t_bench.reports.page import render
 from l2t_bench.reports.paper_tables import paper_tables
@@ -22,6 +23,7 @@ from l2t_bench.reports.rows import rows_of
 from l2t_bench.reports.teaching_tables import teaching_tables
 from l2t_bench.reports.text import summary_tables
 from l2t_bench.reports.translation_tables import translation_tables
+from l2t_bench.reports.verdict import findings
 
 PROBLEM = "mnist/mlp"
 SETTINGS = {"problem": "mnist/mlp[hidden=100]", "horizon": 300}
@@ -171,10 +173,34 @@ def test_translations_have_a_table_of_searches_and_none_of_accuracies(table3: An
     translated(table3, "cross-entropy", (28.0, 28.0, 28.0, 28.0, 28.0), "cross-entropy", "warm-start-x-0123456789")
     found = results(table3)
     assert found.students.empty and teaching_tables(found) == []
-    (table,) = translation_tables(found)
-    assert table.columns[2:] == ("greedy", "beam 5", "detokenised, beam 5")
-    assert [cell.split()[0] for cell in table.rows[0][2:]] == ["27.00", "28.00", "29.00"]
+    (table,) = translation_tables(found, detail=True)
+    assert table.columns[2:3] + table.columns[5:] == ("beam 5", "greedy", "detokenised, beam 5", "students")
+    told = [cell.split()[0] for cell in table.rows[0]]
+    assert told[2:3] + told[5:] == ["28.00", "27.00", "29.00", "5"]
     assert "tok:none" in table.note and "Translations of iwslt14/lstm1" in render(found)
+
+
+def test_a_loss_of_translations_is_set_against_cross_entropy_by_pairs_of_students(table3: Any) -> None:
+    of_cross_entropy = (20.0, 30.0, 40.0, 25.0, 35.0)
+    gained = tuple(score + gain for score, gain in zip(of_cross_entropy, (0.9, 1.1, 1.0, 1.0, 1.0), strict=True))
+    translated(table3, "rmd", gained, "learned", teacher(table3, "rmd"))
+    translated(table3, "cross-entropy", of_cross_entropy, "cross-entropy", "warm-start-x-0123456789")
+    found = results(table3)
+    (verdict,) = findings(found)
+    assert (verdict.subject, verdict.question) == ("iwslt14/lstm1, teaching", "Learned by rmd, against cross-entropy")
+    assert verdict.decided and verdict.answer.startswith("+1.00 [+0.9") and verdict.answer.endswith("] BLEU")
+    assert "Test BLEU 31.00 [" in verdict.detail and "over 5 students" in verdict.detail
+    (table,) = translation_tables(found)
+    assert table.rows[0][:2] == ("rmd", "0.1") and table.rows[0][3].startswith("+1.00 [+0.9")
+    (gain,) = csv_frames(found)["translating.csv"]["over_cross_entropy"].dropna()
+    assert gain == pytest.approx(1.0) and 'id="verdict"' in render(found)
+
+
+def test_a_learned_loss_of_translations_that_does_not_help_is_undecided(table3: Any) -> None:
+    translated(table3, "rmd", (29.0, 27.0, 28.0, 29.0, 27.0), "learned", teacher(table3, "rmd"))
+    translated(table3, "cross-entropy", (28.0, 28.0, 28.0, 28.0, 28.0), "cross-entropy", "warm-start-x-0123456789")
+    (verdict,) = findings(results(table3))
+    assert (verdict.answer, verdict.decided) == ("undecided", False) and "Over cross-entropy: 0.00 [" in verdict.detail
 
 
 def test_a_control_that_needs_a_warm_start_is_no_learned_loss_without_its_result(table3: Any) -> None:

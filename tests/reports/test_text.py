@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from golden_runs import GOLDEN
+from invented_runs import RunWriter
 
 from l2t_bench.reports import formats, text
 from l2t_bench.reports.derive import analyse
@@ -50,6 +52,16 @@ def test_differences_are_signed_percentage_points() -> None:
     assert formats.points(Estimate(0.0123, -0.0021, 0.0266, 10)) == "+1.2 [−0.2,\u00a0+2.7]"
     assert formats.points(Estimate(0.0001, -0.01, 0.01, 10)).startswith("0.0 ")
     assert formats.points(Estimate(0.0123, 0.01, 0.02, 4)) == "+1.2, n too small"
+
+
+@pytest.mark.parametrize(("name", "told"), [("running", "have no result yet"), ("with failures", "is cut short")])
+def test_a_document_says_first_what_the_head_of_the_page_says(tmp_path: Path, name: str, told: str) -> None:
+    run = load_run(GOLDEN[name](RunWriter(tmp_path)))
+    head, *others = text.document_tables(analyse(run))
+    assert head.title == f"Run {tmp_path.name}" and head.rows[0][0] == "cells"
+    assert f"{(run.cells['status'] == 'ok').sum()} ok" in head.rows[0][1]
+    assert any(told in said for _, said in head.rows)
+    assert others[0].title == "Verdict" and "95 % bootstrap interval" in others[0].note
 
 
 def test_tables_fit_a_terminal_of_120_columns(kept_run: Path) -> None:
