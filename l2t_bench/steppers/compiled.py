@@ -8,6 +8,7 @@ from torch import Tensor
 
 from l2t_bench.adjoint import Visit
 from l2t_bench.measure import Meter
+from l2t_bench.modules import trained_parameters
 from l2t_bench.optimizers import Adjoint
 from l2t_bench.problem import Step, StudentState
 from l2t_bench.rollout import Rollout
@@ -47,7 +48,9 @@ class CompiledStepper(EagerStepper):
         super().__init__(rollout, meter, second_order=second_order, hyper=hyper)
         self._most_operators = most_operators
         self._slots = slots or hyper
-        self._theta = {name: tensor.detach() for name, tensor in rollout.theta.items()}
+        # Compiled code knows its inputs by their places, and takes them to lie as those that it was traced with.
+        names = trained_parameters(rollout.problem.teacher)
+        self._theta = {name: rollout.theta[name].detach().contiguous() for name in names}
         self._made: Functions | str | None = None
         self._kept, self._slots_kept = range(0), True
         self._places: Places | None = None
