@@ -159,6 +159,17 @@ def test_a_student_that_looks_at_its_inputs_values_goes_in_plain_torch() -> None
     assert_plain(student_problem("unused"), "its steps cannot be traced")
 
 
+def test_a_loss_that_has_changed_since_it_was_compiled_goes_in_plain_torch(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(compiling, "_compiled", lambda traced, random: traced.graph)
+    plain, temperature = random_problem(), [1.0]
+    problem = dataclasses.replace(plain, loss=lambda output, *rest: plain.loss(output / temperature[0], *rest))
+    assert_same(*both(problem)[1:])
+    temperature[0] = 2.0
+    assert_plain(problem, "another loss than when its steps were compiled")
+    temperature[0] = 1.0
+    assert not both(problem)[2].warnings
+
+
 def test_compiled_steps_that_are_wrong_are_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(compiling, "_compiled", lambda traced, random: spoilt(traced))
     assert_plain(random_problem(), "its compiled steps differ from the plain ones by")
