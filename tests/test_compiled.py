@@ -23,6 +23,7 @@ from l2t_bench.steppers import catalogue, compiling
 from l2t_bench.steppers.rows import row_form
 from l2t_bench.steppers.sharing import shared
 from l2t_bench.steppers.traced import Traced, keep_sums_apart
+from l2t_bench.steppers.tracing import given
 from l2t_bench.tensors import TensorDict
 from l2t_bench.verification.ladder import OPTIMIZERS, section
 from l2t_bench.verification.samples import general_theta, random_problem
@@ -99,6 +100,14 @@ def test_calls_in_a_row_are_the_same_bits_and_compile_once(momentum: TeachingPro
     assert all(torch.equal(first.final.params[name], param) for name, param in second.final.params.items())
 
 
+def test_a_theta_in_another_order_and_lying_otherwise_is_the_same_theta(momentum: TeachingProblem) -> None:
+    theta, _, compiled = both(momentum)
+    other = {name: tensor.mT.contiguous().mT for name, tensor in reversed(theta.items())}
+    assert list(other) != list(theta) and any(not tensor.is_contiguous() for tensor in other.values())
+    found = l2t.load_backend("rmd[engine=compiled]").teacher_gradient(momentum, other, steps=compiled.steps)
+    assert all(torch.equal(found.d_theta[name], tensor) for name, tensor in compiled.d_theta.items())
+
+
 def test_the_result_does_not_keep_the_trajectory_alive(momentum: TeachingProblem) -> None:
     compiled = both(momentum)[2]
     held = {tensor.untyped_storage().nbytes() for tensor in compiled.final.params.values()}
@@ -148,6 +157,17 @@ def assert_plain(problem: TeachingProblem, reason: str) -> None:
 
 def test_a_student_that_looks_at_its_inputs_values_goes_in_plain_torch() -> None:
     assert_plain(student_problem("unused"), "its steps cannot be traced")
+
+
+def test_a_loss_that_has_changed_since_it_was_compiled_goes_in_plain_torch(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(compiling, "_compiled", lambda traced, random: traced.graph)
+    plain, temperature = random_problem(), [1.0]
+    problem = dataclasses.replace(plain, loss=lambda output, *rest: plain.loss(output / temperature[0], *rest))
+    assert_same(*both(problem)[1:])
+    temperature[0] = 2.0
+    assert_plain(problem, "another loss than when its steps were compiled")
+    temperature[0] = 1.0
+    assert not both(problem)[2].warnings
 
 
 def test_compiled_steps_that_are_wrong_are_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -281,6 +301,22 @@ def test_auto_takes_a_step_of_many_operators_in_plain_torch_without_tracing_it(m
 
 
 # -- the parts ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        torch.zeros(4, 3),
+        torch.zeros(3, 4, dtype=torch.float64),
+        torch.zeros(4, 3).t(),
+        torch.zeros(1, 4).expand(3, 4),
+        torch.zeros(3, 4, device="meta"),
+    ],
+)
+def test_a_step_whose_batch_is_of_another_shape_dtype_layout_or_device_is_of_another_form(other: Tensor) -> None:
+    targets, features = torch.zeros(3, dtype=torch.int64), torch.zeros(1)
+    forms = [found.form for inputs in (torch.ones(3, 4), other) if (found := given((inputs, targets), features))]
+    assert len(forms) == 2 and forms[0] != forms[1]
 
 
 def graph_of(function: Any, *inputs: Tensor, roles: tuple[str, ...]) -> Traced:

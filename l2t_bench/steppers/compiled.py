@@ -8,11 +8,12 @@ from torch import Tensor
 
 from l2t_bench.adjoint import Visit
 from l2t_bench.measure import Meter
+from l2t_bench.modules import trained_parameters
 from l2t_bench.optimizers import Adjoint
 from l2t_bench.problem import Step, StudentState
 from l2t_bench.rollout import Rollout
 from l2t_bench.second_order import Maker, StepGraph
-from l2t_bench.steppers.compiling import Functions, Wish, compiled_steps
+from l2t_bench.steppers.compiling import Functions, Wish, compiled_steps, same_loss
 from l2t_bench.steppers.eager import EagerStepper, Passed
 from l2t_bench.steppers.operators import operators_of
 from l2t_bench.steppers.rows import Places, adjoint_place, copy_into
@@ -47,7 +48,9 @@ class CompiledStepper(EagerStepper):
         super().__init__(rollout, meter, second_order=second_order, hyper=hyper)
         self._most_operators = most_operators
         self._slots = slots or hyper
-        self._theta = {name: tensor.detach() for name, tensor in rollout.theta.items()}
+        # Compiled code knows its inputs by their places, and takes them to lie as those that it was traced with.
+        names = trained_parameters(rollout.problem.teacher)
+        self._theta = {name: rollout.theta[name].detach().contiguous() for name in names}
         self._made: Functions | str | None = None
         self._kept, self._slots_kept = range(0), True
         self._places: Places | None = None
@@ -155,7 +158,12 @@ class CompiledStepper(EagerStepper):
         keeps = bool(self._kept)
         problem, asked = self.rollout.problem, (self._second_order, self._slots, keeps, self._hyper, self.numbers_on)
         wish = Wish(problem, self._theta, state, step, ours, *asked)
-        return self.made_once(("compiled steps", ours.form, *asked), lambda: compiled_steps(wish))
+        made = self.made_once(("compiled steps", ours.form, *asked), lambda: compiled_steps(wish))
+        if isinstance(made, Functions) and not same_loss(wish, made):
+            return (
+                "a step has another loss than when its steps were compiled: something that the loss reads has changed"
+            )
+        return made
 
     def _operators(self, step: Step, state: StudentState) -> int:
         """Of the first step that is asked about, for all of them."""

@@ -32,7 +32,7 @@ class Form:
     """What a step must look like to pass through functions that were traced for another one."""
 
     spec: pytree.TreeSpec
-    tensors: tuple[tuple[torch.Size, torch.dtype, tuple[int, ...]], ...]
+    tensors: tuple[tuple[torch.Size, torch.dtype, tuple[int, ...], torch.device], ...]
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ def given(batch: Batch, features: Tensor) -> Given | None:
         leaves, spec = pytree.tree_flatten(((inputs, targets), features))
         if not all(isinstance(leaf, Tensor) for leaf in leaves):
             return None
-    return Given(Form(spec, tuple((leaf.shape, leaf.dtype, leaf.stride()) for leaf in leaves)), leaves)
+    return Given(Form(spec, tuple((leaf.shape, leaf.dtype, leaf.stride(), leaf.device) for leaf in leaves)), leaves)
 
 
 @dataclass(frozen=True)
