@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -211,15 +212,34 @@ print(max(float((results[0].d_theta[n] - results[1].d_theta[n]).abs().max()) for
 """
 
 
-@pytest.mark.parametrize("missing", [{"CXX": "/nowhere/c++"}, {"TORCHINDUCTOR_CACHE_DIR": "/proc/none"}])
-def test_without_a_compiler_or_a_cache_to_write_the_steps_are_plain(missing: dict[str, str], tmp_path: Any) -> None:
-    own = {**os.environ, "TORCHINDUCTOR_CACHE_DIR": str(tmp_path), **missing}
+def elsewhere(environment: dict[str, str]) -> list[str]:
+    """The warnings of compiled steps in a process of its own, and whether their result is that of plain ones."""
+    own = {**os.environ, **environment}
     done = subprocess.run(
         [sys.executable, "-c", _ELSEWHERE], env=own, capture_output=True, text=True, check=False, timeout=300
     )
     assert done.returncode == 0, done.stderr
-    warnings, same = done.stdout.strip().splitlines()[-2:]
+    return done.stdout.strip().splitlines()[-2:]
+
+
+@pytest.mark.parametrize("missing", [{"CXX": "/nowhere/c++"}, {"TORCHINDUCTOR_CACHE_DIR": "/proc/none"}])
+def test_without_a_compiler_or_a_cache_to_write_the_steps_are_plain(missing: dict[str, str], tmp_path: Any) -> None:
+    warnings, same = elsewhere({"TORCHINDUCTOR_CACHE_DIR": str(tmp_path), **missing})
     assert "its steps cannot be " in warnings and "plain torch" in warnings and same == "True"
+
+
+@pytest.mark.slow
+def test_a_cache_that_is_corrupt_spoils_no_result(tmp_path: Path) -> None:
+    """Where torch does not make its files anew by itself, the steps are plain, with one warning that names a file."""
+    kept = {"TORCHINDUCTOR_CACHE_DIR": str(tmp_path / "cache")}
+    assert elsewhere(kept) == ["()", "True"]
+    files = [file for file in (tmp_path / "cache").rglob("*") if file.is_file() and file.suffix != ".lock"]
+    good = {file: file.read_bytes() for file in files}
+    for spoilt in (lambda held: b"", lambda held: held[: len(held) // 2], lambda held: held[::-1]):
+        for file in files:
+            file.write_bytes(spoilt(good[file]))
+        warnings, same = elsewhere(kept)
+        assert same == "True" and (warnings == "()" or warnings.count("the run was taken in plain torch") == 1)
 
 
 def test_steps_of_another_shape_go_in_plain_torch_and_are_counted() -> None:
