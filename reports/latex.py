@@ -75,9 +75,16 @@ def _table(table: Table) -> str:
             *note,
             r"\end{table}",
             r"\clearpage",
+            *(line for title, content in table.files for line in _file(title, content)),
             "",
         ]
     )
+
+
+def _file(title: str, content: str) -> list[str]:
+    """To be read: what is copied from a printed page has lost its quotes."""
+    lines = [f"{{}}{escaped(line)}\\\\" for line in content.strip().splitlines() if line.strip()]
+    return [r"\begin{flushleft}", f"{escaped(title)}:\\\\[1ex]", r"\footnotesize\ttfamily", *lines, r"\end{flushleft}"]
 
 
 def _column(table: Table, index: int) -> str:

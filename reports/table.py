@@ -1,5 +1,6 @@
 """A table of strings that is ready to print, and as Markdown."""
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -8,7 +9,7 @@ from dataclasses import dataclass
 class Table:
     """A table of strings. The first ``text_columns`` columns hold words, the others figures.
 
-    ``row_header`` is the column that names a row.
+    ``row_header`` is the column that names a row. ``files``: what stands after it to be copied, by what it is called.
     """
 
     title: str
@@ -17,6 +18,7 @@ class Table:
     note: str = ""
     text_columns: int = 1
     row_header: int = 0
+    files: tuple[tuple[str, str], ...] = ()
 
 
 def markdown(tables: Sequence[Table]) -> str:
@@ -33,9 +35,16 @@ def _markdown_table(table: Table) -> str:
         _markdown_row(["---"] * words + ["---:"] * figures, escape=False),
         *(_markdown_row(row) for row in table.rows),
         *(["", _markdown_cell(table.note)] if table.note else []),
+        *(line for title, content in table.files for line in _markdown_file(title, content)),
         "",
     ]
     return "\n".join(lines)
+
+
+def _markdown_file(title: str, content: str) -> list[str]:
+    """In a fence that is longer than any inside."""
+    fence = "`" * max(3, 1 + max(map(len, re.findall("`+", content)), default=0))
+    return ["", f"{_markdown_cell(title)}:", "", fence, *content.strip().splitlines(), fence]
 
 
 def _markdown_row(cells: Iterable[str], *, escape: bool = True) -> str:

@@ -67,7 +67,11 @@ def _head(run: Run) -> Table:
 
 
 def _verdict_tables(results: Results) -> list[Table]:
-    """The findings in one table; none where a run decides nothing yet."""
-    rows = tuple((found.subject, found.question, found.answer, found.detail) for found in findings(results))
+    """The findings in one table, with each ``backend.toml`` that they decide; none where a run decides nothing yet."""
+    found = findings(results)
+    rows = tuple((each.subject, each.question, each.answer, each.detail) for each in found)
+    files = tuple(
+        (f"backend.toml, {each.subject}, {each.question}", each.choice.to_toml()) for each in found if each.choice
+    )
     columns = ("subject", "question", "answer", "what it rests on")
-    return [Table("Verdict", columns, rows, RULE, text_columns=len(columns), row_header=1)] if rows else []
+    return [Table("Verdict", columns, rows, RULE, len(columns), row_header=1, files=files)] if rows else []

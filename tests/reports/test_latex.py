@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from l2t_bench.reports.derive import analyse
 from l2t_bench.reports.latex import escaped, latex
 from l2t_bench.reports.load import load_run
 from l2t_bench.reports.table import Table
-from l2t_bench.reports.text import summary_tables
+from l2t_bench.reports.text import document_tables
 
 HOSTILE = r"\input{/etc/passwd} $x$ 50% a_b #1 {~^} <&> | \" "
 
@@ -37,7 +38,9 @@ def test_a_row_is_a_row_and_long_words_are_broken() -> None:
 
 @pytest.mark.skipif(shutil.which("pdflatex") is None, reason="there is no pdflatex on this machine")
 def test_the_tables_of_a_run_compile(kept_run: Path, tmp_path: Path) -> None:
-    tables = [*summary_tables(load_run(kept_run)), Table(HOSTILE, (HOSTILE, "中"), ((HOSTILE, "*"),), note=HOSTILE)]
+    hostile = Table(HOSTILE, (HOSTILE, "中"), ((HOSTILE, "*"),), note=HOSTILE, files=((HOSTILE, f"[a]\n*\n{HOSTILE}"),))
+    tables = [*document_tables(analyse(load_run(kept_run))), hostile]
+    assert tables[1].files, "a backend.toml"
     (tmp_path / "tables.tex").write_text(latex(tables), encoding="utf-8")
     command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "-no-shell-escape", "tables.tex"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, check=False)

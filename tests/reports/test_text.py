@@ -1,6 +1,7 @@
 """Tables and verdicts as strings."""
 
 import math
+import re
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from l2t_bench.reports.load import load_run
 from l2t_bench.reports.statistics import Estimate
 from l2t_bench.reports.table import Table, markdown
 from l2t_bench.reports.verdict import Finding, findings, headlines
+from l2t_bench.selection.elsewhere import read_choice
 
 FIVE = Estimate(0.4123, 0.4012, 0.4267, 5)
 
@@ -191,3 +193,18 @@ def test_headlines_count_the_answers_over_problems() -> None:
     question = "Fastest exact method"
     found = [Finding("a", question, "rmd", "", True), Finding("b", question, "undecided between", "", False)]
     assert headlines(found) == ["Fastest exact method: rmd in 1 of 2, undecided in 1 of 2 comparisons."]
+
+
+def test_what_a_verdict_decides_can_be_copied_from_markdown(kept_run: Path, tmp_path: Path) -> None:
+    results = analyse(load_run(kept_run))
+    blocks = re.findall(r"^```\n(.+?)\n```$", markdown(text.document_tables(results)), re.MULTILINE | re.DOTALL)
+    chosen = [found.choice for found in findings(results) if found.choice]
+    assert chosen and len(blocks) == len(chosen)
+    for block, choice in zip(blocks, chosen, strict=True):
+        (tmp_path / "backend.toml").write_text(block, encoding="utf-8")
+        assert read_choice(tmp_path / "backend.toml") == choice
+
+
+def test_a_file_in_markdown_ends_where_it_ends_whatever_is_in_it() -> None:
+    table = Table("t", ("a",), (("b",),), files=(("a *file*", "why = '```'\n````\n# not a heading"),))
+    assert markdown([table]).endswith("a \\*file\\*:\n\n`````\nwhy = '```'\n````\n# not a heading\n`````\n")
