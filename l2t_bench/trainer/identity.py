@@ -84,7 +84,7 @@ def _optimizer_of(problem: TeachingProblem, horizon: int) -> dict[str, Any]:
     optimizer = problem.optimizer
     lrs = learning_rates(optimizer, horizon)
     told = f"from {lrs[0]!r} to {lrs[-1]!r}, {hashlib.sha256(repr(lrs).encode()).hexdigest()[:16]}"
-    own = [f.name for f in fields(optimizer) if f.name != "lr"] if is_dataclass(optimizer) else []
+    own: list[str] = [f.name for f in fields(optimizer) if f.name != "lr"] if is_dataclass(optimizer) else []
     numbers = {name: repr(value) for name in own if not callable(value := getattr(optimizer, name))}
     return {"name": name_of(optimizer), "lr": told, **numbers}
 
