@@ -1,7 +1,7 @@
 """A trained teacher as a file: its weights, and what must be known to use them, in one safetensors file."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields, is_dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from l2t_bench.errors import UserError
 from l2t_bench.problem import TeachingProblem
 from l2t_bench.tensor_file import Kind, read_tensors, write_tensors
 from l2t_bench.tensors import TensorDict
-from l2t_bench.trainer.identity import architecture_of, shapes_of
+from l2t_bench.trainer.identity import architecture_of, name_of, recipe_of, shapes_of
 from l2t_bench.trainer.records import TeacherTraining
 
 KIND = Kind("teacher", 1)
@@ -115,23 +115,6 @@ def theta_for(file: TeacherFile, problem: TeachingProblem) -> TensorDict:
         )
     like = problem.init_teacher(0)
     return {name: tensor.to(like[name]) for name, tensor in file.theta.items()}
-
-
-def recipe_of(features: Any) -> dict[str, Any]:
-    """How s_t is measured: the rule's name, and its numbers where it is a dataclass; t/T where there is no rule."""
-    if features is None:
-        return {"rule": "time"}
-    numbers = (
-        {f.name: value for f in fields(features) if isinstance(value := getattr(features, f.name), int | float | str)}
-        if is_dataclass(features)
-        else {}
-    )
-    return {"rule": name_of(features), **numbers}
-
-
-def name_of(function: Any) -> str:
-    """Of a function, or of the class of an object that can be called."""
-    return str(getattr(function, "__qualname__", type(function).__qualname__))
 
 
 def summary_of(training: TeacherTraining) -> dict[str, Any]:

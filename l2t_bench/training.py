@@ -11,6 +11,7 @@ from typing import Literal
 
 from torch import nn
 
+from l2t_bench.asked import checked_horizon
 from l2t_bench.errors import Diverged, RankError, UserError
 from l2t_bench.fitting import check_fits
 from l2t_bench.gradient import TeacherGradientBackend
@@ -102,6 +103,7 @@ class TeacherTrainer:
     ) -> None:
         if outer_steps < 1 or students < 1:
             raise UserError(f"outer_steps and students must be at least 1, not {outer_steps} and {students}")
+        horizon = checked_horizon(horizon, None, seed)
         problem, theta = _started(problem, teacher, seed)
         runs = outer_steps * students
         self._sharing = sharing_of(Shard(shard) if isinstance(shard, str) else shard)
@@ -183,6 +185,7 @@ class TeacherTrainer:
             stopping = self._sharing.agreed(course, self._stopping)
             saving.keep(course, before + spent, at_once=stopping)
             if stopping:
+                self._stopping = False  # this was it: the same trainer can go on
                 raise KeyboardInterrupt
         if all(record.diverged == self._plan.students for record in course.curve):
             raise Diverged(

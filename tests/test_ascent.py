@@ -1,12 +1,15 @@
 """theta climbs by any of torch's optimisers, and goes on from a state that has been through a file."""
 
 import json
+import math
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from l2t_bench.cli.train import maker_of
+from l2t_bench.errors import Diverged, UserError
 from l2t_bench.modules import same_tensors
 from l2t_bench.tensor_file import Kind, joined, parted, read_tensors, write_tensors
 from l2t_bench.tensors import TensorDict
@@ -54,6 +57,20 @@ def test_every_optimiser_of_torch_goes_on_from_its_file_bit_for_bit(
     assert same_tensors(resumed.snapshot(), calm.snapshot()) and not same_tensors(calm.snapshot(), theta(dtype))
     ours, theirs = (parted(each.state()) for each in (resumed, calm))
     assert same_tensors(ours[1], theirs[1]) and json.dumps(ours[0]) == json.dumps(theirs[0])
+
+
+@pytest.mark.parametrize("factor", [math.nan, math.inf, -1.0, "half"])
+def test_a_schedule_that_gives_no_factor_is_a_mistake_and_theta_stays(factor: Any) -> None:
+    climbing = Ascent(theta(torch.float64), TeacherOptimizer(schedule=lambda step, steps: factor))
+    with pytest.raises(UserError, match=r"the teacher's schedule gives .* at outer step 2: a factor is from 0 on"):
+        climbing.step(gradient(0, torch.float64), 2, STEPS)
+    assert same_tensors(climbing.snapshot(), theta(torch.float64))
+
+
+def test_a_teacher_that_leaves_the_finite_numbers_ends_its_training() -> None:
+    climbing = Ascent(theta(torch.float32), TeacherOptimizer(make=maker_of("SGD", 1e38)))
+    with pytest.raises(Diverged, match="the teacher is no longer finite after outer step 1"):
+        climbing.step({name: 1e6 * tensor for name, tensor in gradient(0, torch.float32).items()}, 1, STEPS)
 
 
 @pytest.mark.parametrize("name", ["Adam", "SGD", "Adam[maximize=true]", "SGD[maximize=true]"])

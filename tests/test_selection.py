@@ -1,6 +1,7 @@
 """A backend is chosen that can do the problem, fits, is as exact as it says, and takes least; others are explained."""
 
 import dataclasses
+import math
 from pathlib import Path
 from typing import Any
 
@@ -93,6 +94,11 @@ def test_and_where_the_first_is_wrong_differences_tell_it() -> None:
     found = chosen_among(Stub("wrong", factor=1.001), Stub("right"))
     assert found.chosen is None
     assert why_not(found, "wrong").startswith("exact gradients are off by 0.001 from central differences")
+
+
+def test_a_gradient_that_is_no_number_proves_nothing() -> None:
+    decision = chosen_among(Stub("none", factor=math.nan))
+    assert "off by nan from central differences" in why_not(decision, "none")
 
 
 def test_what_refuses_the_problem_says_why() -> None:

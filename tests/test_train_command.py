@@ -55,6 +55,11 @@ def test_teach_prints_dev_and_test_of_fresh_students(teacher: Path) -> None:
     assert all("dev accuracy 0." in line and "test accuracy 0." in line for line in lines)
 
 
+def test_teach_takes_no_horizon_of_none_for_one_that_was_left_out(teacher: Path) -> None:
+    with pytest.raises(UserError, match="horizon must be a positive number of steps, not 0"):
+        l2t_bench("teach", PROBLEM, "--teacher", str(teacher), "--horizon", "0")
+
+
 def test_teach_warns_where_the_status_is_measured_otherwise(teacher: Path) -> None:
     done = CliRunner().invoke(app, ["teach", PROBLEM.replace("refresh=5", "refresh=4"), "--teacher", str(teacher)])
     assert done.exit_code == 0 and "warning: s_t is measured by" in done.output
@@ -96,6 +101,7 @@ def test_a_training_with_other_settings_does_not_go_on(teacher: Path) -> None:
         (["train", PROBLEM, "-b", "rdm"], "did you mean 'rmd'"),
         (["train", PROBLEM, "-o", "teacher.pt"], "ends in .safetensors"),
         (["teach", PROBLEM, "--teacher", "nothing.safetensors"], "there is no teacher file"),
+        (["train", PROBLEM, "--lr", "inf"], "must be positive"),
         (["teach", PROBLEM, "--students", "0"], "students must be at least 1"),
     ],
 )

@@ -18,9 +18,12 @@ from safetensors.torch import load_file, save_file
 
 from l2t_bench.engine.lock import held
 from l2t_bench.errors import UserError
+from l2t_bench.kept_run import KeptRun
 from l2t_bench.modules import same_tensors
 from l2t_bench.problem import TeachingProblem
 from l2t_bench.teachers import AttentionTeacher
+from l2t_bench.trainer.run_files import write_run
+from l2t_bench.trainer.within import _Keeper
 from l2t_bench.training import (
     Callback,
     Checkpoints,
@@ -290,6 +293,25 @@ def _other_data() -> TeachingProblem:
     return dataclasses.replace(problem, train=lambda index, seed: problem.train(index + 1, seed))
 
 
+def _with(**numbers: Any) -> TeachingProblem:
+    problem = random_problem()
+    return dataclasses.replace(problem, optimizer=dataclasses.replace(problem.optimizer, **numbers))  # type: ignore[type-var]
+
+
+def _with_features() -> TeachingProblem:
+    return dataclasses.replace(random_problem(), features=lambda view: torch.ones(1, dtype=torch.float64))
+
+
+def _with_loss() -> TeachingProblem:
+    problem = random_problem()
+
+    def another(output: Any, target: Any, phi: Any) -> torch.Tensor:
+        return 2 * problem.loss(output, target, phi)
+
+    another.__qualname__ = "another"
+    return dataclasses.replace(problem, loss=another)
+
+
 OTHERS: dict[str, tuple[dict[str, Any], str]] = {
     "horizon": ({"horizon": 5}, "horizon is 6 there and 5 here"),
     "outer steps": ({"outer_steps": 9}, "outer_steps is 7 there and 9 here"),
@@ -303,6 +325,11 @@ OTHERS: dict[str, tuple[dict[str, Any], str]] = {
     "selection": ({"selection": None}, "selection is"),
     "student": ({"problem": random_problem(student=torch.nn.Linear(6, 4).double())}, "student is"),
     "data": ({"problem": _other_data()}, "data is"),
+    "the student's lr": ({"problem": _with(lr=0.1)}, "student's optimizer: lr is 'from 0.3 to 0.3"),
+    "the student's schedule": ({"problem": _with(lr=lambda t, T: 0.3 / (1 + t))}, "student's optimizer: lr is"),
+    "the student's momentum": ({"problem": _with(momentum=0.5)}, "student's optimizer: momentum is '0.9' there"),
+    "features": ({"problem": _with_features()}, "features: rule is 'time' there"),
+    "loss": ({"problem": _with_loss()}, "loss is 'bilinear_sigmoid' there and 'another' here"),
     "precision": ({"problem": random_problem().to(dtype=torch.float32)}, "student is"),
 }
 
@@ -316,6 +343,58 @@ def test_a_checkpoint_of_another_training_is_refused_and_says_what_differs(tmp_p
         trainer(tmp_path, **options).train(resume=True)
     assert said in str(raised.value)
     assert before == {file.name: file.read_bytes() for file in tmp_path.glob("*.safetensors")}
+
+
+def _killed_on_the_way(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A training that was killed in its first outer step, when the run of its second student was on the disk."""
+    kept: list[int] = []
+
+    def keep(self: _Keeper, run: KeptRun) -> None:
+        write_run(self._within.folder, self._key, run)
+        kept.append(self._key["seed"])
+        if 1 in kept:
+            raise Killed
+
+    with monkeypatch.context() as patched:
+        patched.setattr(_Keeper, "due", lambda self: True)
+        patched.setattr(_Keeper, "keep", keep)
+        with pytest.raises(Killed):
+            on_its_way(folder).train()
+
+
+def on_its_way(folder: Path, problem: TeachingProblem | None = None) -> TeacherTrainer:
+    return TeacherTrainer(
+        problem or random_problem(),
+        None,
+        "rmd[store=sqrt]",
+        outer_steps=1,
+        horizon=HORIZON,
+        students=2,
+        checkpoints=Checkpoints(folder, within="1m"),
+    )
+
+
+def test_a_first_outer_step_on_its_way_is_gone_on_with_by_its_own_training_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _killed_on_the_way(tmp_path, monkeypatch)
+    with pytest.raises(UserError, match="is there already"):
+        on_its_way(tmp_path).train()
+    with pytest.raises(UserError, match="is of another training: student's optimizer"):
+        on_its_way(tmp_path, _with(lr=0.1)).train(resume=True)
+    resumed, calm = on_its_way(tmp_path).train(resume=True), on_its_way(tmp_path / "calm").train()
+    assert same_tensors(resumed.theta, calm.theta)
+
+
+def test_what_was_kept_on_the_way_of_a_training_whose_checkpoints_are_gone_is_not_taken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _killed_on_the_way(tmp_path, monkeypatch)
+    for file in tmp_path.glob("checkpoint-*"):
+        file.unlink()
+    other = _with(lr=0.1)
+    found, calm = on_its_way(tmp_path, other).train(), on_its_way(tmp_path / "calm", other).train()
+    assert same_tensors(found.theta, calm.theta)
 
 
 def test_going_on_with_another_number_of_threads_is_said_not_to_be_bit_for_bit(
@@ -403,3 +482,15 @@ def test_a_stop_ends_the_training_after_the_step_at_hand_with_a_checkpoint(
     assert same_tensors(
         trainer(tmp_path, checkpoints=Checkpoints(tmp_path, every=100)).train(resume=True).theta, calm.theta
     )
+
+
+def test_a_trainer_that_was_stopped_can_itself_go_on(tmp_path: Path, calm: TeacherTraining) -> None:
+    class StopOnce(Callback):
+        def on_outer_step(self, record: OuterStep, progress: Progress) -> None:
+            if record.outer_step == 0:
+                stopped.stop()
+
+    stopped = trainer(tmp_path, callbacks=[StopOnce()])
+    with pytest.raises(KeyboardInterrupt):
+        stopped.train()
+    assert same_tensors(stopped.train(resume=True).theta, calm.theta)

@@ -4,12 +4,13 @@ import inspect
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from numbers import Real
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
-from l2t_bench.errors import UserError
+from l2t_bench.errors import Diverged, UserError
 from l2t_bench.tensors import TensorDict, Tensors, global_norm
 
 Factor = Callable[[int, int], float]
@@ -34,15 +35,15 @@ class TeacherOptimizer:
     make: Callable[[list[Tensor]], torch.optim.Optimizer] | None = None
 
     def __post_init__(self) -> None:
-        if not self.lr > 0 or (self.clip is not None and not self.clip > 0):
+        if not 0 < self.lr < math.inf or (self.clip is not None and not self.clip > 0):
             raise UserError("the teacher's lr and clip must be positive")
         if not callable(self.schedule) and self.schedule not in ("linear", "constant", "cosine"):
             raise UserError(f"the teacher's schedule is linear, cosine or constant, not {self.schedule!r}")
 
     def factor_at(self, outer_step: int, outer_steps: int) -> float:
-        """What the lr is multiplied by at an outer step."""
+        """What the lr is multiplied by at an outer step. Raises ``UserError`` for a function that gives no factor."""
         if callable(self.schedule):
-            return float(self.schedule(outer_step, outer_steps))
+            return _factor(self.schedule(outer_step, outer_steps), outer_step)
         if self.schedule == "cosine":
             return 0.5 * (1 + math.cos(math.pi * outer_step / outer_steps))
         return 1 - outer_step / outer_steps if self.schedule == "linear" else 1.0
@@ -83,7 +84,7 @@ class Ascent:
         return {"name": type(self._optimizer).__name__, **numbers, "schedule": named, "clip": self._settings.clip}
 
     def step(self, d_theta: Tensors, outer_step: int, outer_steps: int) -> float:
-        """Climb along ``d_theta``, and say how far theta moved."""
+        """Climb along ``d_theta``, and say how far theta moved. Raises ``Diverged`` where that is not finite."""
         before, factor = self.snapshot(), self._settings.factor_at(outer_step, outer_steps)
         for group, lr in zip(self._optimizer.param_groups, self._lrs, strict=True):
             group["lr"] = lr * factor
@@ -92,7 +93,12 @@ class Ascent:
             gradient = d_theta[name].to(tensor)
             tensor.grad = gradient.clone() if upwards else -gradient
         self._optimizer.step()
-        return distance(self.snapshot(), before)
+        moved = distance(self.snapshot(), before)
+        if not math.isfinite(moved):
+            raise Diverged(
+                f"the teacher is no longer finite after outer step {outer_step}: lower its lr, or clip its gradients"
+            )
+        return moved
 
     def snapshot(self) -> TensorDict:
         """theta as it stands, in memory of its own."""
@@ -116,6 +122,12 @@ class Ascent:
             loaded.update(
                 {key: value.to(loaded[key].device) for key, value in exact.items() if isinstance(value, Tensor)}
             )
+
+
+def _factor(given: Any, outer_step: int) -> float:
+    if not isinstance(given, Real) or not 0 <= float(given) < math.inf:
+        raise UserError(f"the teacher's schedule gives {given!r} at outer step {outer_step}: a factor is from 0 on")
+    return float(given)
 
 
 def distance(left: Tensors, right: Tensors) -> float:

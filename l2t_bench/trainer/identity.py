@@ -3,11 +3,12 @@
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, fields, is_dataclass
 from typing import Any
 
 import torch
 
+from l2t_bench.asked import learning_rates
 from l2t_bench.backend import Backend
 from l2t_bench.checksums import checksum
 from l2t_bench.engine.environment import cpu_model, fingerprint, installed
@@ -25,10 +26,14 @@ def identity_of(course: Course) -> dict[str, Any]:
         "problem": plan.problem.name,
         **architecture_of(plan.problem),
         "data": data_digest(plan.problem),
+        "features": recipe_of(plan.problem.features),
+        "loss": name_of(plan.problem.loss),
+        "objective": name_of(plan.problem.objective),
         "backend": backend_name(plan.backend),
         "outer_steps": plan.outer_steps,
         "horizon": plan.horizon,
         "students": plan.students,
+        "student's optimizer": _optimizer_of(plan.problem, plan.horizon),
         "seed": plan.seed,
         "optimizer": course.ascent.description,
         "selection": None if plan.selection is None else asdict(plan.selection),
@@ -55,6 +60,33 @@ def data_digest(problem: TeachingProblem) -> str:
     """Of the first training batch of student 0 and of all dev batches."""
     sums = [checksum(batch) for batch in (problem.train(0, 0), *problem.dev_batches)]
     return hashlib.sha256(str([int(each) for each in sums]).encode()).hexdigest()[:16]
+
+
+def recipe_of(features: Any) -> dict[str, Any]:
+    """How s_t is measured: the rule's name, and its numbers where it is a dataclass; t/T where there is no rule."""
+    if features is None:
+        return {"rule": "time"}
+    numbers = (
+        {f.name: value for f in fields(features) if isinstance(value := getattr(features, f.name), int | float | str)}
+        if is_dataclass(features)
+        else {}
+    )
+    return {"rule": name_of(features), **numbers}
+
+
+def name_of(function: Any) -> str:
+    """Of a function, or of the class of an object that can be called."""
+    return str(getattr(function, "__qualname__", type(function).__qualname__))
+
+
+def _optimizer_of(problem: TeachingProblem, horizon: int) -> dict[str, Any]:
+    """The student's optimiser: its class and numbers, and the lrs of all steps, which may be a function's, hashed."""
+    optimizer = problem.optimizer
+    lrs = learning_rates(optimizer, horizon)
+    told = f"from {lrs[0]!r} to {lrs[-1]!r}, {hashlib.sha256(repr(lrs).encode()).hexdigest()[:16]}"
+    own: list[str] = [f.name for f in fields(optimizer) if f.name != "lr"] if is_dataclass(optimizer) else []
+    numbers = {name: repr(value) for name in own if not callable(value := getattr(optimizer, name))}
+    return {"name": name_of(optimizer), "lr": told, **numbers}
 
 
 def backend_name(backend: TeacherGradientBackend) -> str:

@@ -66,14 +66,22 @@ class Saved(Saving):
         with self._folder.opened():
             if not resume:
                 self._folder.check_empty()
-            yield self._gone_on(course, self._folder.newest())
+            found = self._folder.newest()
+            if found is None and self._within is not None:
+                # What is kept on its way belongs to the training of a checkpoint: the first outer step needs one too.
+                self._within.clear()
+                self._write(course, 0.0)
+            yield self._gone_on(course, found)
 
     def keep(self, course: Course, spent: float, *, at_once: bool) -> None:
-        assert self._folder is not None, "opened comes first"
         if self._due(course.at) or at_once or course.at == course.plan.outer_steps:
-            self._folder.write(course.at, course.state(), {"seconds": spent, "surroundings": self._surroundings})
+            self._write(course, spent)
         if self._within is not None:
             self._within.clear()
+
+    def _write(self, course: Course, spent: float) -> None:
+        assert self._folder is not None, "opened comes first"
+        self._folder.write(course.at, course.state(), {"seconds": spent, "surroundings": self._surroundings})
 
     def _gone_on(self, course: Course, state: Mapping[str, Any] | None) -> float:
         """Bring ``course`` to where a checkpoint stands, if there is one; the seconds that went into that."""
