@@ -295,16 +295,22 @@ def test_a_task_keeps_its_cells_limits(cell: Callable[..., Cell], order: Callabl
     assert (folder.record(sleeps) or {})["message"] == "over 1.5 s"
 
 
-def test_sigterm_ends_a_tasks_cell_without_an_answer_and_a_warning_of_the_time_limit_does_not(
-    cell: Callable[..., Cell], order: Callable[..., tuple[RunFolder, Path]]
-) -> None:
-    sleeps = cell("sleeps")
-    folder, file = order(sleeps)
+def started(folder: RunFolder, file: Path, sleeps: Cell) -> tuple[subprocess.Popen[bytes], Path]:
+    """A task of a cell that sleeps, once the cell has written the two processes that it consists of."""
     process = subprocess.Popen(task.command(folder.path, file))
     pids = folder.cell_folder(sleeps) / "pids"
     while not (pids.exists() and len(pids.read_text().split()) == 2):
         assert process.poll() is None
         time.sleep(0.02)
+    return process, pids
+
+
+def test_sigterm_ends_a_tasks_cell_without_an_answer_and_a_warning_of_the_time_limit_does_not(
+    cell: Callable[..., Cell], order: Callable[..., tuple[RunFolder, Path]]
+) -> None:
+    sleeps = cell("sleeps")
+    folder, file = order(sleeps)
+    process, pids = started(folder, file, sleeps)
     worker = psutil.Process(int(pids.read_text().split()[0]))
     process.send_signal(signal.SIGUSR2)
     time.sleep(0.2)
@@ -319,11 +325,7 @@ def test_a_task_whose_order_is_withdrawn_ends_or_does_not_begin(
 ) -> None:
     sleeps = cell("sleeps")
     folder, file = order(sleeps)
-    process = subprocess.Popen(task.command(folder.path, file))
-    pids = folder.cell_folder(sleeps) / "pids"
-    while not (pids.exists() and len(pids.read_text().split()) == 2):
-        assert process.poll() is None
-        time.sleep(0.02)
+    process, pids = started(folder, file, sleeps)
     file.unlink()
     assert process.wait(timeout=20) == 130 and answer(file) is None
     assert (folder.record(sleeps) or {})["status"] == "interrupted"
