@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,9 +14,10 @@ from torch import Tensor
 
 from l2t_bench.durable import write_bytes
 from l2t_bench.engine.records import DamagedError
-from l2t_bench.tensors import TensorDict, Tensors
+from l2t_bench.tensors import TensorDict, Tensors, is_dense
 
 _KEY = "l2t_bench"  # of the file's metadata
+_STRIDES = "strides"  # of the tensors that lie in memory in another order than the file's
 
 
 @dataclass(frozen=True)
@@ -33,12 +34,16 @@ def write_tensors(path: Path, kind: Kind, tensors: Tensors, record: Mapping[str,
     Raises ``ValueError`` for numbers that JSON does not have.
     """
     held = {name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in tensors.items()}
-    text = json.dumps({"kind": kind.name, "schema": kind.schema, **record}, allow_nan=False)
+    strides = {name: tensor.stride() for name, tensor in tensors.items() if _is_reordered(tensor)}
+    text = json.dumps({"kind": kind.name, "schema": kind.schema, _STRIDES: strides, **record}, allow_nan=False)
     write_bytes(path, save(held, {_KEY: text, "digest": _digest(held, text)}))
 
 
 def read_tensors(path: Path, kind: Kind) -> tuple[TensorDict, dict[str, Any]]:
     """The tensors of a file, on the host, and its record.
+
+    They lie in memory as those did that were written: in the same order, and each where torch lets one of its own
+    begin. A product or a sum over another order, or from an odd address on, may be rounded in another way.
 
     Raises ``DamagedError`` for one that is cut short, altered, or of another kind or schema, ``FileNotFoundError`` for
     no file. Sizes in its header are held to the file's before anything is allocated.
@@ -50,7 +55,8 @@ def read_tensors(path: Path, kind: Kind) -> tuple[TensorDict, dict[str, Any]]:
             if text is None:
                 raise DamagedError(f"is not a {kind.name} file of l2t_bench's")
             record = _record_of(text, kind)
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+            strides = record.pop(_STRIDES, {})
+            tensors = {name: _laid(file.get_tensor(name), strides.get(name)) for name in file.keys()}  # noqa: SIM118
     except FileNotFoundError:
         raise
     except DamagedError:
@@ -60,6 +66,15 @@ def read_tensors(path: Path, kind: Kind) -> tuple[TensorDict, dict[str, Any]]:
     if metadata.get("digest") != _digest(tensors, text):
         raise DamagedError("was altered: its contents are not those that it was written with")
     return tensors, record
+
+
+def _is_reordered(tensor: Tensor) -> bool:
+    return not tensor.is_contiguous() and is_dense(tensor)
+
+
+def _laid(found: Tensor, stride: Sequence[int] | None) -> Tensor:
+    """A copy in memory of its own, which begins where torch lets a tensor begin: the file's own begin anywhere."""
+    return found.clone() if stride is None else torch.empty_strided(found.shape, stride, dtype=found.dtype).copy_(found)
 
 
 def digest_of(tensors: Tensors) -> str:

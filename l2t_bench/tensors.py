@@ -87,3 +87,16 @@ def from_vector(vector: Tensor, like: Tensors) -> TensorDict:
 def size_in_bytes(trees: Iterable[Any]) -> int:
     """Bytes of all tensors in these trees, each storage as far as the tensor reaches."""
     return sum(leaf.numel() * leaf.element_size() for tree in trees for leaf in tensor_leaves(tree))
+
+
+def is_dense(tensor: Tensor) -> bool:
+    """Whether every element has a place of its own, and the places have no gaps: a transposed matrix has, too.
+
+    Such strides are kept with the bits: a sum over other strides is taken in another order, and is another sum.
+    """
+    expected = 1
+    for stride, size in sorted((s, n) for s, n in zip(tensor.stride(), tensor.shape, strict=True) if n != 1):
+        if stride != expected:
+            return False
+        expected *= size
+    return True

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from l2t_bench.problem import StudentState
-from l2t_bench.tensors import TensorDict
+from l2t_bench.tensors import TensorDict, is_dense
 
 _PARAMS, _BUFFERS = "params", "buffers"
 
@@ -78,25 +78,12 @@ def _parts(state: StudentState) -> Mapping[str, Mapping[str, Tensor]]:
 
 
 def _form(part: str, name: str, tensor: Tensor) -> Form:
-    stride = tensor.stride() if _dense(tensor) else torch.empty(tensor.shape, device="meta").stride()
+    stride = tensor.stride() if is_dense(tensor) else torch.empty(tensor.shape, device="meta").stride()
     size = tensor.numel() * tensor.element_size()
     return Form(part, name, tensor.dtype, tuple(tensor.shape), tuple(stride), size)
 
 
 def _bytes_of(tensor: Tensor) -> Tensor:
     """The tensor's bytes as a vector, in the order in which they lie in memory."""
-    dense = tensor.detach() if _dense(tensor) else tensor.detach().contiguous()
+    dense = tensor.detach() if is_dense(tensor) else tensor.detach().contiguous()
     return dense.as_strided((dense.numel(),), (1,)).view(torch.uint8)
-
-
-def _dense(tensor: Tensor) -> bool:
-    """Whether every element has a place of its own, and the places have no gaps: a transposed matrix has, too.
-
-    The strides are kept with the bits: a sum over other strides is taken in another order, and is another sum.
-    """
-    expected = 1
-    for stride, size in sorted((s, n) for s, n in zip(tensor.stride(), tensor.shape, strict=True) if n != 1):
-        if stride != expected:
-            return False
-        expected *= size
-    return True
