@@ -47,7 +47,7 @@ def cell_of(kind: str, method: str, settings: object, needs: str = "") -> Cell:
 # -- plans
 
 
-@pytest.mark.parametrize("profile", ["smoke", "quick", "paper"])
+@pytest.mark.parametrize("profile", ["smoke", "quick", "sample", "paper"])
 def test_every_cell_can_be_made(profile: str) -> None:
     for cell in planned(profile):
         build_problem(cell.settings["problem"])
@@ -60,7 +60,7 @@ def test_every_cell_can_be_made(profile: str) -> None:
         load_loss(loss)
 
 
-@pytest.mark.parametrize("profile", ["smoke", "quick", "paper"])
+@pytest.mark.parametrize("profile", ["smoke", "quick", "sample", "paper"])
 def test_all_losses_of_a_student_and_seed_begin_at_one_warm_start(profile: str) -> None:
     cells = planned(profile, seeds=(0, 1))  # type: ignore[arg-type]
     by_id = {cell.cell_id: cell for cell in cells}
