@@ -8,17 +8,22 @@ from functools import partial
 from typing import Any, Literal, cast
 
 from l2t_bench.backend import Backend, Derivative, Run
+from l2t_bench.batch_parts import first_examples
 from l2t_bench.distributed.problem import ShardedProblem
 from l2t_bench.errors import Diverged, Refused, UserError
+from l2t_bench.first_look import once
 from l2t_bench.gradient import Exactness, TeacherGradient
 from l2t_bench.keeping import going_on, keep_back, keep_forward, there_of, way_back_of
 from l2t_bench.kept_run import There, WayBack
 from l2t_bench.metabatch.falling_back import even_parts, known_apart, together_or_apart
+from l2t_bench.microbatches import MicroBatches, into_microbatches
 from l2t_bench.optimizers import Adjoint
+from l2t_bench.part_looks import look_at_parts
 from l2t_bench.prediction import Scaling
-from l2t_bench.problem import StudentState, TeachingProblem
+from l2t_bench.problem import Step, StudentState, TeachingProblem
+from l2t_bench.rollout import TryOut
 from l2t_bench.second_order import MODES, Maker
-from l2t_bench.steppers.catalogue import CHOSEN_AMONG, ENGINES, engine_at, stepper_for
+from l2t_bench.steppers.catalogue import CHOSEN_AMONG, ENGINES, Engine, engine_at, stepper_for
 from l2t_bench.steppers.eager import EagerStepper
 from l2t_bench.stores.catalogue import STORES
 from l2t_bench.stores.contract import Law, Room, Store, Wanted, share_held, sizes_of
@@ -37,7 +42,8 @@ class StoredRMD(Backend):
     graphs), or ``auto``: compiled where it pays. ``hyper``: also the derivatives by the optimiser's numbers. What the
     store may take: ``budget``, of memory (``2GB``), or a number of ``snapshots``, and a ``directory`` for its files;
     each store says which of these it reads. ``students``: how many of an outer step's students are taken at once (see
-    ``l2t_bench.metabatch``), each at the memory of one.
+    ``l2t_bench.metabatch``), each at the memory of one. ``microbatches``: in how many parts, one after another, a
+    step's batch is taken (see ``l2t_bench.microbatches``), for a graph that is as much smaller.
     """
 
     store: Literal["all", "sqrt", "binomial", "disk", "host", "graph", "reversible"] = "all"
@@ -48,6 +54,7 @@ class StoredRMD(Backend):
     snapshots: int | None = None
     directory: str | None = None
     students: int = 1
+    microbatches: int = 1
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -65,6 +72,11 @@ class StoredRMD(Backend):
                 f"{self.name}: store={self.store} goes with engine={'|'.join(STORES[self.store].engines)} only"
             )
         self._check_room()
+        if self.microbatches < 1:
+            raise UserError(f"{self.name}: microbatches must be at least 1, not {self.microbatches}")
+        if self.microbatches > 1 and (whole := self._takes_whole_batches()) is not None:
+            reason, instead = whole
+            raise UserError(f"{self.name}: microbatches={self.microbatches}: {reason}; take {instead}")
         # The store decides with the method what this very object can do; a frozen dataclass takes it in no other way.
         object.__setattr__(self, "capabilities", STORES[self.store].capabilities(type(self).capabilities))
 
@@ -85,18 +97,36 @@ class StoredRMD(Backend):
         return self._sharding_refusal(problem) if of_store is None else of_store
 
     def _sharding_refusal(self, problem: TeachingProblem) -> Refused | None:
-        """Options that take batches whole."""
+        """Options that take batches whole, or divide them themselves."""
         if not isinstance(problem, ShardedProblem):
             return None
-        if self.engine in ("compiled", "graphed"):
-            reason = "a compiled step is whole: ranks have nothing to add up between its gradient and its update"
-            return Refused(f"{self} with shard=batch: {reason}", "engine=eager, or shard=students")
-        if self.store == "graph":
-            return Refused(f"{self} with shard=batch: the graphs that it keeps are of whole batches", "store=all does")
-        if self.students > 1:
-            reason = "students at once are stacked, each with a batch of its own"
-            return Refused(f"{self} with shard=batch: {reason}", "students=1, or shard=students")
+        if (whole := self._takes_whole_batches()) is not None:
+            reason, instead = whole
+            return Refused(f"{self} with shard=batch: {reason}", f"{instead}, or shard=students")
+        if self.microbatches > 1:
+            return Refused(f"{self} with shard=batch: each rank has a part of the batch by then", "more ranks")
         return None
+
+    def _takes_whole_batches(self) -> tuple[str, str] | None:
+        """Why the method cannot take a batch by its parts, and with what it could; ``None`` where it can."""
+        if self.engine in ("compiled", "graphed"):
+            return "a compiled step has nothing to add up between its gradient and its update", "engine=eager"
+        if self.store == "graph":
+            return "the graphs that store=graph keeps are of whole batches", "store=all"
+        if self.students > 1:
+            return "students at once are stacked, each with a batch of its own", "students=1"
+        return None
+
+    def try_out(self, problem: TeachingProblem) -> TryOut:
+        own, division = super().try_out(problem), into_microbatches(self.microbatches)
+
+        def look(place: str, step: Step, state: StudentState, phi: Any) -> None:
+            if division.count > 1:
+                few = first_examples(step, 2 * division.count, division)
+                once(problem, (division, place), partial(look_at_parts, problem, division, state, few, phi))
+            own(place, step, state, phi)
+
+        return look
 
     def keeping_refusal(self) -> Refused | None:
         instead = "[store=sqrt] and [store=binomial] can, with engine=eager, hyper=false and students=1"
@@ -147,13 +177,17 @@ class StoredRMD(Backend):
         stores = (
             name
             for name, store in STORES.items()
-            if self.hvp in store.modes and self.engine in store.engines and (self.students == 1 or store.stacks)
+            if self.hvp in store.modes
+            and self.engine in store.engines
+            and (self.students == 1 or store.stacks)
+            and (self.microbatches == 1 or name != "graph")
         )
         return tuple(replace(own, store=cast("Any", name)) for name in stores)
 
     def choices(self, horizon: int) -> tuple[Backend, ...]:
         del horizon
-        own = (replace(self, store="all", engine=engine) for engine in CHOSEN_AMONG)
+        engines = CHOSEN_AMONG if self.microbatches == 1 else ("eager",)
+        own = (replace(self, store="all", engine=engine) for engine in engines)
         return tuple(variant for by_engine in own for variant in by_engine.variants())
 
     def scaling(self, problem: TeachingProblem, horizon: int) -> Scaling:
@@ -167,9 +201,12 @@ class StoredRMD(Backend):
         return Scaling(self.steps_back(horizon), round(share * law.bytes), law.recomputed)
 
     def settled(self, problem: TeachingProblem, horizon: int) -> Backend:
-        if isinstance(problem, ShardedProblem) and self.engine == "auto":
-            return replace(self, engine="eager")
-        return replace(self, engine=engine_at(self.engine, problem, horizon))
+        return replace(self, engine=engine_at(self._engine(problem), problem, horizon))
+
+    def _engine(self, problem: TeachingProblem) -> Engine:
+        """Where a batch is divided ``auto`` has no choice: compiled steps take it whole."""
+        divided = isinstance(problem, ShardedProblem) or self.microbatches > 1
+        return "eager" if self.engine == "auto" and divided else self.engine
 
     @contextmanager
     def trained(self, run: Run) -> Iterator[tuple[Store, StudentState]]:
@@ -219,13 +256,13 @@ class StoredRMD(Backend):
     def stepper(self, run: Run) -> EagerStepper:
         """What takes the run's steps and goes back through them."""
         return stepper_for(
-            self.engine,
+            self._engine(run.problem),
             run.rollout,
             run.meter,
             second_order=MODES[self.hvp],
             hyper=self.hyper,
             slots=self.wanted(run.problem, run.horizon).slots,
-            sums=run.sums,
+            sums=run.sums if self.microbatches == 1 else MicroBatches(into_microbatches(self.microbatches)),
         )
 
     def swept(

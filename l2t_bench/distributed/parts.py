@@ -2,34 +2,16 @@
 
 from dataclasses import replace
 
-from torch import Tensor
-
+from l2t_bench.batch_parts import Division, batch_part
 from l2t_bench.batches import Batch
-from l2t_bench.distributed.ranks import part_of
 from l2t_bench.errors import UserError
-from l2t_bench.modules import map_tensors, tensor_leaves
 from l2t_bench.problem import Step, example_count
 
 
-def batch_part(batch: Batch, rank: int, count: int) -> Batch:
-    """Those of a batch's examples that are ``rank``'s among ``count``; an augmented batch is augmented whole.
-
-    Raises ``UserError`` for a batch whose tensors do not all begin with the examples.
-    """
-    whole = tuple(batch)
-    size = example_count(whole)
-    if any(leaf.ndim == 0 or len(leaf) != size for leaf in tensor_leaves(whole)):
-        shapes = ", ".join(str(tuple(leaf.shape)) for leaf in tensor_leaves(whole))
-        raise UserError(
-            f"shard=batch: the tensors of a batch must all begin with its {size} examples to be divided, unlike "
-            f"{shapes}; shard=students divides no batch"
-        )
-    own = part_of(size, rank, count)
-
-    def taken(leaf: Tensor) -> Tensor:
-        return leaf[own]
-
-    return map_tensors(taken, whole)
+def among_ranks(count: int) -> Division:
+    """A batch divided among so many ranks."""
+    instead = "shard=students takes it as it is: each rank teaches whole students"
+    return Division(count, "shard=batch", instead)
 
 
 def check_divides(batch: Batch, count: int, index: int) -> None:
@@ -45,4 +27,4 @@ def check_divides(batch: Batch, count: int, index: int) -> None:
 def step_part(step: Step, rank: int, count: int) -> Step:
     """The same step of those examples, as many for each rank. Raises ``UserError`` where they cannot be divided so."""
     check_divides(step.batch, count, step.index)
-    return replace(step, batch=batch_part(step.batch, rank, count))
+    return replace(step, batch=batch_part(step.batch, rank, among_ranks(count)))

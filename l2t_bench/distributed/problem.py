@@ -6,9 +6,10 @@ from typing import Any
 
 from torch import Tensor
 
-from l2t_bench.distributed.looks import look_at_dev_once, look_at_parts
+from l2t_bench.distributed.parts import among_ranks, check_divides
 from l2t_bench.distributed.ranks import Ranks
 from l2t_bench.distributed.sums import SharedBatch
+from l2t_bench.part_looks import look_at_dev_once, look_at_parts
 from l2t_bench.problem import Step, StudentState, StudentView, TeachingProblem
 from l2t_bench.sums import BatchSums
 
@@ -29,9 +30,11 @@ class ShardedProblem(TeachingProblem):
 
     def look(self, state: StudentState, step: Step, phi: Any) -> None:
         """Raises ``Refused`` where a step's batch, or the dev set, cannot be shared out, as far as it is known yet."""
-        look_at_parts(self, self.ranks.count, state, step, phi)
+        division = among_ranks(self.ranks.count)
+        check_divides(step.batch, division.count, step.index)
+        look_at_parts(self, division, state, step, phi)
         if self.prepare_dev is None:
-            look_at_dev_once(self, self.ranks.count, state, self.dev_batches)
+            look_at_dev_once(self, division, state, self.dev_batches)
 
     def step_features(self, view: StudentView) -> Tensor:
         """s_t as the first rank measures it, on whole batches: one that hung on a last bit would part the ranks."""

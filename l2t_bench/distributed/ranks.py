@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
+from l2t_bench.batch_parts import part_of
 from l2t_bench.errors import L2TError, RankError, Refused, UserError, said_first
 
 T = TypeVar("T")
@@ -126,8 +127,3 @@ class _Failure:
     def of(error: Exception) -> "_Failure":
         said = str(error) if isinstance(error, L2TError) else said_first(error)
         return _Failure(said, isinstance(error, UserError | Refused))
-
-
-def part_of(size: int, rank: int, count: int) -> slice:
-    """The part of ``size`` things in a row that is ``rank``'s: the parts are as equal as can be, and may be empty."""
-    return slice(size * rank // count, size * (rank + 1) // count)

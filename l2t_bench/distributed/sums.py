@@ -12,11 +12,12 @@ from typing import Any
 from torch import Tensor
 
 from l2t_bench.adjoint import objective_gradient
+from l2t_bench.batch_parts import batch_part
 from l2t_bench.batches import Batch
 from l2t_bench.checksums import checksum
-from l2t_bench.distributed.looks import look_at_dev_once
-from l2t_bench.distributed.parts import batch_part, step_part
+from l2t_bench.distributed.parts import among_ranks, step_part
 from l2t_bench.distributed.ranks import Ranks
+from l2t_bench.part_looks import look_at_dev_once
 from l2t_bench.problem import Step, StudentState, TeachingProblem, example_count
 from l2t_bench.second_order import Maker, SecondOrder
 from l2t_bench.tensors import TensorDict, Tensors
@@ -43,12 +44,13 @@ class SharedBatch:
     def objective_gradient(
         self, problem: TeachingProblem, state: StudentState, batches: Sequence[Batch]
     ) -> tuple[Tensor, TensorDict]:
-        look_at_dev_once(problem, self.ranks.count, state, batches)
+        division = among_ranks(self.ranks.count)
+        look_at_dev_once(problem, division, state, batches)
         made = () if problem.prepare_dev is None else batches  # the fixed ones were compared when it all began
         seen = [int(checksum(tuple(held))) for held in ((state.params, state.buffers), *made)]
         self.ranks.check_same(seen, "the student that is measured on dev, or the dev batches made of it")
         total = sum(example_count(batch) for batch in batches)
-        own = [batch_part(batch, self.ranks.rank, self.ranks.count) for batch in batches]
+        own = [batch_part(batch, self.ranks.rank, division) for batch in batches]
         held = [batch for batch in own if example_count(batch)]
         value, w_bar = objective_gradient(problem, state, held, of=total)
         value, *parts = self.ranks.summed([value, *w_bar.values()], "the sum of the dev gradients")

@@ -9,13 +9,14 @@ import torch
 from torch import Tensor, nn
 
 import l2t_bench as l2t
+from l2t_bench.batch_parts import batch_part, part_of
 from l2t_bench.cli.shards import own_device, shard_asked_for
-from l2t_bench.distributed.looks import look_at_dev_parts
-from l2t_bench.distributed.parts import batch_part
+from l2t_bench.distributed.parts import among_ranks
 from l2t_bench.distributed.problem import sharded
-from l2t_bench.distributed.ranks import Ranks, launched, part_of
+from l2t_bench.distributed.ranks import Ranks, launched
 from l2t_bench.errors import RankError
 from l2t_bench.losses.dynamic import bilinear_sigmoid
+from l2t_bench.part_looks import look_at_dev_parts
 from l2t_bench.problem import TeachingProblem, example_count
 from l2t_bench.trainer.sharing import Shard, sharing_of
 from l2t_bench.verification.samples import random_batch, random_problem
@@ -86,7 +87,7 @@ def test_a_layer_that_normalises_each_example_by_itself_is_not_refused(layer: nn
     [
         ("rmd[engine=compiled]", "nothing to add up between its gradient and its update"),
         ("rmd[engine=graphed]", "engine=eager"),
-        ("rmd[store=graph]", "graphs that it keeps are of whole batches"),
+        ("rmd[store=graph]", "graphs that store=graph keeps are of whole batches"),
         ("rmd[students=2]", "students at once are stacked"),
     ],
 )
@@ -97,13 +98,13 @@ def test_options_that_take_batches_whole_are_refused(backend: str, said: str) ->
 
 def test_a_batch_whose_tensors_do_not_all_begin_with_the_examples_is_a_mistake() -> None:
     with pytest.raises(l2t.UserError, match="must all begin with its 8 examples"):
-        batch_part(((torch.ones(8, 2), torch.ones(3)), torch.ones(8)), 0, 2)
+        batch_part(((torch.ones(8, 2), torch.ones(3)), torch.ones(8)), 0, among_ranks(2))
 
 
 def test_parts_are_all_of_a_batch_in_its_order() -> None:
     batch = random_batch(0, 11)
     for count in (1, 2, 3, 11, 13):
-        parts = [batch_part(batch, rank, count) for rank in range(count)]
+        parts = [batch_part(batch, rank, among_ranks(count)) for rank in range(count)]
         for leaf in (0, 1):
             assert torch.equal(torch.cat([part[leaf] for part in parts]), batch[leaf])
         sizes = [example_count(part) for part in parts]
@@ -113,7 +114,7 @@ def test_parts_are_all_of_a_batch_in_its_order() -> None:
 
 def test_an_objective_that_is_a_mean_passes() -> None:
     problem = random_problem()
-    look_at_dev_parts(problem, problem.init_student(0), problem.dev_batches[0], 3)
+    look_at_dev_parts(problem, problem.init_student(0), problem.dev_batches[0], among_ranks(3))
 
 
 @pytest.fixture
