@@ -16,6 +16,7 @@ _MADV_HUGEPAGE = 14  # Linux's mman.h
 _MAPPINGS = 30_000  # the kernel allows a process 65,530; beyond these the heap serves as before
 _LARGEST_INT = 2**31 - 1
 _TENSOR_OBJECTS = 500  # bytes around a tensor's data: its objects in Python and C++, the header of its block
+_GROWN, _MUCH = 1.25, 64 << 20  # beyond these a process has grown much: a store's own growth is met a few times only
 _LARGEST_THRESHOLD = 32 << 20  # where glibc's own rule ends up in a process that frees large blocks
 
 
@@ -77,6 +78,25 @@ def _cgroup_available() -> int | None:
 def release_free_memory() -> None:
     """Collect garbage and give the allocator's free pages back, so that a start level means what is in use."""
     gc.collect()
+    _trim()
+
+
+def trimmed_level(level: int | None) -> int | None:
+    """Give the allocator's free pages back where the process has grown much since it was of ``level``; its level now.
+
+    Batches of many widths cut glibc's heap up: each step's blocks are a little too large for what the last ones left,
+    and a long run would come to hold many times what is in use. ``None`` where /proc does not tell.
+    """
+    now = resident_bytes()
+    if now is None or level is None:
+        return now
+    if now < _GROWN * level + _MUCH:
+        return level
+    _trim()
+    return resident_bytes()
+
+
+def _trim() -> None:
     try:
         CDLL("libc.so.6").malloc_trim(0)
     except (OSError, AttributeError):

@@ -22,6 +22,7 @@ from l2t_bench.first_look import (
 )
 from l2t_bench.modules import tensor_leaves
 from l2t_bench.problem import Step, StudentState, TeachingProblem, forward_seed, unseeing
+from l2t_bench.resident import resident_bytes, trimmed_level
 from l2t_bench.tensors import TensorDict, Tensors
 from l2t_bench.training_step import student_step
 from l2t_bench.trial import trial
@@ -29,7 +30,7 @@ from l2t_bench.trial import trial
 TryOut = Callable[[str, Step, StudentState, Any], None]
 """(place in the run, step, the state that it starts from, phi_t) -> nothing; raises what speaks against going on."""
 
-_FINITE_CHECK_EVERY = 50  # steps between two looks at the losses: each look waits for the device
+_LOOK_EVERY = 50  # steps between two looks at the losses, and at the process's size: the former waits for the device
 
 
 class Rollout:
@@ -71,6 +72,7 @@ class Rollout:
         self._steps: list[Step] = []
         self._losses: list[Tensor] = []
         self._first_loss: Tensor | None = None
+        self._resident = resident_bytes()
         self._checksums = BatchChecksums()  # of the batches that were drawn by this run
         self._phi_of: Tensor | None = None
         self._phi: Any = None
@@ -158,8 +160,9 @@ class Rollout:
         if not self._losses:
             self._check_same_student(loss.detach())
         self._losses.append(loss.detach())
-        if len(self._losses) % _FINITE_CHECK_EVERY == 0 or len(self._losses) == self.horizon:
+        if len(self._losses) % _LOOK_EVERY == 0 or len(self._losses) == self.horizon:
             self._check_losses()
+            self._resident = trimmed_level(self._resident)
         if len(self._losses) == self.horizon:
             self._checksums.look(self.horizon)
 
@@ -184,11 +187,11 @@ class Rollout:
             raise not_replayed(indices[at], theirs[at], ours[at])
 
     def _check_losses(self) -> None:
-        start = (len(self._losses) - 1) // _FINITE_CHECK_EVERY * _FINITE_CHECK_EVERY
+        start = (len(self._losses) - 1) // _LOOK_EVERY * _LOOK_EVERY
         finite = torch.isfinite(torch.stack(self._losses[start:])).tolist()
         if not all(finite):
             index = start + finite.index(False)
-            led_there = torch.stack(self._losses[max(0, index - _FINITE_CHECK_EVERY + 1) : index + 1]).tolist()
+            led_there = torch.stack(self._losses[max(0, index - _LOOK_EVERY + 1) : index + 1]).tolist()
             raise Diverged(self._culprit(self._steps[index]), index, led_there)
 
     def _culprit(self, step: Step) -> str:
@@ -263,7 +266,7 @@ class ReplayCheck:
     def see(self, index: int, loss: Tensor) -> bool:
         self._losses[index] = loss.detach()
         self._seen += 1
-        due = self._seen == 1 or self._seen % _FINITE_CHECK_EVERY == 0
+        due = self._seen == 1 or self._seen % _LOOK_EVERY == 0
         if due:
             self.look()
         return due

@@ -1,6 +1,8 @@
 """The meter: what a computation holds for a moment is seen, what it takes is not less than it took."""
 
 import contextlib
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -94,6 +96,36 @@ def test_a_teacher_gradients_peak_counts_what_its_batches_hold() -> None:
     much = backend.teacher_gradient(problem, theta, horizon=2).cost.host_bytes
     assert modest is not None and much is not None
     assert much >= 48 * MB - LAG and modest < 40 * MB  # the record keeps two batches
+
+
+_CUT_UP = """
+import torch
+from l2t_bench.resident import resident_bytes, trimmed_level
+
+def touch(size):
+    return torch.ones(size << 20, dtype=torch.uint8)
+
+del_me = touch(30)  # glibc takes blocks up to the largest that was freed from its heap from then on
+del del_me
+level, pins = resident_bytes(), []
+for width in range(60):
+    block = touch(5)
+    pins.append(torch.ones(200_000, dtype=torch.uint8))  # small, and stays, as a step's batch does
+    pins.append(block)
+blocks = pins[1::2]
+del pins[1::2], block, blocks
+before, told = resident_bytes(), trimmed_level(level)
+print(level >> 20, before >> 20, told >> 20, trimmed_level(told) >> 20)
+"""
+
+
+@needs_proc
+def test_what_a_cut_up_heap_holds_free_is_given_back_where_a_process_has_grown_by_it() -> None:
+    found = subprocess.run([sys.executable, "-c", _CUT_UP], check=True, capture_output=True, text=True)
+    level, before, after, again = map(int, found.stdout.split())
+    assert before > level + 250, "the heap keeps what was freed between blocks that are held"
+    assert after < level + 30
+    assert again == after
 
 
 def test_a_phase_takes_no_less_than_it_took() -> None:
