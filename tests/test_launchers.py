@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -246,7 +247,8 @@ def order(tmp_path: Path) -> Callable[[Cell], tuple[RunFolder, Path]]:
     def written(cell: Cell, **changes: Any) -> tuple[RunFolder, Path]:
         file = tmp_path / "run" / "orders" / f"{cell.cell_id}.json"
         write_order(file, cell, study(**changes))
-        return RunFolder(tmp_path / "run"), file
+        (folder := RunFolder(tmp_path / "run")).write_plan({})
+        return folder, file
 
     return written
 
@@ -383,7 +385,7 @@ class Scripted:
 
 
 def submitting(out: Path, scheduler: Scripted, *cells: Cell, requeue: int = 1) -> Submitting:
-    folder = RunFolder(out)
+    (folder := RunFolder(out)).write_plan({})
     return Submitting(scheduler, Work(folder, cells, study()), new_ledger(folder, "slurm", _HERE), requeue)
 
 
@@ -409,6 +411,18 @@ def test_a_lost_job_is_handed_in_as_often_as_was_said(cell: Callable[..., Cell],
     assert told(list(submitting(tmp_path, scheduler, cell("measure"), requeue=3).news())) == ["begun", "ok"]
     assert len(set(scheduler.orders)) == 1 and len(scheduler.orders) == 4
     assert scheduler.closed and not scheduler.cancelled
+
+
+def test_a_run_that_is_removed_while_its_tasks_are_going_ends_and_so_do_they(
+    cell: Callable[..., Cell], tmp_path: Path
+) -> None:
+    out, scheduler = tmp_path / "run", Scripted({0: "begun"})
+    news = submitting(out, scheduler, cell("measure")).news()
+    assert told([next(news)]) == ["begun"]
+    shutil.rmtree(out)
+    with pytest.raises(UserError, match="run was removed while its cells were run"):
+        next(news)
+    assert scheduler.cancelled == ["0"] and not out.exists()
 
 
 def test_what_is_lost_does_not_take_the_place_of_a_result_and_what_is_out_of_time_does(

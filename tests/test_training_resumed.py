@@ -5,6 +5,7 @@ import errno
 import json
 import os
 import random
+import shutil
 import struct
 import subprocess
 import sys
@@ -22,6 +23,7 @@ from l2t_bench.kept_run import KeptRun
 from l2t_bench.modules import same_tensors
 from l2t_bench.problem import TeachingProblem
 from l2t_bench.teachers import AttentionTeacher
+from l2t_bench.trainer.logs import CsvLog
 from l2t_bench.trainer.run_files import write_run
 from l2t_bench.trainer.within import _Keeper
 from l2t_bench.training import (
@@ -439,6 +441,25 @@ def test_a_folder_that_another_training_holds_is_not_written_to(tmp_path: Path) 
     with held(tmp_path), pytest.raises(UserError, match=f"is in use by process {os.getpid()}"):
         trainer(tmp_path).train()
     assert not list(tmp_path.glob("*.safetensors"))
+
+
+class Removes(Callback):
+    """Somebody who removes a training's folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def on_outer_step(self, record: OuterStep, progress: Progress) -> None:
+        shutil.rmtree(self.folder)
+
+
+def test_a_training_whose_folder_is_removed_says_so_and_makes_no_other(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    with pytest.raises(UserError, match="run was removed while its training was going"):
+        trainer(folder, checkpoints=Checkpoints(folder), callbacks=[Removes(folder)]).train()
+    with pytest.raises(UserError, match=r"outer_steps\.csv cannot be written: No such file"):
+        trainer(folder, callbacks=[Removes(folder), CsvLog(folder)]).train()
+    assert not folder.exists()
 
 
 def test_a_full_disk_stops_the_training_with_the_checkpoints_before_it(

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from l2t_bench.durable import HALF_WRITTEN, kept_aside
-from l2t_bench.engine.lock import held
+from l2t_bench.engine.lock import held, is_there
 from l2t_bench.engine.records import DamagedError
 from l2t_bench.errors import UserError
 from l2t_bench.names import check_counts
@@ -138,7 +138,12 @@ class Folder:
         return None
 
     def write(self, outer_step: int, state: Mapping[str, Any], record: Mapping[str, Any]) -> None:
-        """Keep ``state`` as that after so many outer steps, and drop the oldest beyond what is kept."""
+        """Keep ``state`` as that after so many outer steps, and drop the oldest beyond what is kept.
+
+        Raises ``UserError`` where it cannot be written, or the folder was removed: another training may begin there.
+        """
+        if not is_there(self._settings.folder):
+            raise UserError(f"{self._settings.folder} was removed while its training was going: nothing of it is left")
         tree, tensors = parted(state)
         content = {"training": self._identity, "outer_step": outer_step, **record, "state": tree}
         try:
