@@ -1,6 +1,7 @@
 """Cells that a scheduler runs: by submitit's local executor, and what SLURM is told. ``make slurm-test`` asks SLURM."""
 
 import json
+import math
 import os
 import re
 import shutil
@@ -508,6 +509,12 @@ def test_a_ledger_that_cannot_be_read_stops_the_run(cell: Callable[..., Cell], t
         ({"setup": "module load"}, "slurm: setup must be a list"),
         ({"cluster": "slrum"}, "slurm: cluster must be one of slurm, local, not 'slrum': did you mean 'slurm'?"),
         ({"extra": {"gres": ["gpu"]}}, "slurm: extra.gres must be text, a number, or true"),
+        ({"time": math.nan}, "slurm: time: a duration is written"),
+        ({"time": -5}, "slurm: time: a duration is written"),
+        ({"mem": 0}, "slurm: mem: a size is written"),
+        ({"mem": "0.5B"}, "slurm: mem: a size is a byte at least, not '0.5B'"),
+        ({"mem": math.inf}, "slurm: mem must be a size"),
+        ({"extra": {"nice": math.nan}}, "slurm: extra.nice must be text, a number, or true"),
         ({"extra": {"hold": False}}, "slurm: extra.hold must be text, a number, or true"),
     ],
 )
@@ -674,6 +681,9 @@ def test_what_ray_runs_ends_with_the_run_that_handed_it_in(
     [
         ({"adress": "auto"}, "ray: unknown key 'adress': did you mean 'address'?"),
         ({"memory": "much"}, "a size is written 8GB"),
+        ({"memory": -1}, "ray: memory: a size is written"),
+        ({"resources": {"timing": math.nan}}, "ray: resources.timing must be a positive number, not nan"),
+        ({"resources": {"timing": math.inf}}, "ray: resources.timing must be a positive number, not inf"),
         ({"resources": {"timing": "one"}}, "ray: resources.timing must be a positive number, not 'one'"),
         ({}, r"pip install 'l2t_bench[ray]'"),
     ],
