@@ -132,7 +132,7 @@ def saving_of(
     """
     if settings is not None and settings.within is not None and ranks.count > 1:
         raise UserError(
-            "within= (--within) keeps a student's run as one process has it, and several hold each a part: leave it out "
+            "within= (--within) keeps the run of one process, and of several each holds a part: leave it out "
             "(with every=1 each outer step but the one at hand has a checkpoint), or train without shard="
         )
     inner = Saving() if settings is None else Saved(settings, plan, note, parts)
