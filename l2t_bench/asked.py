@@ -31,6 +31,14 @@ def checked_horizon(horizon: int | None, steps: Sequence[Step] | None, seed: int
     return found
 
 
+def checked_count(given: Any, what: str) -> int:
+    """``given`` as a number of things that are counted. Raises ``UserError`` for none, and for what is no number."""
+    found = _integer(given)
+    if found is None or found < 1:
+        raise UserError(f"{what} must be a whole number, 1 or more, not {given!r}")
+    return found
+
+
 def _integer(given: Any) -> int | None:
     try:
         return None if isinstance(given, bool) else operator.index(given)

@@ -86,13 +86,15 @@ def make(cls: type, name: str, options: dict[str, str]) -> Any:
 def check_counts(made: object, name: str) -> None:
     """Raises ``UserError`` for a field of a dataclass that is annotated as whole number, and holds none.
 
-    From text nothing else can come; in Python ``window=2.5`` would be taken, and cut somewhere on the way.
+    From text nothing else can come; in Python ``window=2.5`` would be taken, and cut somewhere on the way. What the
+    annotation has beside a whole number (``int | str``) may stand there.
     """
     hints = typing.get_type_hints(type(made))
     for option in fields(made) if is_dataclass(made) else ():
         value, kinds = getattr(made, option.name), (hints[option.name], *typing.get_args(hints[option.name]))
         whole = isinstance(value, Integral) and not isinstance(value, bool)
-        if int in kinds and not whole and not (value is None and types.NoneType in kinds):
+        others = tuple(kind for kind in kinds if isinstance(kind, type) and kind is not int)
+        if int in kinds and not whole and not isinstance(value, others):
             raise UserError(f"{name}: {option.name} must be a whole number, not {value!r}")
 
 

@@ -1,7 +1,7 @@
 """A trained teacher as a file: its weights, and what must be known to use them, in one safetensors file."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +10,10 @@ import torch
 from l2t_bench.engine.environment import installed
 from l2t_bench.engine.records import DamagedError, Form, first_misfit, fits, is_object, is_text, is_whole, or_null
 from l2t_bench.errors import UserError
+from l2t_bench.modules import module_at, same_tensors, trained_parameters
 from l2t_bench.problem import TeachingProblem
 from l2t_bench.tensor_file import Kind, read_tensors, write_tensors
-from l2t_bench.tensors import TensorDict
+from l2t_bench.tensors import TensorDict, Tensors
 from l2t_bench.trainer.identity import architecture_of, name_of, recipe_of, shapes_of
 from l2t_bench.trainer.records import TeacherTraining
 
@@ -34,7 +35,7 @@ class TeacherFile:
     """What a teacher file holds."""
 
     theta: TensorDict
-    buffers: TensorDict  # the teacher's, where it has any
+    buffers: TensorDict  # the teacher's, where it has any, and its parameters that are not trained
     problem: str  # that it was trained on
     teacher: Mapping[str, Any]  # its class, the options it was made with where it is one of ours, its shapes
     student: str  # a class, and a hash of its parameters' shapes
@@ -59,7 +60,6 @@ def save_teacher(
     """
     theta = training.theta if isinstance(training, TeacherTraining) else dict(training)
     problem.check_theta(theta)
-    buffers = {name: tensor for name, tensor in problem.teacher.state_dict().items() if name not in theta}
     architecture = architecture_of(problem)
     record = {
         "problem": problem.name,
@@ -72,7 +72,7 @@ def save_teacher(
         "summary": {"backend": backend, **summary_of(training)} if isinstance(training, TeacherTraining) else {},
     }
     try:
-        write_tensors(Path(path), KIND, {**theta, **buffers}, record)
+        write_tensors(Path(path), KIND, {**theta, **_constants(problem)}, record)
     except OSError as error:
         raise UserError(f"{path} cannot be written: {error.strerror}") from error
 
@@ -100,8 +100,8 @@ def read_teacher(path: Path | str) -> TeacherFile:
 def theta_for(file: TeacherFile, problem: TeachingProblem) -> TensorDict:
     """The file's theta, for students of ``problem``: in its precision, on its device.
 
-    Raises ``UserError`` for a teacher of another architecture, such as one for another number of classes, and of
-    another loss.
+    Raises ``UserError`` for a teacher of another architecture, such as one for another number of classes, of another
+    loss, and with other constants (``with_constants``), which would make other coefficients of the same theta.
     """
     if name_of(problem.loss) != file.loss:
         raise UserError(
@@ -113,8 +113,43 @@ def theta_for(file: TeacherFile, problem: TeachingProblem) -> TensorDict:
             f"the teacher was trained on {file.problem}, for {_told(theirs)}; {problem.name} has {_told(ours)}: "
             "another number of classes or of features, or another kind of teacher"
         )
+    if other := _other_constant(file.buffers, _constants(problem)):
+        raise UserError(
+            f"the teacher was trained with another {other} than the teacher of {problem.name} has: take "
+            "with_constants(file, problem)"
+        )
     like = problem.init_teacher(0)
     return {name: tensor.to(like[name]) for name, tensor in file.theta.items()}
+
+
+def with_constants(file: TeacherFile, problem: TeachingProblem) -> TeachingProblem:
+    """``problem``, its teacher's buffers and untrained parameters as the file's teacher had them: theta is not all.
+
+    Those that the file lacks, or has of another shape, stay: ``theta_for`` says so.
+    """
+    if not _other_constant(file.buffers, _constants(problem)):
+        return problem
+    own = _constants(problem)
+    given = {name: tensor for name, tensor in file.buffers.items() if name in own and tensor.shape == own[name].shape}
+    return replace(problem, teacher=module_at(problem.teacher, given))
+
+
+def _constants(problem: TeachingProblem) -> TensorDict:
+    """What the teacher computes phi with beside theta, by name."""
+    trained = trained_parameters(problem.teacher)
+    return {name: tensor for name, tensor in problem.teacher.state_dict().items() if name not in trained}
+
+
+def _other_constant(theirs: Tensors, ours: Tensors) -> str:
+    """The first that one lacks, or has with another value; rounded to the precision of either they may be the same."""
+    for name in dict.fromkeys([*ours, *theirs]):
+        left, right = ours.get(name), theirs.get(name)
+        if left is None or right is None:
+            return name
+        right = right.to(left.device)
+        if not same_tensors(left, right.to(left.dtype)) and not same_tensors(left.to(right.dtype), right):
+            return name
+    return ""
 
 
 def summary_of(training: TeacherTraining) -> dict[str, Any]:

@@ -11,8 +11,8 @@ from typing import Literal
 
 from torch import nn
 
-from l2t_bench.asked import checked_horizon
-from l2t_bench.errors import Diverged, RankError, UserError
+from l2t_bench.asked import checked_count, checked_horizon
+from l2t_bench.errors import Diverged, RankError
 from l2t_bench.fitting import check_fits
 from l2t_bench.gradient import TeacherGradientBackend
 from l2t_bench.metabatch.contract import for_students
@@ -80,7 +80,7 @@ class TeacherTrainer:
         shard: what the processes that ``torchrun`` has started share out, the ``batch`` or the ``students``; see
             ``Shard``. The first of them alone writes, and tells the callbacks.
 
-    Raises ``UserError`` for numbers that are not positive, and for a teacher that is not the problem's.
+    Raises ``UserError`` for numbers that are not whole or not positive, and for a teacher that is not the problem's.
     """
 
     def __init__(
@@ -101,8 +101,7 @@ class TeacherTrainer:
         memory_limit: int | str | None = None,
         shard: Shard | Literal["batch", "students"] | None = None,
     ) -> None:
-        if outer_steps < 1 or students < 1:
-            raise UserError(f"outer_steps and students must be at least 1, not {outer_steps} and {students}")
+        outer_steps, students = checked_count(outer_steps, "outer_steps"), checked_count(students, "students")
         horizon = checked_horizon(horizon, None, seed)
         problem, theta = _started(problem, teacher, seed)
         runs = outer_steps * students

@@ -30,7 +30,10 @@ def size(text: str) -> int:
     match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]?I?B)?", text.strip().upper())
     if match is None or float(match[1]) <= 0 or (match[2] or "") not in {*_SIZE_UNITS, "B"}:
         raise UserError(f"a size is written 8GB, 500MB or 8GiB, not {text!r}")
-    return int(Decimal(match[1]) * _SIZE_UNITS["" if match[2] == "B" else match[2] or ""])
+    count = int(Decimal(match[1]) * _SIZE_UNITS["" if match[2] == "B" else match[2] or ""])
+    if count < 1:
+        raise UserError(f"a size is a byte at least, not {text!r}")
+    return count
 
 
 def byte_count(given: int | str) -> int:

@@ -2,7 +2,7 @@
 
 import operator
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import pandas as pd
@@ -15,6 +15,7 @@ from l2t_bench.reports.comparison_words import change, seed_list, subject
 from l2t_bench.reports.methods import VARIANT
 from l2t_bench.reports.rows import Row, rows_of
 from l2t_bench.reports.statistics import ENOUGH, TOO_SMALL
+from l2t_bench.reports.table import literal
 from l2t_bench.reports.variants import case_name
 
 QUANTITIES = (*NO_DIFFERENCE, "failures", "missing")
@@ -82,6 +83,12 @@ def _bound(number_text: str, text: str) -> float:
         return finite_number(number_text, float, f"the bound in {text!r}")
     except UserError as error:
         raise UserError(f"{error}: {_EXPECTED}; several are joined by ' or '") from None
+
+
+def outcome(condition: Condition, reasons: Sequence[str]) -> str:
+    """What came of the condition, as Markdown: that it did not trip, or a line for each reason why it did."""
+    told = [f"- {literal(reason)}" for reason in reasons] or ["- nothing trips it"]
+    return "\n".join([f"**Condition: {literal(str(condition))}**", "", *told, ""])
 
 
 def tripped(comparison: Comparison, condition: Condition) -> list[str]:

@@ -20,7 +20,7 @@ from l2t_bench.reports.frames import csv_frames
 from l2t_bench.reports.load import Run, load_run
 from l2t_bench.reports.provenance import machines, moment, provenance
 from l2t_bench.reports.sections import sections
-from l2t_bench.reports.verdict import RULE, findings, headlines
+from l2t_bench.reports.verdict import findings, headlines, rule
 from l2t_bench.reports.words import unfinished
 
 
@@ -73,7 +73,7 @@ def render(results: Results) -> str:
         started=moment(run.meta.get("created")),
         chips=chips(run.cells),
         unfinished=unfinished(run.cells["status"]),
-        rule=RULE,
+        rule=rule(results),
         headlines=headlines(found),
         verdict=[(subject, list(group)) for subject, group in groupby(found, lambda one: one.subject)],
         sections=sections(results),

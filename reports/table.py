@@ -29,12 +29,12 @@ def markdown(tables: Sequence[Table]) -> str:
 def _markdown_table(table: Table) -> str:
     words, figures = table.text_columns, len(table.columns) - table.text_columns
     lines = [
-        f"**{_markdown_cell(table.title)}**",
+        f"**{literal(table.title)}**",
         "",
         _markdown_row(table.columns),
         _markdown_row(["---"] * words + ["---:"] * figures, escape=False),
         *(_markdown_row(row) for row in table.rows),
-        *(["", _markdown_cell(table.note)] if table.note else []),
+        *(["", literal(table.note)] if table.note else []),
         *(line for title, content in table.files for line in _markdown_file(title, content)),
         "",
     ]
@@ -44,14 +44,15 @@ def _markdown_table(table: Table) -> str:
 def _markdown_file(title: str, content: str) -> list[str]:
     """In a fence that is longer than any inside."""
     fence = "`" * max(3, 1 + max(map(len, re.findall("`+", content)), default=0))
-    return ["", f"{_markdown_cell(title)}:", "", fence, *content.strip().splitlines(), fence]
+    return ["", f"{literal(title)}:", "", fence, *content.strip().splitlines(), fence]
 
 
 def _markdown_row(cells: Iterable[str], *, escape: bool = True) -> str:
-    return "| " + " | ".join(_markdown_cell(cell) if escape else cell for cell in cells) + " |"
+    return "| " + " | ".join(literal(cell) if escape else cell for cell in cells) + " |"
 
 
-def _markdown_cell(text: str) -> str:
+def literal(text: str) -> str:
+    """Text as Markdown that shows it as it is, in one line."""
     for character in "\\`*|<>":
         text = text.replace(character, f"\\{character}")
     return " ".join(text.split())

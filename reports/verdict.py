@@ -31,10 +31,15 @@ class _Quantity:
     column: str  # of the summary: its ratio to the baseline
 
 
-RULE = (
+_RULE = (
     "Made from the data by a fixed rule: a difference is called one when its 95 % bootstrap interval excludes no "
     "difference, rests on at least five seeds or students, and is above 5 % in time or 2 % in memory. Otherwise: "
     "undecided."
+)
+_RANKED = "Exact methods alone are ranked; what another gives up is told, and not weighed against what it saves."
+_TAUGHT = (
+    "In what students reach any such difference counts, however small; losses teach alike where two one-sided tests "
+    "(TOST, 5 %) put them within the margin that the suite states."
 )
 _TIME = _Quantity("Fastest exact method", "time", "time_ratio")
 _MEMORY = _Quantity("Exact method with the least memory", "memory", "memory_ratio")
@@ -68,6 +73,12 @@ def _with_choices(own: Sequence[Finding], results: Results, case: tuple[object, 
         else:
             told.append(finding)
     return told
+
+
+def rule(results: Results) -> str:
+    """By what the verdict is made, as far as the run has what it is made of."""
+    taught = len(results.teaching) or len(results.translating) or len(results.equivalences)
+    return joined(_RULE, _RANKED if len(results.summary) else "", _TAUGHT if taught else "")
 
 
 def headlines(found: Sequence[Finding]) -> list[str]:

@@ -33,6 +33,16 @@ def sleeps(cell, recorder):
     (recorder.folder / "pid").write_text(str(os.getpid()))
     time.sleep(600)
 
+def removes_the_run(cell, recorder):
+    import shutil
+    shutil.rmtree(recorder.folder.parents[2])
+    recorder.curve(step=0)
+
+def removes_the_run_and_ends_well(cell, recorder):
+    import shutil
+    shutil.rmtree(recorder.folder.parents[2])
+    recorder.samples("seconds", [1.0])
+
 def ignores_term(cell, recorder):
     import signal
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
@@ -397,6 +407,16 @@ def test_a_run_killed_between_the_two_renames_of_a_result_has_lost_nothing(
 
 def contents(folder: Path) -> dict[str, bytes]:
     return {str(file.relative_to(folder)): file.read_bytes() for file in folder.rglob("*") if file.is_file()}
+
+
+@pytest.mark.parametrize("task", ["removes_the_run", "removes_the_run_and_ends_well"])
+def test_a_run_that_is_removed_while_it_is_going_ends_and_leaves_no_results(
+    task: str, tasks: Callable[..., Cell], tmp_path: Path
+) -> None:
+    with pytest.raises(UserError, match="run was removed while its cells were run"):
+        run_all(tmp_path / "run", tasks(task), tasks("fine"))
+    assert not list(tmp_path.glob("run/**/cell.json")) and not list(tmp_path.glob("run/environments/*"))
+    assert run_all(tmp_path / "run", tasks("fine")) == {"ok": 1}, "the same folder can be begun anew"
 
 
 def test_a_second_run_says_who_holds_the_folder(tasks: Callable[..., Cell], tmp_path: Path) -> None:

@@ -249,6 +249,7 @@ def test_a_plan_and_a_study_that_no_run_has_written_are_kept_beside_the_results(
 
 def test_cells_of_the_same_code_are_looked_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder, looked = RunFolder(tmp_path), []
+    folder.write_plan({})
     cells = [Cell("stub", 1, "p", "stub", "none", method, seed, "a:b") for seed in range(20) for method in ("x", "y")]
     for cell in cells:
         folder.write_cell(cell, Outcome(Status.OK, 1.0, code="0123456789ab"))
@@ -300,6 +301,7 @@ def test_an_outcome_is_readable_by_anybody(tmp_path: Path) -> None:
     cell = Cell("s", 1, "p", "gradient", "digits/mlp", "rmd", 0, "a:b")
     folder = RunFolder(tmp_path / "run")
     folder.open()
+    folder.write_plan({})
     folder.write_cell(cell, Outcome(Status.OK, 1.5, {"x": [1, 2]}))
     written = record(tmp_path / "run", cell)
     assert (written["schema"], written["cell_id"], written["status"]) == (2, cell.cell_id, "ok")

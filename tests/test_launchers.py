@@ -1,8 +1,10 @@
 """Cells that a scheduler runs: by submitit's local executor, and what SLURM is told. ``make slurm-test`` asks SLURM."""
 
 import json
+import math
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -246,7 +248,8 @@ def order(tmp_path: Path) -> Callable[[Cell], tuple[RunFolder, Path]]:
     def written(cell: Cell, **changes: Any) -> tuple[RunFolder, Path]:
         file = tmp_path / "run" / "orders" / f"{cell.cell_id}.json"
         write_order(file, cell, study(**changes))
-        return RunFolder(tmp_path / "run"), file
+        (folder := RunFolder(tmp_path / "run")).write_plan({})
+        return folder, file
 
     return written
 
@@ -383,7 +386,7 @@ class Scripted:
 
 
 def submitting(out: Path, scheduler: Scripted, *cells: Cell, requeue: int = 1) -> Submitting:
-    folder = RunFolder(out)
+    (folder := RunFolder(out)).write_plan({})
     return Submitting(scheduler, Work(folder, cells, study()), new_ledger(folder, "slurm", _HERE), requeue)
 
 
@@ -409,6 +412,18 @@ def test_a_lost_job_is_handed_in_as_often_as_was_said(cell: Callable[..., Cell],
     assert told(list(submitting(tmp_path, scheduler, cell("measure"), requeue=3).news())) == ["begun", "ok"]
     assert len(set(scheduler.orders)) == 1 and len(scheduler.orders) == 4
     assert scheduler.closed and not scheduler.cancelled
+
+
+def test_a_run_that_is_removed_while_its_tasks_are_going_ends_and_so_do_they(
+    cell: Callable[..., Cell], tmp_path: Path
+) -> None:
+    out, scheduler = tmp_path / "run", Scripted({0: "begun"})
+    news = submitting(out, scheduler, cell("measure")).news()
+    assert told([next(news)]) == ["begun"]
+    shutil.rmtree(out)
+    with pytest.raises(UserError, match="run was removed while its cells were run"):
+        next(news)
+    assert scheduler.cancelled == ["0"] and not out.exists()
 
 
 def test_what_is_lost_does_not_take_the_place_of_a_result_and_what_is_out_of_time_does(
@@ -494,6 +509,12 @@ def test_a_ledger_that_cannot_be_read_stops_the_run(cell: Callable[..., Cell], t
         ({"setup": "module load"}, "slurm: setup must be a list"),
         ({"cluster": "slrum"}, "slurm: cluster must be one of slurm, local, not 'slrum': did you mean 'slurm'?"),
         ({"extra": {"gres": ["gpu"]}}, "slurm: extra.gres must be text, a number, or true"),
+        ({"time": math.nan}, "slurm: time: a duration is written"),
+        ({"time": -5}, "slurm: time: a duration is written"),
+        ({"mem": 0}, "slurm: mem: a size is written"),
+        ({"mem": "0.5B"}, "slurm: mem: a size is a byte at least, not '0.5B'"),
+        ({"mem": math.inf}, "slurm: mem must be a size"),
+        ({"extra": {"nice": math.nan}}, "slurm: extra.nice must be text, a number, or true"),
         ({"extra": {"hold": False}}, "slurm: extra.hold must be text, a number, or true"),
     ],
 )
@@ -660,6 +681,9 @@ def test_what_ray_runs_ends_with_the_run_that_handed_it_in(
     [
         ({"adress": "auto"}, "ray: unknown key 'adress': did you mean 'address'?"),
         ({"memory": "much"}, "a size is written 8GB"),
+        ({"memory": -1}, "ray: memory: a size is written"),
+        ({"resources": {"timing": math.nan}}, "ray: resources.timing must be a positive number, not nan"),
+        ({"resources": {"timing": math.inf}}, "ray: resources.timing must be a positive number, not inf"),
         ({"resources": {"timing": "one"}}, "ray: resources.timing must be a positive number, not 'one'"),
         ({}, r"pip install 'l2t_bench[ray]'"),
     ],

@@ -182,6 +182,16 @@ def test_a_merge_of_runs_with_other_seeds_is_repeated_by_its_own_run_toml(own_ru
     assert again.returncode == 0 and "8 cells, 0 to run" in again.stdout, again.stderr
 
 
+def test_a_merge_of_runs_by_other_launchers_is_read_and_repeated_as_one_run(own_run: Path, tmp_path: Path) -> None:
+    other = shutil.copytree(own_run, tmp_path / "other")
+    elsewhere = replace(read_study(own_run / "run.toml"), launcher="slurm", launchers={"slurm": {"partition": "gpu"}})
+    (other / "run.toml").write_text(write_study(elsewhere, other))
+    merged = tmp_path / "merged"
+    assert l2t("merge", own_run, other, "-o", merged).returncode == 0
+    assert replace(read_study(merged / "run.toml"), plugins=()) == replace(read_study(own_run / "run.toml"), plugins=())
+    assert l2t("report", merged).returncode == 0 and l2t("compare", own_run, merged).returncode == 0
+
+
 def test_what_an_earlier_plan_left_is_merged_and_said(own_run: Path, tmp_path: Path) -> None:
     assert l2t("run", "--config", own_run / "run.toml", "--out", own_run, "--seeds", "2").returncode == 0
     done = l2t("merge", own_run, "-o", tmp_path / "merged")
@@ -231,6 +241,9 @@ def test_a_failed_cell_of_runs_that_no_one_study_gives_is_repeated_where_it_came
         ([{"backends": ("rmd",)}, {"backends": ("higher",), "seeds": (1,)}], None),
         ([{"seeds": (0,)}, {"seeds": ()}], None),
         ([{"threads": 1}, {"threads": 2}], None),
+        ([{"launcher": "slurm", "launchers": {"slurm": {"qos": "a"}}}, {"seeds": ()}], {}),
+        ([{"launcher": "slurm", "seeds": (0,)}, {"launcher": "ray", "seeds": (1,)}], {"seeds": (0, 1)}),
+        ([{"launcher": "slurm"}, {"launcher": "slurm"}], {"launcher": "slurm"}),
         ([{"overrides": {"gradient": {"repeats": [1]}}}, {}], None),
     ],
 )

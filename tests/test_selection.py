@@ -172,6 +172,8 @@ def test_a_method_that_refuses_when_it_is_run_is_rejected_and_the_others_are_wei
         ({"prefer": "beauty"}, "prefer must be time or memory, not 'beauty'"),
         ({"memory_limit": "much"}, "much"),
         ({"horizon": 0}, "horizon must be a positive number of steps, not 0"),
+        ({"seconds": math.nan}, "the seconds of the choice must be 0 or more, not nan"),
+        ({"seconds": -1.0}, "the seconds of the choice must be 0 or more, not -1"),
     ],
 )
 def test_what_cannot_be_asked_is_an_error(asked: dict[str, Any], said: str) -> None:

@@ -18,7 +18,7 @@ from l2t_bench.lessons import teach
 from l2t_bench.losses.dynamic import bilinear_sigmoid
 from l2t_bench.modules import module_at, same_tensors
 from l2t_bench.problem import StudentView, TeachingProblem
-from l2t_bench.teacher_file import read_teacher, theta_for
+from l2t_bench.teacher_file import read_teacher, theta_for, with_constants
 from l2t_bench.training import TeacherOptimizer, TeacherTrainer
 from l2t_bench.verification.samples import general_theta, random_problem
 
@@ -171,6 +171,27 @@ def test_what_a_teacher_does_not_train_is_in_its_file_too(tmp_path: Path) -> Non
     l2t.save_teacher(path, problem, theta)
     loss, status = l2t.load_teacher(path, teacher=OwnTeacher(), loss=own_loss), torch.tensor([0.5], dtype=torch.float64)
     assert torch.equal(loss.teacher(status), problem.phi(theta, status))
+
+
+@pytest.mark.parametrize("name", ["shift", "linear.bias"])
+def test_students_are_taught_with_the_constants_that_the_teacher_was_trained_with(tmp_path: Path, name: str) -> None:
+    def problem(constant: float) -> TeachingProblem:
+        teacher = OwnTeacher().double()
+        teacher.linear.bias.requires_grad_(False).zero_()
+        teacher.state_dict()[name].fill_(constant)
+        return dataclasses.replace(own_problem(), teacher=teacher)
+
+    trained, fresh = problem(0.3), problem(0.1)
+    theta, status = trained.init_teacher(0), torch.tensor([0.5], dtype=torch.float64)
+    l2t.save_teacher(tmp_path / "t.safetensors", trained, theta)
+    file = read_teacher(tmp_path / "t.safetensors")
+    with pytest.raises(UserError, match=f"trained with another {name} than the teacher of own has"):
+        theta_for(file, fresh)
+    same = with_constants(file, fresh)
+    assert torch.equal(same.phi(theta_for(file, same), status), trained.phi(theta, status))
+    assert not torch.equal(fresh.phi(theta, status), trained.phi(theta, status))
+    single = problem(0.3).to(dtype=torch.float32)
+    assert with_constants(file, single) is single, "a constant that was rounded is the same"
 
 
 # -- bad input ---------------------------------------------------------------------------------------------------------

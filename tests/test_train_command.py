@@ -65,6 +65,33 @@ def test_teach_warns_where_the_status_is_measured_otherwise(teacher: Path) -> No
     assert done.exit_code == 0 and "warning: s_t is measured by" in done.output
 
 
+_WITH_A_MASK = """
+import torch
+from l2t_bench.verification.samples import random_problem
+from dataclasses import replace
+
+class Masked(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.W = torch.nn.Parameter(torch.eye(4).double())
+        self.register_buffer("mask", torch.rand(4, 4, generator=torch.Generator().manual_seed({seed})).double())
+    def forward(self, features):
+        return self.W * self.mask
+
+problem = replace(random_problem(), teacher=Masked())
+"""
+
+
+def test_students_are_taught_by_the_trained_teacher_where_its_constants_were_drawn(tmp_path: Path) -> None:
+    for seed, name in enumerate(("trained.py", "drawn_anew.py")):
+        (tmp_path / name).write_text(_WITH_A_MASK.format(seed=seed))
+    file = str(tmp_path / "teacher.safetensors")
+    trained, anew = (["--problem-file", str(tmp_path / name)] for name in ("trained.py", "drawn_anew.py"))
+    l2t_bench("train", *trained, "--outer-steps", "1", "--horizon", "20", "--select-every", "0", "-o", file)
+    taught = [l2t_bench("teach", *problem, "--teacher", file) for problem in (trained, anew)]
+    assert taught[0] == taught[1]
+
+
 def test_a_teacher_for_another_number_of_classes_is_a_mistake(teacher: Path) -> None:
     with pytest.raises(UserError, match="another number of classes"):
         l2t_bench("teach", "cifar100/resnet8", "--teacher", str(teacher))

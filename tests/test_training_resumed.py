@@ -5,6 +5,7 @@ import errno
 import json
 import os
 import random
+import shutil
 import struct
 import subprocess
 import sys
@@ -22,6 +23,7 @@ from l2t_bench.kept_run import KeptRun
 from l2t_bench.modules import same_tensors
 from l2t_bench.problem import TeachingProblem
 from l2t_bench.teachers import AttentionTeacher
+from l2t_bench.trainer.logs import CsvLog
 from l2t_bench.trainer.run_files import write_run
 from l2t_bench.trainer.within import _Keeper
 from l2t_bench.training import (
@@ -407,16 +409,57 @@ def test_going_on_with_another_number_of_threads_is_said_not_to_be_bit_for_bit(
     assert notes.notes == ["this goes on under other conditions, and not bit for bit: threads is 1 there and 7 here"]
 
 
-@pytest.mark.parametrize("wrong", [{"every": 0}, {"every": "5 parsecs"}, {"keep": 0}])
-def test_checkpoints_that_make_no_sense_are_mistakes(tmp_path: Path, wrong: dict[str, Any]) -> None:
-    with pytest.raises(UserError):
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"every": 0}, "every and keep must be at least 1"),
+        ({"keep": 0}, "every and keep must be at least 1"),
+        ({"every": "5 parsecs"}, "a duration is written"),
+        ({"every": 2.5}, r"checkpoints: every must be a whole number, not 2\.5"),
+        ({"keep": 1.5}, r"checkpoints: keep must be a whole number, not 1\.5"),
+        ({"keep": "3"}, "checkpoints: keep must be a whole number, not '3'"),
+        ({"every": "2.5"}, r"every is outer steps, or a time with its unit, '10m', not '2\.5'"),
+        ({"within": 30}, "within is a time with its unit, such as '30m', not 30"),
+    ],
+)
+def test_checkpoints_that_make_no_sense_are_mistakes(tmp_path: Path, wrong: dict[str, Any], said: str) -> None:
+    with pytest.raises(UserError, match=said):
         Checkpoints(tmp_path, **wrong)
+
+
+def test_a_training_is_of_whole_numbers() -> None:
+    for wrong in ({"outer_steps": 2.5}, {"students": 1.5}, {"students": "2"}, {"outer_steps": 0}, {"horizon": 2.5}):
+        ((name, value),) = wrong.items()
+        with pytest.raises(UserError, match=f"{name} must be a .*, not {value!r}"):
+            trainer(None, **wrong)
+    for wrong in ({"every": 2.5}, {"students": 1.5}, {"patience": 0.5}):
+        with pytest.raises(UserError, match=r"selection: .* must be a whole number"):
+            Selection(**wrong)  # type: ignore[arg-type]
 
 
 def test_a_folder_that_another_training_holds_is_not_written_to(tmp_path: Path) -> None:
     with held(tmp_path), pytest.raises(UserError, match=f"is in use by process {os.getpid()}"):
         trainer(tmp_path).train()
     assert not list(tmp_path.glob("*.safetensors"))
+
+
+class Removes(Callback):
+    """Somebody who removes a training's folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def on_outer_step(self, record: OuterStep, progress: Progress) -> None:
+        shutil.rmtree(self.folder)
+
+
+def test_a_training_whose_folder_is_removed_says_so_and_makes_no_other(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    with pytest.raises(UserError, match="run was removed while its training was going"):
+        trainer(folder, checkpoints=Checkpoints(folder), callbacks=[Removes(folder)]).train()
+    with pytest.raises(UserError, match=r"outer_steps\.csv cannot be written: No such file"):
+        trainer(folder, callbacks=[Removes(folder), CsvLog(folder)]).train()
+    assert not folder.exists()
 
 
 def test_a_full_disk_stops_the_training_with_the_checkpoints_before_it(

@@ -38,7 +38,7 @@ def compare(
     from l2t_bench.cli.report import loaded
     from l2t_bench.reports.compare import compare as compare_runs
     from l2t_bench.reports.comparison_json import as_json
-    from l2t_bench.reports.conditions import parse_condition, tripped
+    from l2t_bench.reports.conditions import outcome, parse_condition, tripped
 
     condition = parse_condition(fail_on) if fail_on is not None else None  # a mistake in it is told before any reading
     runs = [loaded(folder) for folder in (base, new)]
@@ -48,6 +48,8 @@ def compare(
         print(as_json(found, condition, reasons))
     else:
         _print_tables(found, as_markdown=form is Format.MARKDOWN)
+        if form is Format.MARKDOWN and condition is not None:
+            print(outcome(condition, reasons))
     for reason in reasons:
         error_line(reason)
     if reasons:

@@ -60,3 +60,33 @@ def problem_asked_for(
     if not isinstance(found, TeachingProblem):
         raise UserError(f"{file} holds no `problem`: an l2t.TeachingProblem, or a function that returns one")
     return found
+
+
+def take_threads(threads: int) -> None:
+    """Compute with so many CPU threads. Raises ``UserError`` for less than one."""
+    import torch
+
+    from l2t_bench.errors import UserError
+
+    if threads < 1:
+        raise UserError(f"threads must be at least 1, not {threads}")
+    torch.set_num_threads(threads)
+
+
+def check_new_file(out: Path) -> None:
+    """Make the folder of a file that minutes of work will end in.
+
+    Raises ``UserError`` where something would be written over, or where nothing can be written.
+    """
+    from tempfile import TemporaryFile
+
+    from l2t_bench.errors import UserError
+
+    if out.exists():
+        raise UserError(f"{out} is there already: name another with -o")
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        with TemporaryFile(dir=out.parent):  # a permission that is there says nothing of a disk that is read-only
+            pass
+    except OSError as error:
+        raise UserError(f"{out} cannot be written: {error.strerror}") from error

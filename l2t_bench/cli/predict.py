@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from l2t_bench.cli import completion
-from l2t_bench.cli.options import Plugins, method_asked_for
+from l2t_bench.cli.options import Plugins, method_asked_for, take_threads
 
 if TYPE_CHECKING:
     from l2t_bench.fitting import Forecast
@@ -25,7 +25,6 @@ def predict(
     plugin: Plugins = None,
 ) -> None:
     """Peak memory and seconds of each backend on this machine, carried on from short runs by the method's law."""
-    import torch
     from rich.markup import escape
     from rich.table import Table
 
@@ -37,7 +36,7 @@ def predict(
     from l2t_bench.units import size
 
     add_plugins(plugin or ())
-    torch.set_num_threads(threads)
+    take_threads(threads)
     limit = None if memory_limit is None else size(memory_limit)
     steps = checked_horizon(horizon, None, 0)
     built = build_problem(problem)

@@ -6,7 +6,15 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from l2t_bench.cli import completion
-from l2t_bench.cli.options import Plugins, ProblemArgument, ProblemFile, method_asked_for, problem_asked_for
+from l2t_bench.cli.options import (
+    Plugins,
+    ProblemArgument,
+    ProblemFile,
+    check_new_file,
+    method_asked_for,
+    problem_asked_for,
+    take_threads,
+)
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -38,18 +46,19 @@ def select(
     device: Annotated[str, typer.Option(help="cpu, cuda or cuda:N, of a problem by name.")] = "cpu",
     threads: Annotated[int, typer.Option(help="CPU threads.")] = 1,
     seconds: Annotated[float, typer.Option(help="How long the short runs may take in all.")] = 300.0,
-    out: Annotated[Path | None, typer.Option("-o", "--out", help="Write backend.toml here.")] = None,
+    out: Annotated[Path | None, typer.Option("-o", "--out", help="Write backend.toml here, a new file.")] = None,
     plugin: Plugins = None,
 ) -> None:
     """Choose a backend: what can do the problem, fits, is as exact as it says on the real student, and takes least.
 
     Every candidate that is not taken is explained in a line. `-b backend.toml` of other verbs takes the file.
     """
-    import torch
     from rich.markup import escape
 
     from l2t_bench.asked import checked_horizon
     from l2t_bench.cli.console import console
+    from l2t_bench.durable import write_text
+    from l2t_bench.errors import UserError
     from l2t_bench.plugins import add_plugins
     from l2t_bench.registry import load_backend
     from l2t_bench.selection.elsewhere import choice_of
@@ -60,13 +69,15 @@ def select(
 
     add_plugins(plugin or ())
     name = problem or str(problem_file)
+    take_threads(threads)
     accepted = Accepted(min_cosine, max_norm_ratio)
+    if out is not None:
+        check_new_file(out)
     if from_runs:
         limit = None if memory_limit is None else byte_count(memory_limit)
         steps = checked_horizon(horizon, None, 0)
         decision = select_from_runs(from_runs, name, Asked(steps, limit, accepted, prefer))
     else:
-        torch.set_num_threads(threads)
         with console().status("") as shown:
             decision = select_backend(
                 problem_asked_for(problem, problem_file, device=device),
@@ -84,7 +95,10 @@ def select(
     choice = choice_of(decision, name, device, threads)
     console().print(f"{choice.method}: {choice.why}", markup=False, soft_wrap=True)
     if out is not None:
-        out.write_text(choice.to_toml(), encoding="utf-8")
+        try:
+            write_text(out, choice.to_toml())
+        except OSError as error:
+            raise UserError(f"{out} cannot be written: {error.strerror}") from error
         console().print(f"written: {out}", markup=False)
 
 

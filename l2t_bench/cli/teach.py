@@ -36,14 +36,15 @@ def teach(
     from l2t_bench.errors import UserError
     from l2t_bench.measures import default_measure
     from l2t_bench.plugins import add_plugins
-    from l2t_bench.teacher_file import read_teacher, theta_for
+    from l2t_bench.teacher_file import read_teacher, theta_for, with_constants
     from l2t_bench.trainer.identity import recipe_of
     from l2t_bench.trainer.records import SeedRange
 
     add_plugins(plugin or ())
     if students < 1:
         raise UserError(f"students must be at least 1, not {students}")
-    file, built = read_teacher(teacher), problem_asked_for(problem, problem_file, dtype=dtype, device=device)
+    file = read_teacher(teacher)
+    built = with_constants(file, problem_asked_for(problem, problem_file, dtype=dtype, device=device))
     theta, steps = theta_for(file, built), file.horizon if horizon is None else horizon
     if steps is None:
         raise UserError(f"{teacher} does not say how long students are taught: give --horizon")

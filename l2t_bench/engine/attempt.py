@@ -23,8 +23,10 @@ _LONGEST_LOG = 8 << 20
 def begin(folder: RunFolder, cell: Cell, limits: Limits, settings: dict[str, Any]) -> Worker:
     """The cell's folder emptied of what an earlier attempt left, its order written, its process started.
 
-    ``settings``: the environment that its result will name. Raises as ``told`` says where a file cannot be written.
+    ``settings``: the environment that its result will name. Raises as ``told`` says where a file cannot be written, and
+    ``UserError`` where the run was removed.
     """
+    folder.check_there()
     place = folder.attempt_folder(cell)
     order = {
         "schema": SCHEMA,

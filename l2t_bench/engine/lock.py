@@ -41,6 +41,11 @@ def held(folder: Path) -> Iterator[None]:
         lock.release()
 
 
+def is_there(folder: Path) -> bool:
+    """Whether the folder that this process holds is still the one: with a folder that is removed, its lock goes."""
+    return (folder / _LOCK).exists()
+
+
 def holder(folder: Path) -> dict[str, Any] | None:
     """The ``pid`` and ``since`` of the process that holds ``folder``; ``None`` where none does.
 

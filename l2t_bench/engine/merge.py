@@ -134,8 +134,11 @@ def common_study(studies: Sequence[Study]) -> Study | None:
     """The one study whose cells are those of all; ``None`` where there is none.
 
     There is one where they are the same but for one of suites, backends, problems and seeds, and each names its own:
-    of studies that differ in two, one would have cells that none of them has.
+    of studies that differ in two, one would have cells that none of them has. Where cells were run is no part of them:
+    of several launchers it names none.
     """
+    if any((study.launcher, study.launchers) != (studies[0].launcher, studies[0].launchers) for study in studies):
+        studies = [replace(study, launcher="local", launchers={}) for study in studies]
     first = studies[0]
     apart = [name for name in _LISTS if len({getattr(study, name) for study in studies}) > 1]
     same: dict[str, Any] = {name: getattr(first, name) for name in apart}

@@ -57,8 +57,9 @@ def run(
 ) -> dict[str, int]:
     """Run what is missing of ``plan`` in folder ``out``, where its study's launcher runs it; its cells by status.
 
-    Raises ``UserError`` for a launcher that cannot be had, a folder that cannot be used or that another run holds,
-    ``DiskFullError`` where results cannot be kept. An interrupt ends the cells in flight and leaves what is finished.
+    Raises ``UserError`` for a launcher that cannot be had, a folder that cannot be used, that another run holds or that
+    is removed meanwhile, ``DiskFullError`` where results cannot be kept. An interrupt ends the cells in flight and
+    leaves what is finished.
     """
     launcher = launcher_of(plan.study)
     folder = RunFolder(out)

@@ -125,6 +125,14 @@ class RunFolder:
             raise UserError(f"{self._plan}: {misfit!r} is missing or not of the form that a run writes")
         return plan
 
+    def check_there(self) -> None:
+        """Raises ``UserError`` where the run was removed while it is going: nothing is written in its place.
+
+        What came of its cells by then would look like results of theirs.
+        """
+        if not self._plan.is_file():
+            raise UserError(f"{self.path} was removed while its cells were run; the same command begins them anew")
+
     def cell_folder(self, cell: Cell) -> Path:
         """Where a cell's files are. Raises ``UserError`` for a suite whose name would lead out of the run's folder."""
         return self.files_of(cell.suite, cell.cell_id)
@@ -147,7 +155,11 @@ class RunFolder:
         return own.with_name(own.name + _BEGUN)
 
     def write_cell(self, cell: Cell, outcome: Outcome, place: Path | None = None) -> None:
-        """Written last of a cell's files, in ``place`` or its own folder: a cell without it has not been run."""
+        """Written last of a cell's files, in ``place`` or its own folder: a cell without it has not been run.
+
+        Raises as ``check_there``, as ``write_environment`` does.
+        """
+        self.check_there()
         write_json((place or self.cell_folder(cell)) / "cell.json", cell_record(cell, outcome))
 
     def publish(self, cell: Cell, place: Path) -> None:
@@ -210,6 +222,7 @@ class RunFolder:
 
     def write_environment(self, content: Mapping[str, Any]) -> str:
         """Keep an environment under a name that is a hash of it, once; the name."""
+        self.check_there()
         name = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
         file = self.path / "environments" / f"{name}.json"
         if not file.is_file():

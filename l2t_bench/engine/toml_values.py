@@ -4,13 +4,14 @@ import tomllib
 from collections.abc import Callable, Iterable, Mapping
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from l2t_bench.errors import UserError
 from l2t_bench.names import did_you_mean
 from l2t_bench.units import seconds, size
 
 Reader = Callable[[str, Any], Any]
+_Read = TypeVar("_Read", int, float)
 
 
 def read_toml(path: Path) -> dict[str, Any]:
@@ -87,12 +88,19 @@ def table(key: str, value: Any) -> Mapping[str, Any]:
 
 def duration(key: str, value: Any) -> float:
     """Seconds, of ``20m`` or a number."""
-    return seconds(plain(either(key, value, (str, int, float), "a duration such as '20m'")))
+    return _read(key, seconds, plain(either(key, value, (str, int, float), "a duration such as '20m'")))
 
 
 def byte_size(key: str, value: Any) -> int:
     """Bytes, of ``8GB`` or a number."""
-    return size(str(either(key, value, (str, int), "a size such as '8GB'")))
+    return _read(key, size, str(either(key, value, (str, int), "a size such as '8GB'")))
+
+
+def _read(key: str, reader: Callable[[str], _Read], written: str) -> _Read:
+    try:
+        return reader(written)
+    except UserError as error:
+        raise UserError(f"{key}: {error}") from error
 
 
 def plain(number: float | str) -> str:

@@ -95,6 +95,7 @@ def run_cell(cell: Cell, folder: RunFolder, place: Path, order: dict[str, Any]) 
             sys.modules["torch"].set_num_threads(cell.threads)
         measurements = task(cell, recorder)
         json.dumps(measurements, allow_nan=False)  # a number that JSON does not have is an error of the task
+        folder.check_there()
         with recorder.phase("io"):
             recorder.close()
     except Refused as refusal:

@@ -1,5 +1,6 @@
 """The table ``[ray]`` of a TOML file."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -40,6 +41,6 @@ def read_settings(content: Mapping[str, Any]) -> RaySettings:
     check_keys(content, _READERS, "ray: ")
     settings = RaySettings(**{key: _READERS[key](f"ray: {key}", value) for key, value in content.items()})
     for key, value in settings.resources.items():
-        if isinstance(value, bool) or not isinstance(value, int | float) or value <= 0:
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
             raise UserError(f"ray: resources.{key} must be a positive number, not {value!r}")
     return settings

@@ -1,5 +1,6 @@
 """The table ``[slurm]`` of a TOML file."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -54,6 +55,7 @@ def read_settings(content: Mapping[str, Any]) -> SlurmSettings:
     check_keys(content, _READERS, "slurm: ")
     settings = SlurmSettings(**{key: _READERS[key](f"slurm: {key}", value) for key, value in content.items()})
     for key, value in settings.extra.items():
-        if value is False or not isinstance(value, str | int | float):
+        finite = not isinstance(value, float) or math.isfinite(value)
+        if value is False or not isinstance(value, str | int | float) or not finite:
             raise UserError(f"slurm: extra.{key} must be text, a number, or true for an option without value")
     return settings

@@ -93,6 +93,7 @@ class Submitting:
         over = False
         try:
             while self._queue or self._tasks:
+                self._work.folder.check_there()
                 self._submit_ready()
                 for found in chain(self._noted(), self._asked()):
                     self._news_at = time.monotonic()

@@ -65,7 +65,8 @@ class Asked:
     """What a backend is chosen for.
 
     ``room``: bytes above those that the process holds now, ``held``; ``None`` where nothing is known.
-    ``seconds``: how long the calibration may take; a run that has begun is not broken off.
+    ``seconds``: how long the calibration may take; a run that has begun is not broken off. Raises ``UserError`` for no
+    such time.
     """
 
     horizon: int
@@ -74,6 +75,10 @@ class Asked:
     prefer: Prefer = "time"
     seconds: float = 300.0
     held: int = 0
+
+    def __post_init__(self) -> None:
+        if not self.seconds >= 0:  # no number is no time either
+            raise UserError(f"the seconds of the choice must be 0 or more, not {self.seconds:g}")
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from l2t_bench.durable import HALF_WRITTEN, kept_aside
-from l2t_bench.engine.lock import held
+from l2t_bench.engine.lock import held, is_there
 from l2t_bench.engine.records import DamagedError
 from l2t_bench.errors import UserError
+from l2t_bench.names import check_counts
 from l2t_bench.tensor_file import Kind, joined, parted, read_tensors, write_tensors
 from l2t_bench.trainer.identity import first_difference
 from l2t_bench.units import seconds
@@ -27,7 +28,7 @@ class Checkpoints:
     ``every``: so many outer steps, or so much time, ``"10m"``, counted from the last one; the last outer step's is
     always written. ``keep``: how many are kept, the newest. ``within``: so much time, after which an outer step is also
     kept on its way, with its students' runs; every outer step then has a checkpoint. Raises ``UserError`` for numbers
-    that are not positive.
+    that are not whole or not positive, and for what is no time.
     """
 
     folder: Path
@@ -37,8 +38,13 @@ class Checkpoints:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "folder", Path(self.folder))
-        if self.keep < 1 or (isinstance(self.every, int) and self.every < 1):
+        check_counts(self, "checkpoints")
+        if self.keep < 1 or (not isinstance(self.every, str) and self.every < 1):
             raise UserError("checkpoints: every and keep must be at least 1")
+        if isinstance(self.every, str) and self.every.strip()[-1:].isdigit():
+            raise UserError(f"checkpoints: every is outer steps, or a time with its unit, '10m', not {self.every!r}")
+        if not isinstance(self.within, str | None):
+            raise UserError(f"checkpoints: within is a time with its unit, such as '30m', not {self.within!r}")
         for time_given in (self.every, self.within):
             if isinstance(time_given, str):
                 seconds(time_given)
@@ -46,7 +52,7 @@ class Checkpoints:
     def due(self) -> Callable[[int], bool]:
         """Asked after each outer step, with its number: whether a checkpoint is due. Remembers the last one."""
         every = 1 if self.within else self.every
-        if isinstance(every, int):
+        if not isinstance(every, str):
             return lambda outer_step: outer_step % every == 0
         span, last = seconds(every), [time.monotonic()]
 
@@ -132,7 +138,12 @@ class Folder:
         return None
 
     def write(self, outer_step: int, state: Mapping[str, Any], record: Mapping[str, Any]) -> None:
-        """Keep ``state`` as that after so many outer steps, and drop the oldest beyond what is kept."""
+        """Keep ``state`` as that after so many outer steps, and drop the oldest beyond what is kept.
+
+        Raises ``UserError`` where it cannot be written, or the folder was removed: another training may begin there.
+        """
+        if not is_there(self._settings.folder):
+            raise UserError(f"{self._settings.folder} was removed while its training was going: nothing of it is left")
         tree, tensors = parted(state)
         content = {"training": self._identity, "outer_step": outer_step, **record, "state": tree}
         try:

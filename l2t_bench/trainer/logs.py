@@ -37,8 +37,11 @@ class CsvLog(Callback):
         self._append(SELECTION, judged)
 
     def _append(self, name: str, record: OuterStep | Judged) -> None:
-        with (self._folder / name).open("a", encoding="utf-8", newline="") as file:
-            file.write(_line(_values(record)))
+        try:
+            with (self._folder / name).open("a", encoding="utf-8", newline="") as file:
+                file.write(_line(_values(record)))
+        except OSError as error:
+            raise UserError(f"{self._folder / name} cannot be written: {error.strerror}") from error
 
 
 class TensorBoardLog(Callback):

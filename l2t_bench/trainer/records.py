@@ -7,6 +7,7 @@ from enum import IntEnum
 
 from l2t_bench.errors import UserError
 from l2t_bench.measures import Measure
+from l2t_bench.names import check_counts
 from l2t_bench.tensors import TensorDict
 
 
@@ -42,6 +43,7 @@ class Selection:
     test: bool = False
 
     def __post_init__(self) -> None:
+        check_counts(self, "selection")
         if self.every < 1 or self.students < 1 or (self.patience is not None and self.patience < 1):
             raise UserError("selection: every, students and patience must be at least 1")
         if self.measure not in (None, "accuracy", "bleu", "objective"):

@@ -131,6 +131,9 @@ def saving_of(
     Raises ``UserError`` where several are to be kept within an outer step.
     """
     if settings is not None and settings.within is not None and ranks.count > 1:
-        raise UserError("within= keeps the run of one process: it does not go with shard=")
+        raise UserError(
+            "within= (--within) keeps the run of one process, and of several each holds a part: leave it out "
+            "(with every=1 each outer step but the one at hand has a checkpoint), or train without shard="
+        )
     inner = Saving() if settings is None else Saved(settings, plan, note, parts)
     return inner if ranks.count == 1 else SavedByFirst(inner, ranks)

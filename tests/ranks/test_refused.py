@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,6 +19,7 @@ from l2t_bench.errors import RankError
 from l2t_bench.losses.dynamic import bilinear_sigmoid
 from l2t_bench.part_looks import look_at_dev_parts
 from l2t_bench.problem import TeachingProblem, example_count
+from l2t_bench.trainer.saving import saving_of
 from l2t_bench.trainer.sharing import Shard, sharing_of
 from l2t_bench.verification.samples import random_batch, random_problem
 
@@ -185,3 +187,9 @@ def test_ranks_that_hold_something_else_say_which() -> None:
 
     with pytest.raises(RankError, match="theta: rank 2 has others than rank 0"):
         Odd(0, 3).check_same("one", "theta")
+
+
+def test_a_run_kept_on_its_way_is_one_process_and_what_to_do_instead_is_said(tmp_path: Path) -> None:
+    trainer = l2t.TeacherTrainer(random_problem(), None, "rmd", outer_steps=1, horizon=2)
+    with pytest.raises(l2t.UserError, match=r"leave it out .* with every=1.*, or train without shard="):
+        saving_of(l2t.Checkpoints(tmp_path, within="30m"), trainer._plan, lambda note: None, TWO, parts=1)

@@ -581,6 +581,15 @@ def test_a_condition_that_trips_is_exit_code_1_and_said_on_standard_error(two_ru
     assert "which trips missing>=0" in done.stderr
 
 
+def test_markdown_for_a_pull_request_says_what_tripped_or_that_nothing_did(two_runs: list[str]) -> None:
+    tripped, calm = (
+        CliRunner().invoke(app, ["compare", *two_runs, "--fail-on", condition, "--format", "md"]).stdout
+        for condition in ("missing>=0", "time>1.1")
+    )
+    assert "**Condition: missing\\>=0**\n\n- 0 cells of quick not in mine, which trips missing\\>=0\n" in tripped
+    assert "**Condition: time\\>1.1**\n\n- nothing trips it\n" in calm
+
+
 @pytest.mark.parametrize(
     ("condition", "told"),
     [

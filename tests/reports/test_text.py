@@ -16,7 +16,7 @@ from l2t_bench.reports.hyper_gradients import hyper_gradient_tables
 from l2t_bench.reports.load import load_run
 from l2t_bench.reports.statistics import Estimate
 from l2t_bench.reports.table import Table, markdown
-from l2t_bench.reports.verdict import Finding, findings, headlines
+from l2t_bench.reports.verdict import Finding, findings, headlines, rule
 from l2t_bench.selection.elsewhere import read_choice
 
 FIVE = Estimate(0.4123, 0.4012, 0.4267, 5)
@@ -187,6 +187,18 @@ def test_a_learned_loss_is_better_worse_or_undecided(writer: Any, learned: list[
     (found,) = findings(analyse(load_run(writer.finish())))
     assert found.answer.startswith(answer)
     assert found.decided == (answer != "undecided")
+
+
+def test_the_rule_says_what_a_run_was_judged_by_and_no_more(writer: Any) -> None:
+    writer.teaching("digits/mlp", "rmd", [0.95] * 10)
+    writer.teaching("digits/mlp", "cross-entropy", [0.9] * 10)
+    taught = rule(analyse(load_run(writer.finish())))
+    assert "In what students reach any such difference counts" in taught and "Exact methods" not in taught
+
+
+def test_the_rule_of_gradients_says_that_exactness_is_asked_for(writer: Any) -> None:
+    measured = rule(analyse(load_run(level_run(writer, seeds=5))))
+    assert "Exact methods alone are ranked" in measured and "students reach" not in measured
 
 
 def test_headlines_count_the_answers_over_problems() -> None:
