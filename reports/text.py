@@ -14,7 +14,7 @@ from l2t_bench.reports.statistics_tables import aggregate_tables, equivalence_ta
 from l2t_bench.reports.table import Table
 from l2t_bench.reports.teaching_tables import teaching_tables
 from l2t_bench.reports.translation_tables import translation_tables
-from l2t_bench.reports.verdict import RULE, findings
+from l2t_bench.reports.verdict import findings, rule
 from l2t_bench.reports.warning_tables import warning_tables
 from l2t_bench.reports.words import unfinished
 
@@ -74,4 +74,4 @@ def _verdict_tables(results: Results) -> list[Table]:
         (f"backend.toml, {each.subject}, {each.question}", each.choice.to_toml()) for each in found if each.choice
     )
     columns = ("subject", "question", "answer", "what it rests on")
-    return [Table("Verdict", columns, rows, RULE, len(columns), row_header=1, files=files)] if rows else []
+    return [Table("Verdict", columns, rows, rule(results), len(columns), row_header=1, files=files)] if rows else []
