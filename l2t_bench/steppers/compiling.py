@@ -126,21 +126,6 @@ def compiled_steps(wish: Wish) -> Functions | str:
     return functions
 
 
-def same_loss(wish: Wish, functions: Functions) -> bool:
-    """Whether the step has the loss by the kept functions that it has by the problem as it is now.
-
-    A number that the loss reads from elsewhere (a temperature, say) is a constant in compiled code, and may have become
-    another one since.
-    """
-    problem, step, state = wish.problem, wish.step, wish.state
-    with torch.no_grad():
-        plain, _ = problem.train_loss(state.params, state.buffers, problem.phi(wish.theta, step.features), step)
-    after = Adjoint(*_zeros(state.params, state.slots))
-    compiled = functions.take(step, state, wish.theta, wish.given.leaves, after)[0]
-    bound = torch.finfo(problem.dtype).eps ** 0.5
-    return torch.allclose(compiled, plain, bound, bound, equal_nan=True)
-
-
 def _compiled(traced: Traced, *, random: bool) -> Callable[..., list[Tensor]]:
     """Inductor's code for a graph; what an earlier process has compiled comes from its cache on disk.
 
