@@ -180,6 +180,42 @@ def test_a_loss_that_has_changed_since_it_was_compiled_goes_in_plain_torch() -> 
     assert not both(problem)[2].warnings
 
 
+@pytest.mark.usefixtures("traced_only")
+@pytest.mark.parametrize("within", [False, True])
+def test_steps_compiled_outside_of_autocast_are_not_taken_inside_it_nor_the_other_way_round(within: bool) -> None:
+    plain = random_problem()
+    problem = dataclasses.replace(plain.to(dtype=torch.float32), name="float32")
+    theta = general_theta(problem)
+
+    def taken(engine: str, inside: bool) -> TeacherGradient:
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=inside):
+            return l2t.load_backend(f"rmd[engine={engine}]").teacher_gradient(problem, theta, horizon=HORIZON)
+
+    outside, inside = taken("eager", False), taken("eager", True)
+    assert relative_error(inside.d_theta, outside.d_theta) > 1e-3
+    for now in (within, not within):
+        found, wanted = taken("compiled", now), inside if now else outside
+        assert found.cost.seconds_compile > 0, "each is another step"
+        assert relative_error(found.d_theta, wanted.d_theta) < 1e-5
+    for now in (within, not within):
+        assert taken("compiled", now).cost.seconds_compile == 0
+
+
+@pytest.mark.usefixtures("traced_only")
+def test_a_number_that_torchs_settings_decide_upon_is_no_constant_of_compiled_steps() -> None:
+    """A loss in the default dtype."""
+    plain = random_problem()
+    problem = dataclasses.replace(
+        plain, loss=lambda *given: plain.loss(*given) * (torch.ones(1) / 3).double().square().mean()
+    )
+    assert_same(*both(problem)[1:])
+    torch.set_default_dtype(torch.float64)
+    try:
+        assert_same(*both(problem)[1:])
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
 class Turned(torch.autograd.Function):
     """The identity; its gradient is multiplied by a number."""
 

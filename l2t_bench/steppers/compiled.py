@@ -13,7 +13,7 @@ from l2t_bench.optimizers import Adjoint
 from l2t_bench.problem import Step, StudentState
 from l2t_bench.rollout import Rollout
 from l2t_bench.second_order import Maker, StepGraph
-from l2t_bench.steppers.compiling import Functions, Wish, compiled_steps
+from l2t_bench.steppers.compiling import Functions, Wish, compiled_steps, settings_of_torch
 from l2t_bench.steppers.eager import EagerStepper, Passed
 from l2t_bench.steppers.holding import PlainLosses, same_step
 from l2t_bench.steppers.operators import operators_of
@@ -165,7 +165,8 @@ class CompiledStepper(EagerStepper):
         keeps = bool(self._kept)
         problem, asked = self.rollout.problem, (self._second_order, self._slots, keeps, self._hyper, self.numbers_on)
         wish = Wish(problem, self._theta, state, step, ours, *asked)
-        made = self.made_once(("compiled steps", ours.form, *asked), lambda: compiled_steps(wish))
+        key = ("compiled steps", ours.form, *asked, settings_of_torch(problem.device))
+        made = self.made_once(key, lambda: compiled_steps(wish))
         if isinstance(made, Functions) and not same_step(wish, made):
             return "a step is another one than when its steps were compiled: something that the loss reads has changed"
         return made

@@ -1,7 +1,7 @@
 """Compiled steps of a problem: made once for a form of step, and held to the plain ones before they are used."""
 
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -124,6 +124,12 @@ def compiled_steps(wish: Wish) -> Functions | str:
     if not difference <= bound:
         return f"its compiled steps differ from the plain ones by {difference:.1g}"
     return functions
+
+
+def settings_of_torch(device: torch.device) -> Hashable:
+    """What torch was set to when a step was compiled is in it for ever: under other settings it is another step."""
+    autocast = torch.get_autocast_dtype(device.type) if torch.is_autocast_enabled(device.type) else None
+    return autocast, torch.get_default_dtype(), torch.are_deterministic_algorithms_enabled()
 
 
 def _compiled(traced: Traced, *, random: bool) -> Callable[..., list[Tensor]]:
