@@ -4,7 +4,7 @@ import dataclasses
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -160,6 +160,34 @@ def test_a_student_that_looks_at_its_inputs_values_goes_in_plain_torch() -> None
     assert_plain(student_problem("unused"), "its steps cannot be traced")
 
 
+class Remembering(nn.Module):
+    """A linear student with a buffer that its forward pass replaces by ``after`` of it and of the output."""
+
+    seen: Tensor
+
+    def __init__(self, after: Callable[[Tensor, Tensor], Tensor]) -> None:
+        super().__init__()
+        self.layer, self.after = nn.Linear(6, 4), after
+        self.register_buffer("seen", torch.zeros(1, 4, dtype=torch.int32))
+
+    def forward(self, inputs: Tensor) -> Any:
+        output = self.layer(inputs)
+        if self.training:
+            self.seen = self.after(self.seen, output.detach())
+        return output
+
+
+@pytest.mark.parametrize(
+    "after",
+    [
+        lambda seen, output: torch.cat([seen, output[:1].int()]),
+        lambda seen, output: (seen + 1).to(torch.int64 if seen.dtype is torch.int32 else torch.int32),
+    ],
+)
+def test_a_student_whose_buffers_change_their_form_goes_in_plain_torch(after: Any) -> None:
+    assert_plain(random_problem(Remembering(after)), "the buffer seen is")
+
+
 @pytest.fixture
 def traced_only(monkeypatch: pytest.MonkeyPatch) -> None:
     """A graph is taken as it is traced: the constants of compiled code are in it, and no compiler is waited for."""
@@ -225,7 +253,7 @@ class Turned(torch.autograd.Function):
         return output.clone()
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
         return gradient * ctx.factor, None
 
 
@@ -266,7 +294,7 @@ def test_a_number_that_a_batch_carries_beside_its_tensors_is_no_constant_in_sile
 
     def train(index: int, seed: int) -> Any:
         inputs, targets = plain.train(index, seed)
-        targets.weight = 2.0 if index >= 3 else 1.0  # type: ignore[attr-defined]
+        targets.weight = 2.0 if index >= 3 else 1.0
         return inputs, targets
 
     problem = dataclasses.replace(
