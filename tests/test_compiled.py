@@ -4,7 +4,7 @@ import dataclasses
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -160,15 +160,167 @@ def test_a_student_that_looks_at_its_inputs_values_goes_in_plain_torch() -> None
     assert_plain(student_problem("unused"), "its steps cannot be traced")
 
 
-def test_a_loss_that_has_changed_since_it_was_compiled_goes_in_plain_torch(monkeypatch: pytest.MonkeyPatch) -> None:
+class Remembering(nn.Module):
+    """A linear student with a buffer that its forward pass replaces by ``after`` of it and of the output."""
+
+    seen: Tensor
+
+    def __init__(self, after: Callable[[Tensor, Tensor], Tensor]) -> None:
+        super().__init__()
+        self.layer, self.after = nn.Linear(6, 4), after
+        self.register_buffer("seen", torch.zeros(1, 4, dtype=torch.int32))
+
+    def forward(self, inputs: Tensor) -> Any:
+        output = self.layer(inputs)
+        if self.training:
+            self.seen = self.after(self.seen, output.detach())
+        return output
+
+
+@pytest.mark.parametrize(
+    "after",
+    [
+        lambda seen, output: torch.cat([seen, output[:1].int()]),
+        lambda seen, output: (seen + 1).to(torch.int64 if seen.dtype is torch.int32 else torch.int32),
+    ],
+)
+def test_a_student_whose_buffers_change_their_form_goes_in_plain_torch(after: Any) -> None:
+    assert_plain(random_problem(Remembering(after)), "the buffer seen is")
+
+
+@pytest.fixture
+def traced_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A graph is taken as it is traced: the constants of compiled code are in it, and no compiler is waited for."""
     monkeypatch.setattr(compiling, "_compiled", lambda traced, random: traced.graph)
+
+
+_CHANGED = "a step is another one than when its steps were compiled"
+
+
+@pytest.mark.usefixtures("traced_only")
+def test_a_loss_that_has_changed_since_it_was_compiled_goes_in_plain_torch() -> None:
     plain, temperature = random_problem(), [1.0]
     problem = dataclasses.replace(plain, loss=lambda output, *rest: plain.loss(output / temperature[0], *rest))
     assert_same(*both(problem)[1:])
     temperature[0] = 2.0
-    assert_plain(problem, "another loss than when its steps were compiled")
+    assert_plain(problem, _CHANGED)
     temperature[0] = 1.0
     assert not both(problem)[2].warnings
+
+
+@pytest.mark.usefixtures("traced_only")
+@pytest.mark.parametrize("within", [False, True])
+def test_steps_compiled_outside_of_autocast_are_not_taken_inside_it_nor_the_other_way_round(within: bool) -> None:
+    plain = random_problem()
+    problem = dataclasses.replace(plain.to(dtype=torch.float32), name="float32")
+    theta = general_theta(problem)
+
+    def taken(engine: str, inside: bool) -> TeacherGradient:
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=inside):
+            return l2t.load_backend(f"rmd[engine={engine}]").teacher_gradient(problem, theta, horizon=HORIZON)
+
+    outside, inside = taken("eager", False), taken("eager", True)
+    assert relative_error(inside.d_theta, outside.d_theta) > 1e-3
+    for now in (within, not within):
+        found, wanted = taken("compiled", now), inside if now else outside
+        assert found.cost.seconds_compile > 0, "each is another step"
+        assert relative_error(found.d_theta, wanted.d_theta) < 1e-5
+    for now in (within, not within):
+        assert taken("compiled", now).cost.seconds_compile == 0
+
+
+@pytest.mark.usefixtures("traced_only")
+def test_a_number_that_torchs_settings_decide_upon_is_no_constant_of_compiled_steps() -> None:
+    """A loss in the default dtype."""
+    plain = random_problem()
+    problem = dataclasses.replace(
+        plain, loss=lambda *given: plain.loss(*given) * (torch.ones(1) / 3).double().square().mean()
+    )
+    assert_same(*both(problem)[1:])
+    torch.set_default_dtype(torch.float64)
+    try:
+        assert_same(*both(problem)[1:])
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
+class Turned(torch.autograd.Function):
+    """The identity; its gradient is multiplied by a number."""
+
+    @staticmethod
+    def forward(ctx: Any, output: Tensor, factor: float) -> Tensor:
+        ctx.factor = factor
+        return output.clone()
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        return gradient * ctx.factor, None
+
+
+@pytest.mark.usefixtures("traced_only")
+@pytest.mark.parametrize("optimizer", [SGD(lr=0.3, momentum=0.9), SGD(lr=0.01), Adam(lr=0.03)])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+def test_a_loss_of_the_same_value_whose_gradient_has_changed_goes_in_plain_torch(
+    optimizer: Any, dtype: torch.dtype
+) -> None:
+    plain, factor = random_problem(optimizer=optimizer).to(dtype=dtype), [1.0]
+    problem = dataclasses.replace(plain, loss=lambda output, *rest: plain.loss(Turned.apply(output, factor[0]), *rest))
+    for _ in range(2):
+        assert not both(problem)[2].warnings
+    factor[0] = 0.5
+    assert_plain(problem, _CHANGED)
+
+
+@pytest.mark.usefixtures("traced_only")
+@pytest.mark.parametrize("changed", [range(5, 7), range(2, 3), range(4, 5)])
+def test_a_loss_that_is_another_one_at_some_steps_is_an_error_in_the_first_compiled_run(changed: range) -> None:
+    plain, now = random_problem(), [0]
+
+    def train(index: int, seed: int) -> Any:
+        now[0] = index
+        return plain.train(index, seed)
+
+    problem = dataclasses.replace(
+        plain, train=train, loss=lambda *given: plain.loss(*given) * (2 if now[0] in changed else 1)
+    )
+    for engine in ("eager", "compiled"):
+        with pytest.raises(l2t.UserError, match=f"step {changed[0]} cannot be replayed"):
+            l2t.load_backend(f"rmd[engine={engine}]").teacher_gradient(problem, general_theta(problem), horizon=HORIZON)
+
+
+@pytest.mark.usefixtures("traced_only")
+def test_a_number_that_a_batch_carries_beside_its_tensors_is_no_constant_in_silence() -> None:
+    plain = random_problem()
+
+    def train(index: int, seed: int) -> Any:
+        inputs, targets = plain.train(index, seed)
+        targets.weight = 2.0 if index >= 3 else 1.0
+        return inputs, targets
+
+    problem = dataclasses.replace(
+        plain, train=train, loss=lambda o, t, phi: plain.loss(o, t, phi) * getattr(t, "weight", 1.0)
+    )
+    with pytest.raises(l2t.UserError, match="step 3 cannot be replayed"):
+        both(problem)
+
+
+@pytest.mark.usefixtures("traced_only")
+@pytest.mark.parametrize("place", [4, 7])
+def test_a_loss_that_changes_on_the_way_in_a_later_run_is_looked_at_in_its_middle_and_at_its_end(place: int) -> None:
+    plain, changes, now = random_problem(), [99], [0]
+
+    def train(index: int, seed: int) -> Any:
+        now[0] = index
+        return plain.train(index, seed)
+
+    problem = dataclasses.replace(
+        plain, train=train, loss=lambda *given: plain.loss(*given) * (2 if now[0] == changes[0] else 1)
+    )
+    theta, backend = general_theta(problem), l2t.load_backend("rmd[engine=compiled]")
+    backend.teacher_gradient(problem, theta, horizon=HORIZON)
+    changes[0] = place
+    with pytest.raises(l2t.UserError, match=f"step {place} cannot be replayed"):
+        backend.teacher_gradient(problem, theta, horizon=HORIZON)
 
 
 def test_compiled_steps_that_are_wrong_are_not_used(monkeypatch: pytest.MonkeyPatch) -> None:

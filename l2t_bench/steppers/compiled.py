@@ -13,8 +13,9 @@ from l2t_bench.optimizers import Adjoint
 from l2t_bench.problem import Step, StudentState
 from l2t_bench.rollout import Rollout
 from l2t_bench.second_order import Maker, StepGraph
-from l2t_bench.steppers.compiling import Functions, Wish, compiled_steps, same_loss
+from l2t_bench.steppers.compiling import Functions, Wish, compiled_steps, settings_of_torch
 from l2t_bench.steppers.eager import EagerStepper, Passed
+from l2t_bench.steppers.holding import PlainLosses, same_step
 from l2t_bench.steppers.operators import operators_of
 from l2t_bench.steppers.rows import Places, adjoint_place, copy_into
 from l2t_bench.steppers.tracing import Given, given
@@ -58,6 +59,7 @@ class CompiledStepper(EagerStepper):
         self._d_theta: TensorDict = {}
         self._between: dict[int, list[Tensor]] = {}  # what steps keep for the way back, by index
         self._odd: set[int] = set()
+        self._plain_losses = PlainLosses(rollout, meter)
 
     @property
     def numbers_on(self) -> torch.device:
@@ -84,14 +86,19 @@ class CompiledStepper(EagerStepper):
         if taken is None:
             return super().advance(step, state)
         after, loss = taken
-        self.rollout.observe(loss)
+        self._observe(step, state, loss)
         return after
+
+    def _observe(self, step: Step, state: StudentState, loss: Tensor) -> None:
+        self.rollout.observe(loss)
+        self._plain_losses.see(self._functions, step, state)
 
     def again(self, step: Step, state: StudentState) -> StudentState:
         taken = self._taken(step, state)
         return super().again(step, state) if taken is None else taken[0]
 
     def begin_back(self, w_bar: TensorDict) -> Adjoint:
+        self._plain_losses.look()
         self._d_theta = zeros_like(self._theta)
         return super().begin_back(w_bar)
 
@@ -158,12 +165,16 @@ class CompiledStepper(EagerStepper):
         keeps = bool(self._kept)
         problem, asked = self.rollout.problem, (self._second_order, self._slots, keeps, self._hyper, self.numbers_on)
         wish = Wish(problem, self._theta, state, step, ours, *asked)
-        made = self.made_once(("compiled steps", ours.form, *asked), lambda: compiled_steps(wish))
-        if isinstance(made, Functions) and not same_loss(wish, made):
-            return (
-                "a step has another loss than when its steps were compiled: something that the loss reads has changed"
-            )
+        key = ("compiled steps", ours.form, *asked, settings_of_torch(problem.device))
+        made = self.made_once(key, lambda: compiled_steps(wish))
+        if isinstance(made, Functions) and not same_step(wish, made):
+            return "a step is another one than when its steps were compiled: something that the loss reads has changed"
         return made
+
+    @property
+    def _functions(self) -> Functions:
+        assert isinstance(self._made, Functions), "steps fit nothing else"
+        return self._made
 
     def _operators(self, step: Step, state: StudentState) -> int:
         """Of the first step that is asked about, for all of them."""

@@ -1,7 +1,7 @@
 """Compiled steps of a problem: made once for a form of step, and held to the plain ones before they are used."""
 
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -126,19 +126,10 @@ def compiled_steps(wish: Wish) -> Functions | str:
     return functions
 
 
-def same_loss(wish: Wish, functions: Functions) -> bool:
-    """Whether the step has the loss by the kept functions that it has by the problem as it is now.
-
-    A number that the loss reads from elsewhere (a temperature, say) is a constant in compiled code, and may have become
-    another one since.
-    """
-    problem, step, state = wish.problem, wish.step, wish.state
-    with torch.no_grad():
-        plain, _ = problem.train_loss(state.params, state.buffers, problem.phi(wish.theta, step.features), step)
-    after = Adjoint(*_zeros(state.params, state.slots))
-    compiled = functions.take(step, state, wish.theta, wish.given.leaves, after)[0]
-    bound = torch.finfo(problem.dtype).eps ** 0.5
-    return torch.allclose(compiled, plain, bound, bound, equal_nan=True)
+def settings_of_torch(device: torch.device) -> Hashable:
+    """What torch was set to when a step was compiled is in it for ever: under other settings it is another step."""
+    autocast = torch.get_autocast_dtype(device.type) if torch.is_autocast_enabled(device.type) else None
+    return autocast, torch.get_default_dtype(), torch.are_deterministic_algorithms_enabled()
 
 
 def _compiled(traced: Traced, *, random: bool) -> Callable[..., list[Tensor]]:

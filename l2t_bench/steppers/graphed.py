@@ -24,7 +24,6 @@ from l2t_bench.steppers.blocks import (
     recorded,
 )
 from l2t_bench.steppers.compiled import CompiledStepper
-from l2t_bench.steppers.compiling import Functions
 from l2t_bench.steppers.eager import Passed
 from l2t_bench.steppers.recording import Recorder, StaticCall, copy_all, kept
 from l2t_bench.steppers.rows import copy_into
@@ -123,11 +122,6 @@ class GraphedStepper(CompiledStepper):
             return None
         return ahead_of(steps, leaves, self.rollout.problem.device)
 
-    @property
-    def _functions(self) -> Functions:
-        assert isinstance(self._made, Functions), "steps fit nothing else"
-        return self._made
-
     def _take_block(
         self, steps: Sequence[Step], ahead: list[Ahead], then: list[Ahead] | None, state: StudentState
     ) -> list[StudentState] | None:
@@ -155,7 +149,7 @@ class GraphedStepper(CompiledStepper):
         )
         states: list[StudentState] = []
         for step, place, (loss, buffers, between) in zip(steps, places, rest, strict=True):
-            self.rollout.observe(loss)
+            self._observe(step, states[-1] if states else before, loss)
             if step.index in self._kept:
                 self._between[step.index] = between
             states.append(StudentState(place.params, buffers, place.slots))

@@ -77,6 +77,7 @@ class Tracer:
             step = self._step(leaves, numbers)
             found, loss = student_step(self.problem, _student(state), step, self.problem.phi(theta, step.features))
             _write(after, (found.params, found.slots))
+            _check_same_form(found.buffers, state[2])
             return [loss, *found.buffers.values()]
 
         places = _like((self.state.params, self.state.slots))
@@ -145,6 +146,16 @@ class Tracer:
         graph = make_fx(flat, tracing_mode="fake", _allow_non_fake_inputs=True)(*leaves)
         keep_sums_apart(graph)
         return Traced(graph, leaves, tuple(pytree.keystr(path) for path, _ in paths))
+
+
+def _check_same_form(after: Tensors, before: Tensors) -> None:
+    """Raises ``ValueError`` for a buffer that the next step would find in another form than the one that is traced."""
+    for name, held in after.items():
+        if (held.shape, held.dtype) != (before[name].shape, before[name].dtype):
+            raise ValueError(
+                f"the buffer {name} is {tuple(before[name].shape)}, {before[name].dtype}, before a step and "
+                f"{tuple(held.shape)}, {held.dtype}, after it"
+            )
 
 
 Held = tuple[TensorDict, Mapping[str, TensorDict], TensorDict]
