@@ -149,6 +149,12 @@ def frozen_parameters(module: nn.Module) -> dict[str, nn.Parameter]:
     return {name: param for name, param in module.named_parameters() if not param.requires_grad}
 
 
+def constants_of(module: nn.Module) -> dict[str, Tensor]:
+    """What it computes with beside the parameters that training moves, by name: frozen ones, and buffers."""
+    trained = trained_parameters(module)
+    return {name: tensor for name, tensor in module.state_dict().items() if name not in trained}
+
+
 def fresh_parameters(module: nn.Module, seed: int) -> tuple[nn.Module, list[str]]:
     """A copy of ``module``, re-initialised by its layers' ``reset_parameters`` under ``seed``; and what none covers.
 

@@ -10,7 +10,7 @@ import torch
 from l2t_bench.engine.environment import installed
 from l2t_bench.engine.records import DamagedError, Form, first_misfit, fits, is_object, is_text, is_whole, or_null
 from l2t_bench.errors import UserError
-from l2t_bench.modules import module_at, same_tensors, trained_parameters
+from l2t_bench.modules import constants_of, module_at, same_tensors
 from l2t_bench.problem import TeachingProblem
 from l2t_bench.tensor_file import Kind, read_tensors, write_tensors
 from l2t_bench.tensors import TensorDict, Tensors
@@ -72,7 +72,7 @@ def save_teacher(
         "summary": {"backend": backend, **summary_of(training)} if isinstance(training, TeacherTraining) else {},
     }
     try:
-        write_tensors(Path(path), KIND, {**theta, **_constants(problem)}, record)
+        write_tensors(Path(path), KIND, {**theta, **constants_of(problem.teacher)}, record)
     except OSError as error:
         raise UserError(f"{path} cannot be written: {error.strerror}") from error
 
@@ -113,7 +113,7 @@ def theta_for(file: TeacherFile, problem: TeachingProblem) -> TensorDict:
             f"the teacher was trained on {file.problem}, for {_told(theirs)}; {problem.name} has {_told(ours)}: "
             "another number of classes or of features, or another kind of teacher"
         )
-    if other := _other_constant(file.buffers, _constants(problem)):
+    if other := _other_constant(file.buffers, constants_of(problem.teacher)):
         raise UserError(
             f"the teacher was trained with another {other} than the teacher of {problem.name} has: take "
             "with_constants(file, problem)"
@@ -127,17 +127,11 @@ def with_constants(file: TeacherFile, problem: TeachingProblem) -> TeachingProbl
 
     Those that the file lacks, or has of another shape, stay: ``theta_for`` says so.
     """
-    if not _other_constant(file.buffers, _constants(problem)):
+    if not _other_constant(file.buffers, constants_of(problem.teacher)):
         return problem
-    own = _constants(problem)
+    own = constants_of(problem.teacher)
     given = {name: tensor for name, tensor in file.buffers.items() if name in own and tensor.shape == own[name].shape}
     return replace(problem, teacher=module_at(problem.teacher, given))
-
-
-def _constants(problem: TeachingProblem) -> TensorDict:
-    """What the teacher computes phi with beside theta, by name."""
-    trained = trained_parameters(problem.teacher)
-    return {name: tensor for name, tensor in problem.teacher.state_dict().items() if name not in trained}
 
 
 def _other_constant(theirs: Tensors, ours: Tensors) -> str:

@@ -314,6 +314,40 @@ def _with_loss() -> TeachingProblem:
     return dataclasses.replace(problem, loss=another)
 
 
+def _scaled(factor: float) -> TeachingProblem:
+    problem = random_problem()
+    return dataclasses.replace(problem, loss=lambda *given: factor * problem.loss(*given))
+
+
+def test_a_number_in_a_loss_that_no_name_tells_is_seen_by_the_first_steps_loss(tmp_path: Path) -> None:
+    begun(tmp_path, problem=_scaled(1.0))
+    with pytest.raises(UserError, match="of another training: the first step's loss is"):
+        trainer(tmp_path, problem=_scaled(1.01)).train(resume=True)
+    trainer(tmp_path, problem=_scaled(1.0)).train(resume=True)
+
+
+def test_a_number_in_a_schedule_that_no_name_tells_is_seen_by_what_it_gives(tmp_path: Path) -> None:
+    def falling(number: float) -> TeacherOptimizer:
+        return TeacherOptimizer(lr=0.05, schedule=lambda outer_step, outer_steps: number**outer_step)
+
+    begun(tmp_path, optimizer=falling(0.9))
+    with pytest.raises(UserError, match="is of another training: optimizer: factors is"):
+        trainer(tmp_path, optimizer=falling(0.8)).train(resume=True)
+
+
+def _beside_a_frozen_bias(value: float) -> TeachingProblem:
+    student = torch.nn.Linear(6, 4).double()
+    torch.nn.init.constant_(student.bias.requires_grad_(requires_grad=False), value)
+    return random_problem(student=student)
+
+
+def test_a_frozen_parameter_of_another_value_is_another_training(tmp_path: Path) -> None:
+    begun(tmp_path, problem=_beside_a_frozen_bias(0.1))
+    with pytest.raises(UserError, match="is of another training: constants is"):
+        trainer(tmp_path, problem=_beside_a_frozen_bias(0.2)).train(resume=True)
+    trainer(tmp_path, problem=_beside_a_frozen_bias(0.1)).train(resume=True)
+
+
 OTHERS: dict[str, tuple[dict[str, Any], str]] = {
     "horizon": ({"horizon": 5}, "horizon is 6 there and 5 here"),
     "outer steps": ({"outer_steps": 9}, "outer_steps is 7 there and 9 here"),

@@ -6,10 +6,8 @@ from typing import Any
 
 from l2t_bench.distributed.ranks import Ranks
 from l2t_bench.errors import UserError
-from l2t_bench.problem import TeachingProblem
 from l2t_bench.rollout import Rollout
-from l2t_bench.tensors import TensorDict
-from l2t_bench.trainer.course import Course
+from l2t_bench.trainer.course import Course, Plan
 from l2t_bench.trainer.identity import first_difference, identity_of, surroundings
 
 
@@ -27,31 +25,32 @@ def check_alike(course: Course, ranks: Ranks, parts: int) -> None:
         told = {**identity_of(course), **surroundings(plan.problem.device, parts)}
         if parts == 1:
             told = {name: value for name, value in told.items() if name not in ("threads", "device")}
-        loss = _first_loss(plan.problem, plan.theta, plan.horizon)
+        loss = first_loss(plan)
         return json.loads(json.dumps(told)), loss, (socket.gethostname(), str(plan.problem.device))
 
     found = ranks.all_of(own, "what training the others are of")
-    first, first_loss, _ = found[0]
+    first, other, _ = found[0]
     for rank, (theirs, loss, _) in enumerate(found):
         if difference := first_difference(first, theirs):
             raise UserError(f"rank {rank} (there) and rank 0 (here) are not of one training: {difference}")
-        if not _close(loss, first_loss):
+        if not close(loss, other):
             raise UserError(
                 f"rank {rank} and rank 0 are not of one training: the first step's loss is {loss:.6g} there and "
-                f"{first_loss:.6g} here; the code of the loss, the student, its start or the features differs"
+                f"{other:.6g} here; the code of the loss, the student, its start or the features differs"
             )
     _check_cards([place for _, _, place in found])
 
 
-def _first_loss(problem: TeachingProblem, theta: TensorDict, horizon: int) -> float:
-    rollout = Rollout(problem, theta, horizon=horizon)
+def first_loss(plan: Plan) -> float:
+    """Of student 0, under the theta that the training begins with."""
+    problem, rollout = plan.problem, Rollout(plan.problem, plan.theta, horizon=plan.horizon)
     state = rollout.initial()
     step = rollout.step(0, state)
     loss, _ = problem.train_loss(state.params, state.buffers, rollout.phi(step), step)
     return float(loss.detach())
 
 
-def _close(left: float, right: float) -> bool:
+def close(left: float, right: float) -> bool:
     """As near as two machines may come in float32; no numbers are alike."""
     return left == right or abs(left - right) <= 1e-4 * abs(right) or (left != left and right != right)  # noqa: PLR0124
 

@@ -131,7 +131,7 @@ class Folder:
                 raise UserError(f"{file} is of another training: {difference}")
             for other, wrong in damaged.items():
                 self._note(f"{other} {wrong}; kept as {kept_aside(other)}, the one before is taken")
-            return {**state, "seconds": record["seconds"], "surroundings": record["surroundings"]}
+            return {**state, **{name: record[name] for name in ("seconds", "surroundings", "first_loss")}}
         if damaged:
             told = "; ".join(f"{file} {wrong}" for file, wrong in damaged.items())
             raise UserError(f"no checkpoint can be gone on from: {told}; begin anew in another folder")
@@ -161,6 +161,7 @@ class Folder:
         try:
             state = joined(record["state"], tensors)
             known = {name: record[name] for name in ("training", "seconds", "surroundings")}
+            known["first_loss"] = record.get("first_loss")  # what is older has none
         except (LookupError, TypeError) as error:
             raise DamagedError(f"lacks {error}") from error
         return state, known

@@ -13,9 +13,11 @@ from l2t_bench.backend import Backend
 from l2t_bench.checksums import checksum
 from l2t_bench.engine.environment import cpu_model, fingerprint, installed
 from l2t_bench.gradient import TeacherGradientBackend
+from l2t_bench.modules import constants_of
 from l2t_bench.problem import TeachingProblem
 from l2t_bench.tensor_file import digest_of
 from l2t_bench.tensors import Tensors
+from l2t_bench.trainer.ascent import TeacherOptimizer
 from l2t_bench.trainer.course import Course
 
 
@@ -25,6 +27,7 @@ def identity_of(course: Course) -> dict[str, Any]:
     return {
         "problem": plan.problem.name,
         **architecture_of(plan.problem),
+        "constants": _constants_digest(plan.problem),
         "data": data_digest(plan.problem),
         "features": recipe_of(plan.problem.features),
         "loss": name_of(plan.problem.loss),
@@ -35,7 +38,7 @@ def identity_of(course: Course) -> dict[str, Any]:
         "students": plan.students,
         "student's optimizer": _optimizer_of(plan.problem, plan.horizon),
         "seed": plan.seed,
-        "optimizer": course.ascent.description,
+        "optimizer": {**course.ascent.description, **_factors_of(plan.optimizer, plan.outer_steps)},
         "selection": None if plan.selection is None else asdict(plan.selection),
         "start": digest_of(plan.theta),
     }
@@ -54,6 +57,13 @@ def architecture_of(problem: TeachingProblem) -> dict[str, Any]:
 def shapes_of(tensors: Tensors) -> dict[str, Any]:
     """Name -> dtype and shape, as JSON."""
     return {name: [str(tensor.dtype).removeprefix("torch."), *tensor.shape] for name, tensor in tensors.items()}
+
+
+def _constants_digest(problem: TeachingProblem) -> str:
+    """Of what the student and the teacher hold beside the parameters that are trained; the student's as it begins."""
+    parts = {"student": problem.student, "teacher": problem.teacher}
+    held = {f"{part}.{name}": tensor for part, module in parts.items() for name, tensor in constants_of(module).items()}
+    return digest_of(held)
 
 
 def data_digest(problem: TeachingProblem) -> str:
@@ -87,6 +97,14 @@ def _optimizer_of(problem: TeachingProblem, horizon: int) -> dict[str, Any]:
     own: list[str] = [f.name for f in fields(optimizer) if f.name != "lr"] if is_dataclass(optimizer) else []
     numbers = {name: repr(value) for name in own if not callable(value := getattr(optimizer, name))}
     return {"name": name_of(optimizer), "lr": told, **numbers}
+
+
+def _factors_of(optimizer: TeacherOptimizer, outer_steps: int) -> dict[str, Any]:
+    """Of a schedule that is a function, what its name does not tell: all that it gives, hashed."""
+    if not callable(optimizer.schedule):
+        return {}
+    factors = [optimizer.factor_at(outer_step, outer_steps) for outer_step in range(outer_steps)]
+    return {"factors": hashlib.sha256(repr(factors).encode()).hexdigest()[:16]}
 
 
 def backend_name(backend: TeacherGradientBackend) -> str:

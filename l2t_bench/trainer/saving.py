@@ -1,5 +1,6 @@
 """How a training is saved as it goes on, and where it goes on from: its checkpoints, and what is kept between them."""
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from typing import Any
@@ -9,6 +10,7 @@ from torch import Tensor
 from l2t_bench.distributed.ranks import Ranks
 from l2t_bench.errors import UserError
 from l2t_bench.modules import map_tensors
+from l2t_bench.trainer.alike import close, first_loss
 from l2t_bench.trainer.checkpoints import Checkpoints, Folder
 from l2t_bench.trainer.course import Course, Plan, Take
 from l2t_bench.trainer.identity import first_difference, identity_of, surroundings
@@ -51,6 +53,7 @@ class Saved(Saving):
         self._surroundings = surroundings(plan.problem.device, parts)
         self._folder: Folder | None = None
         self._within: Within | None = None
+        self._first_loss = math.nan
         if settings.within is not None:
             check_keeps(plan.backend)
             self._within = Within(settings.folder / "within", seconds(settings.within), note)
@@ -63,6 +66,7 @@ class Saved(Saving):
     def opened(self, course: Course, *, resume: bool) -> Iterator[float]:
         """The folder is this process's alone. Raises ``UserError`` as ``Folder`` does."""
         self._folder = Folder(self._settings, identity_of(course), self._note)
+        self._first_loss = first_loss(course.plan)
         with self._folder.opened():
             if not resume:
                 self._folder.check_empty()
@@ -81,12 +85,19 @@ class Saved(Saving):
 
     def _write(self, course: Course, spent: float) -> None:
         assert self._folder is not None, "opened comes first"
-        self._folder.write(course.at, course.state(), {"seconds": spent, "surroundings": self._surroundings})
+        beside = {"seconds": spent, "surroundings": self._surroundings, "first_loss": repr(self._first_loss)}
+        self._folder.write(course.at, course.state(), beside)
 
     def _gone_on(self, course: Course, state: Mapping[str, Any] | None) -> float:
         """Bring ``course`` to where a checkpoint stands, if there is one; the seconds that went into that."""
         if state is None:
             return 0.0
+        other = float(state["first_loss"] or self._first_loss)
+        if not close(other, self._first_loss):
+            raise UserError(
+                f"the newest checkpoint is of another training: the first step's loss is {other:.6g} there and "
+                f"{self._first_loss:.6g} here; a number in the loss, the student, its start or the features differs"
+            )
         if difference := first_difference(self._surroundings, state["surroundings"]):
             self._note(f"this goes on under other conditions, and not bit for bit: {difference}")
         try:

@@ -191,5 +191,5 @@ def test_ranks_that_hold_something_else_say_which() -> None:
 
 def test_a_run_kept_on_its_way_is_one_process_and_what_to_do_instead_is_said(tmp_path: Path) -> None:
     trainer = l2t.TeacherTrainer(random_problem(), None, "rmd", outer_steps=1, horizon=2)
-    with pytest.raises(l2t.UserError, match=r"leave it out .* with every=1.*, or train without shard="):
+    with pytest.raises(l2t.UserError, match=r"leave it out \(with every=1.*\), or train without shard="):
         saving_of(l2t.Checkpoints(tmp_path, within="30m"), trainer._plan, lambda note: None, TWO, parts=1)
