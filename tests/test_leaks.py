@@ -16,7 +16,7 @@ from l2t_bench.registry import backend_class, missing_library
 PROBLEM = "digits/mlp[hidden=500,features=none,dev=50]"
 STATE_BYTES = 4 * (500 * (64 + 1) + 10 * (500 + 1))
 CALLS, WARM = 50, 10
-COUNTS = {"students": 3, "every": 2, "directions": 2}  # by option: a number is not told by its type
+COUNTS = {"students": 3, "microbatches": 2, "every": 2, "directions": 2}  # by option: a number is not told by its type
 CHEAP = {  # by backend: what keeps it from taking long
     "evolution": "population=4",
     "implicit": "batches=2",
