@@ -312,6 +312,7 @@ def test_the_devices_memory_is_bounded_before_a_task_that_imports_torch_when_it_
     monkeypatch.setattr(worker, "load_task", lambda name: lambda cell, recorder: {"bounded": list(asked)})
     monkeypatch.delitem(sys.modules, "torch")
     cell, folder = Cell("stub", 1, "p", "stub", "none", "stub", 0, "a:b", device="cuda:1"), RunFolder(tmp_path)
+    folder.write_plan({})
     order = {"memory_limit": 1 << 30, "environment": {}, "code": None}
     outcome = worker.run_cell(cell, folder, tmp_path, order)
     assert outcome.measurements == {"bounded": [("cuda:1", 1 << 30)]}
