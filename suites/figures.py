@@ -15,6 +15,7 @@ from l2t_bench.paper import assumed
 from l2t_bench.suites.cells import Series
 from l2t_bench.suites.paper_images import (
     BACKENDS,
+    SHORT_BACKENDS,
     as_in_the_paper,
     cifar_horizon,
     papers_mnist,
@@ -38,12 +39,13 @@ def _only(problems: Problems, *names: str) -> Problems:
 
 def _climbs(profile: str, problems: Problems, request: Request, *, dtype: str = "float64") -> Sequence[Cell]:
     series = Series("figure3", VERSION, profile)
+    backends = BACKENDS if profile == "paper" else SHORT_BACKENDS
     return [
         replace(series.teacher(problem, method, seed, settings), dtype=dtype)
         for seed in request.seeds or (0,)
         for problem, settings in problems.items()
         if not request.problems or problem in request.problems
-        for method in request.backends or BACKENDS
+        for method in request.backends or backends
     ]
 
 

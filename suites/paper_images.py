@@ -17,7 +17,9 @@ from l2t_bench.suites.controls import CROSS_ENTROPY, STATIC, UNTRAINED
 from l2t_bench.suites.settings import OWN, TeachingSettings, papers_training
 
 VERSION = 1
-BACKENDS = ("rmd", "higher", "torchopt", "torchopt-implicit", "functorch", "truncated[window=100]")
+_UNCUT = ("rmd", "higher", "torchopt", "torchopt-implicit", "functorch")
+BACKENDS = (*_UNCUT, "truncated[window=100]")
+SHORT_BACKENDS = (*_UNCUT, "truncated[window=20]")  # for runs of a hundred steps, of which 100 would be all
 PAPERS_LOSSES = (CROSS_ENTROPY, "smooth01", "large-margin")
 CONTROLS = (
     *(UNTRAINED, "cross-entropy-constant", "cross-entropy-decayed", "cross-entropy-dev-too"),
@@ -130,6 +132,7 @@ def smallest(problems: Problems) -> Problems:
 def _profile(table: str, profile: str, problems: Callable[[], Problems]) -> Callable[[Request], Sequence[Cell]]:
     """The grid of one table and profile; a problem that is asked for is one of the table's, by its name there."""
     beside, controls = ((), (UNTRAINED,)) if profile == "paper" else ((STATIC,), CONTROLS)
+    backends = BACKENDS if profile == "paper" else SHORT_BACKENDS
 
     def cells(request: Request) -> Sequence[Cell]:
         known = problems()
@@ -139,7 +142,7 @@ def _profile(table: str, profile: str, problems: Callable[[], Problems]) -> Call
         return grid(
             Series(table, VERSION, profile),
             {name: known[name] for name in request.problems or known},
-            learned=(*(request.backends or BACKENDS), *beside),
+            learned=(*(request.backends or backends), *beside),
             controls=(*PAPERS_LOSSES, *controls),
             seeds=request.seeds or (0,),
         )
