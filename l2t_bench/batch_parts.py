@@ -29,7 +29,20 @@ def batch_part(batch: Batch, number: int, division: Division) -> Batch:
 
     Raises ``UserError`` for a batch whose tensors do not all begin with the examples.
     """
-    return _rows(batch, part_of(example_count(tuple(batch)), number, division.count), division)
+    whole = tuple(batch)
+    size = example_count(whole)
+    if any(leaf.ndim == 0 or len(leaf) != size for leaf in tensor_leaves(whole)):
+        shapes = ", ".join(str(tuple(leaf.shape)) for leaf in tensor_leaves(whole))
+        raise UserError(
+            f"{division.asked}: the tensors of a batch must all begin with its {size} examples to be divided, unlike "
+            f"{shapes}; {division.instead}"
+        )
+    rows = part_of(size, number, division.count)
+
+    def taken(leaf: Tensor) -> Tensor:
+        return leaf[rows]
+
+    return map_tensors(taken, whole)
 
 
 def step_parts(step: Step, division: Division) -> list[tuple[float, Step]]:
@@ -41,30 +54,4 @@ def step_parts(step: Step, division: Division) -> list[tuple[float, Step]]:
     whole = tuple(step.batch)
     parts = [batch_part(whole, number, division) for number in range(division.count)]
     size, counts = example_count(whole), [example_count(part) for part in parts]
-    return [
-        (count / size, replace(step, batch=part))
-        for count, part in zip(counts, parts, strict=True)
-        if count or not size
-    ]
-
-
-def first_examples(step: Step, most: int, division: Division) -> Step:
-    """The same step of at most so many of its examples. Raises ``UserError`` as ``batch_part``."""
-    whole = tuple(step.batch)
-    return replace(step, batch=_rows(whole, slice(0, min(most, example_count(whole))), division))
-
-
-def _rows(batch: Batch, rows: slice, division: Division) -> Batch:
-    whole = tuple(batch)
-    size = example_count(whole)
-    if any(leaf.ndim == 0 or len(leaf) != size for leaf in tensor_leaves(whole)):
-        shapes = ", ".join(str(tuple(leaf.shape)) for leaf in tensor_leaves(whole))
-        raise UserError(
-            f"{division.asked}: the tensors of a batch must all begin with its {size} examples to be divided, unlike "
-            f"{shapes}; {division.instead}"
-        )
-
-    def taken(leaf: Tensor) -> Tensor:
-        return leaf[rows]
-
-    return map_tensors(taken, whole)
+    return [(held / size, replace(step, batch=part)) for held, part in zip(counts, parts, strict=True) if held]

@@ -24,9 +24,7 @@ Parts = Sequence[tuple[float, Step]]  # with the share of the examples that each
 
 def into_microbatches(count: int) -> Division:
     """A batch in so many parts, one after another."""
-    return Division(
-        count, f"microbatches={count}", "microbatches=1 takes batches whole; rmd[store=sqrt] saves memory too"
-    )
+    return Division(count, f"microbatches={count}", "microbatches=1 takes batches whole")
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,6 @@ from functools import partial
 from typing import Any, Literal, cast
 
 from l2t_bench.backend import Backend, Derivative, Run
-from l2t_bench.batch_parts import first_examples
 from l2t_bench.distributed.problem import ShardedProblem
 from l2t_bench.errors import Diverged, Refused, UserError
 from l2t_bench.first_look import once
@@ -122,8 +121,7 @@ class StoredRMD(Backend):
 
         def look(place: str, step: Step, state: StudentState, phi: Any) -> None:
             if division.count > 1:
-                few = first_examples(step, 2 * division.count, division)
-                once(problem, (division, place), partial(look_at_parts, problem, division, state, few, phi))
+                once(problem, (division, place), partial(look_at_parts, problem, division, state, step, phi))
             own(place, step, state, phi)
 
         return look

@@ -84,6 +84,11 @@ def of_a_sum(output: Tensor, target: Tensor, phi: Any) -> Tensor:
     return len(target) * bilinear_sigmoid(output, target, phi)
 
 
+def of_all_but_the_last(output: Tensor, target: Tensor, phi: Any) -> Tensor:
+    """As a mean over words that are no padding, where the first examples have as many as each other."""
+    return bilinear_sigmoid(output[: BATCH - 1], target[: BATCH - 1], phi)
+
+
 def with_layer(layer: nn.Module) -> TeachingProblem:
     return random_problem(student=nn.Sequential(nn.Linear(6, 7), layer, nn.Tanh(), nn.Linear(7, 4)))
 
@@ -101,6 +106,11 @@ def test_a_step_that_is_no_mean_over_its_examples_is_refused(problem: Callable[[
     with pytest.raises(l2t.Refused, match=said) as raised:
         of_problem("rmd[microbatches=4]", problem())
     assert "microbatches=4" in str(raised.value) and "shard" not in str(raised.value)
+
+
+def test_the_last_example_of_a_batch_is_looked_at_too() -> None:
+    with pytest.raises(l2t.Refused, match="no mean over the examples"):
+        of_problem("rmd[microbatches=2]", replace(random_problem(), loss=of_all_but_the_last))
 
 
 def test_each_example_normalised_by_itself_is_not_refused() -> None:
