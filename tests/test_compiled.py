@@ -508,6 +508,17 @@ def test_a_sum_kept_apart_from_its_product_has_the_same_bits() -> None:
     assert all(torch.equal(x, y) for x, y in zip(before, traced.graph(left, right, other), strict=True))
 
 
+def test_a_scaled_sum_with_a_matrix_product_keeps_its_scale() -> None:
+    left, right, other = (torch.randn(3, 3) for _ in range(3))
+    ways = (lambda a, b, c: [torch.add(a @ b, c, alpha=0.05)], lambda a, b, c: [torch.add(c, (a @ b).t(), alpha=0.05)])
+    for way in ways:
+        traced = graph_of(way, left, right, other, roles=("a", "b", "c"))
+        keep_sums_apart(traced.graph)
+        assert not any("add" in str(node.target) for node in traced.graph.graph.nodes)
+        found, wanted = compiling._compiled(traced, random=False)(left, right, other)[0], way(left, right, other)[0]
+        assert torch.allclose(found, wanted, rtol=1e-6, atol=1e-6)
+
+
 def test_a_product_that_two_functions_have_in_common_is_passed_on_and_not_taken_again() -> None:
     w, x, v = torch.randn(200, 300), torch.randn(40, 300), torch.randn(40, 200)
     forward = graph_of(lambda w, x: [torch.relu(x @ w.t()).sum()], w, x, roles=("w", "x"))

@@ -34,6 +34,7 @@ def verify(
     ] = None,
     problem_file: ProblemFile = None,
     seed: Annotated[int, typer.Option(help="The student's seed.")] = 0,
+    device: Annotated[str, typer.Option(help="cpu, cuda or cuda:N, of a problem by name.")] = "cpu",
     plugin: Plugins = None,
 ) -> None:
     """Hold a backend to the proof ladder, in float64: each check with its figure and its bound.
@@ -42,26 +43,28 @@ def verify(
     """
     from l2t_bench.cli.console import console
     from l2t_bench.plugins import add_plugins
-    from l2t_bench.registry import list_backends
+    from l2t_bench.registry import list_backends, usable_device
     from l2t_bench.resident import keep_free_memory
 
     keep_free_memory()
     add_plugins(plugin or ())
-    own = problem_asked_for(problem, problem_file, dtype="float64") if problem or problem_file else None
+    usable_device(device)
+    given = problem or problem_file
+    own = problem_asked_for(problem, problem_file, dtype="float64", device=device) if given else None
     failed = False
     for name in [method_asked_for(backend)] if backend else list_backends():
-        for section in _sections(name, own, seed):
+        for section in _sections(name, own, seed, device):
             _print_section(console(), section)
             failed = failed or section.failed
     if failed:
         raise typer.Exit(1)
 
 
-def _sections(backend: str, problem: "TeachingProblem | None", seed: int) -> "Iterator[Section]":
+def _sections(backend: str, problem: "TeachingProblem | None", seed: int, device: str) -> "Iterator[Section]":
     from l2t_bench.registry import load_backend
     from l2t_bench.verification.ladder import verify as climb
 
-    return climb(load_backend(backend), problem, seed=seed)
+    return climb(load_backend(backend), problem, seed=seed, device=device)
 
 
 def _print_section(out: "Console", section: "Section") -> None:

@@ -6,23 +6,34 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.utils import _pytree as pytree
 
 from l2t_bench.errors import said_first
 from l2t_bench.problem import Step
 from l2t_bench.steppers.compiling import Functions, inputs
-from l2t_bench.steppers.recording import Recorder, StaticCall, Tree
+from l2t_bench.steppers.recording import Recorder, StaticCall, Tree, leaves_of, place_like, tree_of
 from l2t_bench.steppers.tracing import Held, Written
 from l2t_bench.tensors import TensorDict, relative_difference
 
-# Named tuples and no dataclasses: these are trees of tensors to torch.
+_ALIGNED = 2  # float64 numbers: sixteen bytes, to which compiled code wants its inputs aligned
+
+# Named tuples and no dataclasses: these are trees of tensors.
 
 
 class Ahead(NamedTuple):
-    """What is known of a step before its state is: batch and s_t, and its numbers (lr, index), float64 of shape ()."""
+    """What is known of N steps before their states are.
+
+    ``leaves``: batches and s_t, each tensor (N, ...) with a row a step. ``numbers`` (N, 2, 2): lr and index of each
+    step, float64, each twice.
+    """
 
     leaves: list[Tensor]
-    numbers: list[Tensor]
+    numbers: Tensor
+
+    def steps(self) -> list[tuple[list[Tensor], list[Tensor]]]:
+        """The leaves and the numbers, of shape (), of each step."""
+        leaves = zip(*(leaf.unbind() for leaf in self.leaves), strict=True)
+        numbers = self.numbers[..., 0].unbind()
+        return [(list(own), list(pair.unbind())) for own, pair in zip(leaves, numbers, strict=True)]
 
 
 class Start(NamedTuple):
@@ -36,9 +47,15 @@ class Taken(NamedTuple):
     """What comes of a step of a block; ``kept`` is for the way back."""
 
     after: Written
-    loss: Tensor
     buffers: TensorDict
     kept: list[Tensor]
+
+
+class WentThere(NamedTuple):
+    """What comes of each step, and their losses (N,)."""
+
+    steps: list[Taken]
+    losses: Tensor
 
 
 class End(NamedTuple):
@@ -52,50 +69,54 @@ class End(NamedTuple):
 
 
 class WentBack(NamedTuple):
-    """The adjoint before the block's earliest step, d_theta with the block's; of each step loss, norm, hyper."""
+    """The adjoint before the block's earliest step, d_theta with the block's; losses, norms and hyper, each (N,)."""
 
     bars: Written
     d_theta: TensorDict
-    told: list[list[Tensor]]
+    told: list[Tensor]
 
 
-def ahead_of(steps: Sequence[Step], leaves: Sequence[list[Tensor]], device: torch.device) -> list[Ahead]:
+def ahead_of(steps: Sequence[Step], leaves: list[Tensor], device: torch.device) -> Ahead:
     """The numbers of all steps go to the device in one copy that the host does not wait for."""
-    numbers = torch.tensor([[step.lr, step.index] for step in steps], dtype=torch.float64)
+    numbers = torch.tensor(
+        [[[number] * _ALIGNED for number in (step.lr, step.index)] for step in steps], dtype=torch.float64
+    )
     if device.type == "cuda":
         numbers = numbers.pin_memory().to(device, non_blocking=True)
-    return [Ahead(own, list(pair.unbind())) for own, pair in zip(leaves, numbers, strict=True)]
+    return Ahead(leaves, numbers)
 
 
-def forward_block(functions: Functions) -> Callable[[list[Ahead], Start], list[Taken]]:
+def forward_block(functions: Functions) -> Callable[[Ahead, Start], WentThere]:
     """Steps in a row."""
 
-    def forward(ahead: list[Ahead], start: Start) -> list[Taken]:
+    def forward(ahead: Ahead, start: Start) -> WentThere:
         (params, slots, buffers), theta = start
         found: list[Taken] = []
+        losses: list[Tensor] = []
         with torch.no_grad():
-            for leaves, numbers in ahead:
+            for leaves, numbers in ahead.steps():
                 after = _places_like(params, slots)
                 given = inputs((params, slots, buffers), theta, leaves, numbers, flat(after))
                 loss, *others = functions.forward(*given)
                 buffers, kept = dict(zip(buffers, others, strict=False)), others[len(buffers) :]
-                found.append(Taken(after, loss, buffers, kept))
+                found.append(Taken(after, buffers, kept))
+                losses.append(loss)
                 params, slots = after
-        return found
+            return WentThere(found, torch.stack(losses))
 
     return forward
 
 
-def back_block(functions: Functions) -> Callable[[list[Ahead], End], WentBack]:
+def back_block(functions: Functions) -> Callable[[Ahead, End], WentBack]:
     """Steps back in a row, the last step first. Writes into the adjoint and the d_theta that it is given."""
 
-    def back(ahead: list[Ahead], end: End) -> WentBack:
+    def back(ahead: Ahead, end: End) -> WentBack:
         told: list[list[Tensor]] = []
         with torch.no_grad():
-            for (leaves, numbers), state, kept in zip(ahead, end.states, end.kept, strict=True):
+            for (leaves, numbers), state, kept in zip(ahead.steps(), end.states, end.kept, strict=True):
                 written = [*flat(end.bars), *end.d_theta.values(), *kept]
-                told.append(list(functions.back(*inputs(state, end.theta, leaves, numbers, written))))
-        return WentBack(end.bars, end.d_theta, told)
+                told.append(functions.back(*inputs(state, end.theta, leaves, numbers, written)))
+            return WentBack(end.bars, end.d_theta, [torch.stack(column) for column in zip(*told, strict=True)])
 
     return back
 
@@ -104,8 +125,8 @@ def back_block(functions: Functions) -> Callable[[list[Ahead], End], WentBack]:
 class Block:
     """A function of the steps known ahead and of where they begin, with first arguments: to be recorded."""
 
-    function: Callable[[list[Ahead], Tree], Tree]
-    ahead: list[Ahead]
+    function: Callable[[Ahead, Tree], Tree]
+    ahead: Ahead
     now: Tree
 
 
@@ -115,31 +136,50 @@ def recorded(block: Block, recorder: Recorder, device: torch.device) -> StaticCa
     Whatever goes wrong is a reason to take the steps one by one. The call is tried on other steps than those that it
     was recorded with: a number that the host read while recording would be in it for ever.
     """
-    if any(tensor.device != device for tensor in pytree.tree_leaves((block.ahead, block.now))):
+    if any(tensor.device != device for tensor in leaves_of((block.ahead, block.now))):
         return f"its batches do not all lie on {device}"
     try:
         call = StaticCall(block.function, block.ahead, block.now, recorder)
-        others = [Ahead(leaves, [number / 2 for number in numbers]) for leaves, numbers in reversed(block.ahead)]
-        expected = block.function(others, pytree.tree_map(torch.clone, block.now))
+        others = Ahead([_backwards(leaf) for leaf in block.ahead.leaves], block.ahead.numbers.flip(0) / 2)
+        expected = block.function(others, tree_of(block.now, map(torch.clone, leaves_of(block.now))))
         difference = _difference(call(others, block.now), expected)
     except Exception as error:  # captures have their own ways to fail, and memory may not do
         return f"a block of its steps cannot be recorded: {said_first(error)}"
-    floats = [tensor.dtype for tensor in pytree.tree_leaves(block.now) if tensor.is_floating_point()]
+    floats = [tensor.dtype for tensor in leaves_of(block.now) if tensor.is_floating_point()]
     if not difference <= max(torch.finfo(dtype).eps for dtype in floats) ** 0.5:
         return f"a recorded block of its steps differs from the plain one by {difference:.1g}"
     return call
 
 
+def _backwards(rows: Tensor) -> Tensor:
+    return place_like(rows).copy_(rows.flip(0))
+
+
 def _difference(ours: Tree, theirs: Tree) -> float:
-    """The largest of any tensor's; not a number where one is not."""
-    pairs = zip(pytree.tree_leaves(ours), pytree.tree_leaves(theirs), strict=True)
-    apart = torch.tensor([relative_difference({"": our}, {"": their}) for our, their in pairs])
-    return float(apart.max())
+    """The largest of any part's; not a number where one is not.
+
+    The tensors of a dict are one part: where d_theta by V is zero, what stands there is rounding, which a GPU's kernels
+    do not repeat.
+    """
+    apart = [relative_difference(*pair) for pair in zip(_parts(ours), _parts(theirs), strict=True)]
+    return float(torch.tensor(apart).max())
+
+
+def _parts(tree: Tree) -> list[TensorDict]:
+    """The dicts of a tree, and each of its other tensors as one of its own."""
+    if isinstance(tree, Tensor):
+        return [{"": tree}]
+    if isinstance(tree, dict) and all(isinstance(held, Tensor) for held in tree.values()):
+        return [tree]
+    return [part for held in (tree.values() if isinstance(tree, dict) else tree) for part in _parts(held)]
 
 
 def _places_like(params: TensorDict, slots: Mapping[str, TensorDict]) -> Written:
-    params, slots = pytree.tree_map(torch.empty_like, (params, slots))
-    return params, slots
+    return _empty_like(params), {slot: _empty_like(held) for slot, held in slots.items()}
+
+
+def _empty_like(tensors: TensorDict) -> TensorDict:
+    return {name: torch.empty_like(tensor) for name, tensor in tensors.items()}
 
 
 def flat(places: Written) -> list[Tensor]:

@@ -8,9 +8,8 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.utils import _pytree as pytree
 
-from l2t_bench.steppers.recording import Lane, Recorder, Recording, Tree, copy_all
+from l2t_bench.steppers.recording import Lane, Recorder, Recording, Tree, copy_all, leaves_of
 
 _WARM_UPS = 3  # as torch asks for: libraries set up their workspaces and choose their kernels outside the capture
 
@@ -29,7 +28,7 @@ class CudaGraphs:
             # Other threads, which may load data, do as they like meanwhile.
             with torch.cuda.graph(graph, capture_error_mode="thread_local"):
                 outputs = function()
-        if any(not leaf.is_cuda for leaf in pytree.tree_leaves(outputs)):
+        if any(not leaf.is_cuda for leaf in leaves_of(outputs)):
             raise ValueError("its results do not lie on the device")
         return _Captured(graph, outputs)
 

@@ -16,7 +16,7 @@ from l2t_bench.steppers.blocks import (
     Block,
     End,
     Start,
-    Taken,
+    WentThere,
     ahead_of,
     back_block,
     flat,
@@ -27,13 +27,13 @@ from l2t_bench.steppers.compiled import CompiledStepper
 from l2t_bench.steppers.eager import Passed
 from l2t_bench.steppers.recording import Recorder, StaticCall, copy_all, kept
 from l2t_bench.steppers.rows import copy_into
-from l2t_bench.steppers.tracing import held
+from l2t_bench.steppers.tracing import given_rows, held
 
 BLOCK = 10
 """Steps of a block. ``features.paper`` measures s_t every twenty steps: two blocks."""
 _GROUP = 2  # blocks that are handed in together: the second one's inputs are staged while the first one is at work
 
-_Part = tuple[slice, list[Ahead] | None, list[Ahead] | None]
+_Part = tuple[slice, Ahead | None, Ahead | None]
 
 
 class GraphedStepper(CompiledStepper):
@@ -110,45 +110,49 @@ class GraphedStepper(CompiledStepper):
         known = [self._known(steps[part], states[part]) for part in parts]
         yield from zip(parts, known, [*known[1:], None], strict=True)
 
-    def _known(self, steps: Sequence[Step], states: Sequence[StudentState]) -> list[Ahead] | None:
-        if self._why or len(steps) < self._block:
+    def _known(self, steps: Sequence[Step], states: Sequence[StudentState]) -> Ahead | None:
+        if self._why or len(steps) < self._block or any(step.index == 0 for step in steps):
             return None
-        fitting = [self._fitting(step, state) for step, state in zip(steps, states, strict=True)]
-        leaves = [fit[1] for fit in fitting if fit is not None]
-        if len(leaves) < len(steps):
+        if self._fitting(steps[0], states[0]) is None:
             return None
         if self._functions.random:
             self._why = "its steps draw random numbers, under a seed that is set before each"
             return None
-        return ahead_of(steps, leaves, self.rollout.problem.device)
+        rows = given_rows([step.batch for step in steps], [step.features for step in steps])
+        if rows is None or rows.form != self._functions.given.form:
+            return None
+        return ahead_of(steps, rows.leaves, self.rollout.problem.device)
 
     def _take_block(
-        self, steps: Sequence[Step], ahead: list[Ahead], then: list[Ahead] | None, state: StudentState
+        self, steps: Sequence[Step], ahead: Ahead, then: Ahead | None, state: StudentState
     ) -> list[StudentState] | None:
         """The states after each step; ``None`` where the block cannot be recorded."""
         start = Start(held(state), self._theta)
         call = self._recorded("forward", Block(forward_block(self._functions), ahead, start))
         return None if call is None else self._taken_out(steps, state, call(ahead, start, then))
 
-    def _taken_out(self, steps: Sequence[Step], before: StudentState, found: list[Taken]) -> list[StudentState]:
+    def _taken_out(self, steps: Sequence[Step], before: StudentState, found: WentThere) -> list[StudentState]:
         """Each state where it is to lie; what else the steps give, in tensors of its own."""
         places = [self._place_after(step, before) for step in steps]
         targets: list[Tensor] = []
         sources: list[Tensor] = []
-        for at, (place, taken) in enumerate(zip(places, found, strict=True)):
+        for at, (place, taken) in enumerate(zip(places, found.steps, strict=True)):
             params, slots = taken.after
             kept_slots = self._slots_kept or at == len(steps) - 1  # else places of slots are fewer than steps
             targets += flat((place.params, place.slots if kept_slots else {}))
             sources += flat((params, slots if kept_slots else {}))
         copy_all(targets, sources)
-        rest = kept(
-            [
-                (taken.loss, taken.buffers, taken.kept if step.index in self._kept else [])
-                for step, taken in zip(steps, found, strict=True)
-            ]
+        losses, rest = kept(
+            (
+                found.losses,
+                [
+                    (taken.buffers, taken.kept if step.index in self._kept else [])
+                    for step, taken in zip(steps, found.steps, strict=True)
+                ],
+            )
         )
         states: list[StudentState] = []
-        for step, place, (loss, buffers, between) in zip(steps, places, rest, strict=True):
+        for step, place, loss, (buffers, between) in zip(steps, places, losses.unbind(), rest, strict=True):
             self._observe(step, states[-1] if states else before, loss)
             if step.index in self._kept:
                 self._between[step.index] = between
@@ -157,7 +161,7 @@ class GraphedStepper(CompiledStepper):
         return [*without, states[-1]]
 
     def _back_block(
-        self, visits: Sequence[Visit], ahead: list[Ahead], then: list[Ahead] | None, adjoint: Adjoint
+        self, visits: Sequence[Visit], ahead: Ahead, then: Ahead | None, adjoint: Adjoint
     ) -> list[Passed] | None:
         """What comes of each step back, all with the adjoint before the last; ``None`` where it cannot be recorded."""
         bars = self._place_of_bars(adjoint)
@@ -178,7 +182,7 @@ class GraphedStepper(CompiledStepper):
             self._between.pop(visit.step.index, None)
         return [
             Passed(bars, norm, loss, dict(zip(self._functions.hyper, hyper, strict=True)))
-            for loss, norm, *hyper in kept(found.told)
+            for loss, norm, *hyper in zip(*(column.unbind() for column in kept(found.told)), strict=True)
         ]
 
     def _recorded(self, way: str, block: Block) -> StaticCall | None:

@@ -5,7 +5,7 @@ and second derivatives are taken while tracing, so that nothing of autograd is l
 code that differentiates twice drops the second order.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -15,7 +15,7 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils import _pytree as pytree
 
 from l2t_bench.adjoint import PhiAdjoint, Visit
-from l2t_bench.batches import Batch
+from l2t_bench.batches import Batch, IndexedBatch
 from l2t_bench.optimizers import Adjoint
 from l2t_bench.problem import Step, StudentState, TeachingProblem
 from l2t_bench.second_order import Maker
@@ -53,6 +53,37 @@ def given(batch: Batch, features: Tensor) -> Given | None:
         if not all(isinstance(leaf, Tensor) for leaf in leaves):
             return None
     return Given(Form(spec, tuple((leaf.shape, leaf.dtype, leaf.stride(), leaf.device) for leaf in leaves)), leaves)
+
+
+def given_rows(batches: Sequence[Batch], features: Sequence[Tensor]) -> Given | None:
+    """The inputs of several steps, each tensor (N, ...) with a row a step, and the form of one step.
+
+    ``None`` where their forms are not one. Rows lie as the steps' own tensors do. Rows of a data set are looked up at
+    once.
+    """
+    if (stacked := IndexedBatch.stacked(batches)) is not None and len({held.shape for held in features}) == 1:
+        rows = [*stacked, torch.stack(list(features))]
+        first = given((rows[0][0], rows[1][0]), rows[2][0])
+        return first and Given(first.form, rows)
+    each = [given(*own) for own in zip(batches, features, strict=True)]
+    forms = [own.form for own in each if own is not None]
+    if len(forms) < len(batches) or any(form != forms[0] for form in forms):
+        return None
+    columns = zip(*(own.leaves for own in each if own is not None), strict=True)
+    return Given(forms[0], [_rows(column) for column in columns])
+
+
+def _rows(tensors: Sequence[Tensor]) -> Tensor:
+    """As ``torch.stack``, each row with the strides that its tensor has."""
+    first = tensors[0]
+    if first.is_contiguous():
+        return torch.stack(list(tensors))
+    span = 1 + sum((size - 1) * stride for size, stride in zip(first.shape, first.stride(), strict=True))
+    strides = (span, *first.stride())
+    rows = torch.empty_strided((len(tensors), *first.shape), strides, dtype=first.dtype, device=first.device)
+    for row, tensor in zip(rows, tensors, strict=True):
+        row.copy_(tensor)
+    return rows
 
 
 @dataclass(frozen=True)

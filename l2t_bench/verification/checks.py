@@ -233,12 +233,13 @@ def check_second_derivatives(subject: Subject, bound: float = 1e-6) -> Check:
     return held_to(name, worst, bound, "; ".join(without))
 
 
-def check_closed_form(backend: TeacherGradientBackend, bound: float = 1e-8) -> Check:
+def check_closed_form(backend: TeacherGradientBackend, bound: float = 1e-8, device: str = "cpu") -> Check:
     """7: a strongly convex quadratic in two coupled parameter tensors, trained to rest, against its closed form."""
     quadratic = Quadratic()
-    problem = quadratic.problem()
+    problem = quadratic.problem().to(device)
     result = backend.teacher_gradient(problem, problem.init_teacher(0), horizon=200)
-    return held_to("closed form of a quadratic", relative_error(result.d_theta, {"weight": quadratic.d_theta()}), bound)
+    true = {"weight": quadratic.d_theta().to(problem.device)}
+    return held_to("closed form of a quadratic", relative_error(result.d_theta, true), bound)
 
 
 def report_quality(subject: Subject, exact: TeacherGradientBackend) -> list[Check]:

@@ -5,7 +5,9 @@ for no good reason).
 """
 
 import dataclasses
+import warnings
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -65,24 +67,25 @@ class Section:
 
 
 def verify(
-    backend: TeacherGradientBackend, problem: TeachingProblem | None = None, *, seed: int = 0
+    backend: TeacherGradientBackend, problem: TeachingProblem | None = None, *, seed: int = 0, device: str = "cpu"
 ) -> Iterator[Section]:
     """The sections of a backend's ladder as they come.
 
-    With a problem: that problem alone, cast to float64; the section says so where the backend refuses it. Without: the
-    reference set, random problems under every optimiser option, and real digits. Raises ``UserError`` and ``Diverged``
-    for what is wrong with the problem.
+    With a problem: that problem alone, cast to float64, where it is; the section says so where the backend refuses it.
+    Without, on ``device``: the reference set, random problems under every optimiser option, and real digits. Raises
+    ``UserError`` and ``Diverged`` for what is wrong with the problem.
     """
     if problem is not None:
         yield section(backend, problem, seed)
         return
     if backend.capabilities.exactness is Exactness.EXACT:
-        yield Section(label(backend), "reference set", tuple(check_reference(backend)))
+        yield Section(label(backend), "reference set", tuple(check_reference(backend, device)))
     if backend.capabilities.exactness is Exactness.STATIONARY:
-        yield Section(label(backend), "quadratic", (checks.check_closed_form(converged(backend)),))
+        yield Section(label(backend), "quadratic", (checks.check_closed_form(converged(backend), device=device),))
     for name, optimizer in OPTIMIZERS.items():
-        yield section(backend, dataclasses.replace(random_problem(optimizer=optimizer), name=f"random, {name}"), seed)
-    yield section(backend, build_problem(_DIGITS, dtype="float64"), seed)
+        problem = dataclasses.replace(random_problem(optimizer=optimizer), name=f"random, {name}")
+        yield section(backend, problem.to(device), seed)
+    yield section(backend, build_problem(_DIGITS, dtype="float64", device=device), seed)
 
 
 def section(
@@ -93,8 +96,34 @@ def section(
 ) -> Section:
     """All checks that this backend's kind of exactness can be held to, on this problem.
 
-    ``horizons``: that of central differences, and that of all else.
+    ``horizons``: that of central differences, and that of all else. On a GPU by torch's deterministic kernels, where it
+    has them: with others no run gives the same bits again.
     """
+    with _deterministic(problem.device):
+        return _section(backend, problem, seed, horizons)
+
+
+@contextmanager
+def _deterministic(device: torch.device) -> Iterator[None]:
+    if device.type == "cpu":
+        yield
+        return
+    before, only_warned = (
+        torch.are_deterministic_algorithms_enabled(),
+        torch.is_deterministic_algorithms_warn_only_enabled(),
+    )
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=".*[Dd]eterministic.*")
+            yield
+    finally:
+        torch.use_deterministic_algorithms(before, warn_only=only_warned)
+
+
+def _section(
+    backend: TeacherGradientBackend, problem: TeachingProblem, seed: int, horizons: tuple[int, int]
+) -> Section:
     problem = problem if problem.dtype == torch.float64 else problem.to(dtype=torch.float64)
     theta = general_theta(problem, seed)
     try:

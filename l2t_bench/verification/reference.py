@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from l2t_bench.errors import L2TError
 from l2t_bench.gradient import TeacherGradientBackend
 from l2t_bench.losses.dynamic import bilinear_sigmoid
+from l2t_bench.modules import cast
 from l2t_bench.objectives import ExpectedAccuracy
 from l2t_bench.optimizers import SGD
 from l2t_bench.problem import Step, TeachingProblem, forward_seed
@@ -93,11 +94,22 @@ def reference_path() -> Path:
     return Path(str(files("l2t_bench.verification"))) / f"reference-v{VERSION}.safetensors"
 
 
-def check_reference(backend: TeacherGradientBackend) -> Iterator[Check]:
-    """A backend against every run of the reference set."""
+def check_reference(backend: TeacherGradientBackend, device: str = "cpu") -> Iterator[Check]:
+    """A backend against every run of the reference set, on ``device``."""
+    place = torch.device(device)
     for case in load_reference():
-        result = backend.teacher_gradient(case.problem, case.theta, steps=case.steps, seed=0)
-        yield held_to(f"reference: {case.name}", relative_error(result.d_theta, case.d_theta), BOUND, "d_theta")
+        theta = cast(case.theta, place, torch.float64)
+        steps = [
+            replace(
+                step,
+                batch=cast(tuple(step.batch), place, torch.float64),
+                features=step.features.to(place),
+            )
+            for step in case.steps
+        ]
+        result = backend.teacher_gradient(case.problem.to(place), theta, steps=steps, seed=0)
+        d_theta = cast(case.d_theta, place, torch.float64)
+        yield held_to(f"reference: {case.name}", relative_error(result.d_theta, d_theta), BOUND, "d_theta")
         yield held_to(f"reference: {case.name}", abs(result.value / case.value - 1), BOUND, "M~")
 
 

@@ -1,13 +1,13 @@
 """The ladder over every kind of student: what a method takes it proves, what it does not take it refuses and says why.
 
-A method that joins is a name in ``METHODS``, a store one in ``STORES``; refusals are lines in ``REFUSED``. What has the
-bits of ``rmd`` in d_theta is proved by the ladder that ``rmd`` climbs, and climbs none of its own.
+What has the bits of ``rmd`` in d_theta is proved by the ladder that ``rmd`` climbs, and climbs none of its own.
 """
 
 from functools import cache
 
 import pytest
 import torch
+from ladder_cases import MAIN_STUDENTS, METHODS, OF_ANOTHER_KIND, REFUSED, STORES
 
 import l2t_bench as l2t
 from l2t_bench.gradient import Exactness, Refused, TeacherGradient
@@ -22,31 +22,6 @@ from l2t_bench.verification.students import STUDENTS, student_problem
 from l2t_bench.verification.subject import Outcome, Subject
 from l2t_bench.verification.vectors import relative_error
 
-STORES = tuple(f"rmd[store={store}]" for store in ("sqrt", "binomial", "disk", "host", "graph"))
-"""What keeps the very states of the plain run, or takes them again."""
-OF_ANOTHER_KIND = ("rmd[store=reversible]", "implicit", "one-step", "evolution[population=4]", "forward")
-"""What is not the derivative of the plain run: the ladder's dear rungs over the main students only."""
-METHODS = (
-    "rmd",
-    "rmd[hvp=for]",
-    "truncated[window=3]",
-    "functorch",
-    "higher",
-    "torchopt",
-    "torchopt[api=meta]",
-    "torchopt-implicit",
-    *OF_ANOTHER_KIND,
-)
-MAIN_STUDENTS = ("mlp", "lenet", "resnet", "lstm", "transformer")
-_MASKS = "it draws other random numbers and would differentiate another run"
-REFUSED = {
-    ("rmd[hvp=for]", "transformer, dropout"): _MASKS,
-    ("functorch", "transformer, dropout"): _MASKS,
-    ("forward", "transformer, dropout"): _MASKS,
-    ("torchopt-implicit", "transformer, dropout"): _MASKS,
-    ("torchopt[api=meta]", "tied embedding"): "moves tied weights apart",
-    ("torchopt[api=meta]", "frozen"): "fails on frozen ones",
-}
 HORIZONS = (3, 6)
 PAIRS = [(method, student) for student in STUDENTS for method in METHODS]
 

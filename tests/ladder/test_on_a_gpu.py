@@ -1,0 +1,86 @@
+"""What is proved on a CPU holds on a GPU: every method gives there what ``rmd`` gives on the CPU, and leaves nothing.
+
+Sums are taken in another order there, and some kernels of convolutions and embeddings add in an order that changes from
+call to call: no bits are compared, but for a student of matrix products.
+"""
+
+import gc
+
+import pytest
+import torch
+from ladder_cases import MAIN_STUDENTS, METHODS, REFUSED, STORES
+
+import l2t_bench as l2t
+from l2t_bench.gradient import Exactness, Refused, TeacherGradient
+from l2t_bench.problem import TeachingProblem
+from l2t_bench.tensors import TensorDict
+from l2t_bench.verification.ladder import section
+from l2t_bench.verification.samples import general_theta
+from l2t_bench.verification.students import STUDENTS, student_problem
+from l2t_bench.verification.subject import Outcome
+from l2t_bench.verification.vectors import relative_error
+
+pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+
+HORIZON = 6
+SAME = 1e-10  # float64 sums in another order, over a few steps
+RANDOM = ("transformer, dropout",)  # a GPU draws other masks under the same seed
+COMPILED = ("rmd[engine=compiled]", "rmd[engine=graphed]")
+
+
+def on_both(student: str) -> tuple[TeachingProblem, TeachingProblem, TensorDict]:
+    """The problem on a CPU and on the GPU, and its theta."""
+    here = student_problem(student)
+    return here, here.to("cuda"), general_theta(here)
+
+
+def gradient(method: str, problem: TeachingProblem, theta: TensorDict, horizon: int = HORIZON) -> TeacherGradient:
+    own = {name: part.to(problem.device) for name, part in theta.items()}
+    return l2t.load_backend(method).teacher_gradient(problem, own, horizon=horizon)
+
+
+def here(tensors: TensorDict) -> TensorDict:
+    return {name: tensor.cpu() for name, tensor in tensors.items()}
+
+
+CASES = [
+    *((method, student) for student in STUDENTS if student not in RANDOM for method in (*METHODS, *STORES)),
+    *((method, student) for student in MAIN_STUDENTS for method in COMPILED),
+]
+
+
+@pytest.mark.parametrize(("method", "student"), CASES)
+def test_a_method_gives_on_a_gpu_what_it_gives_on_a_cpu(method: str, student: str) -> None:
+    on_cpu, on_gpu, theta = on_both(student)
+    if (method, student) in REFUSED:
+        with pytest.raises(Refused):
+            gradient(method, on_gpu, theta)
+        return
+    ours, theirs = (gradient(method, problem, theta) for problem in (on_gpu, on_cpu))
+    assert all(part.is_cuda for part in ours.d_theta.values())
+    quantised = l2t.load_backend(method).capabilities.exactness is Exactness.QUANTISED
+    assert relative_error(here(ours.final.params), theirs.final.params) <= (1e-8 if quantised else SAME)
+    assert relative_error(here(ours.d_theta), theirs.d_theta) <= (1e-6 if quantised else SAME)
+
+
+@pytest.mark.parametrize("student", MAIN_STUDENTS)
+@pytest.mark.parametrize("method", ["rmd", "rmd[store=sqrt]", "higher", "torchopt", "functorch", *COMPILED])
+def test_the_whole_ladder_is_climbed_on_a_gpu(method: str, student: str) -> None:
+    found = section(l2t.load_backend(method), student_problem(student).to("cuda"), horizons=(2, 4))
+    failed = [f"{c.name}: {c.figure:.3g} > {c.bound:.3g}" for c in found.checks if c.outcome is Outcome.FAILED]
+    assert found.checks and not failed, failed
+
+
+@pytest.mark.parametrize("method", [*METHODS, *STORES, *COMPILED])
+def test_fifty_calls_in_a_row_leave_nothing_on_the_device(method: str) -> None:
+    problem = l2t.build_problem("digits/mlp[hidden=64,features=none,dev=50]", device="cuda")
+    theta, backend = problem.init_teacher(0), l2t.load_backend(method)
+    levels, peaks = [], []
+    for call in range(50):
+        cost = backend.teacher_gradient(problem, theta, horizon=12).cost
+        peaks.append(cost.device_bytes)
+        if call in (9, 49):
+            gc.collect()
+            torch.cuda.synchronize()
+            levels.append(torch.cuda.memory_allocated())
+    assert levels[0] == levels[1] and peaks[9] == peaks[49]
