@@ -23,6 +23,7 @@ from l2t_bench.measure import Meter
 from l2t_bench.metabatch.contract import one_by_one
 from l2t_bench.names import check_counts
 from l2t_bench.optimizers import SGD
+from l2t_bench.precision import full_float32
 from l2t_bench.prediction import Scaling, predict
 from l2t_bench.problem import Step, StudentState, TeachingProblem
 from l2t_bench.rollout import Rollout, TryOut
@@ -262,7 +263,7 @@ class Backend(ABC):
             raise refusal
         run = Run(rollout, meter, keeper=keeper)
         try:
-            with torch.enable_grad():
+            with torch.enable_grad(), full_float32(problem.device):
                 derivative = self.differentiate(run)
         except (NotImplementedError, RuntimeError) as error:
             if (missing := missing_derivative(error)) is None:

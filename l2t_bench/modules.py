@@ -63,8 +63,12 @@ def twice_differentiable(module: nn.Module, device: torch.device) -> Iterator[No
 def plain_recurrence(module: nn.Module, device: torch.device) -> Iterator[None]:
     """No cuDNN under recurrent layers: it has no second derivative, and in eval mode not even a first one."""
     if device.type == "cuda" and any(isinstance(layer, nn.RNNBase) for layer in module.modules()):
-        with torch.backends.cudnn.flags(enabled=False):
+        before = torch.backends.cudnn.enabled
+        torch.backends.cudnn.enabled = False  # and nothing else, as ``flags`` does: it would allow TF32
+        try:
             yield
+        finally:
+            torch.backends.cudnn.enabled = before
     else:
         yield
 

@@ -18,6 +18,7 @@ from l2t_bench.metabatch.falling_back import even_parts, known_apart, together_o
 from l2t_bench.microbatches import MicroBatches, into_microbatches
 from l2t_bench.optimizers import Adjoint
 from l2t_bench.part_looks import look_at_parts
+from l2t_bench.precision import full_float32
 from l2t_bench.prediction import Scaling
 from l2t_bench.problem import Step, StudentState, TeachingProblem
 from l2t_bench.rollout import TryOut
@@ -245,11 +246,12 @@ class StoredRMD(Backend):
     def teacher_gradients(
         self, problem: TeachingProblem, theta: Tensors, *, horizon: int, seeds: Sequence[int]
     ) -> list[TeacherGradient | Diverged]:
-        return [
-            found
-            for group in even_parts(seeds, self.students)
-            for found in together_or_apart(self, problem, theta, horizon=horizon, seeds=group)
-        ]
+        with full_float32(problem.device):
+            return [
+                found
+                for group in even_parts(seeds, self.students)
+                for found in together_or_apart(self, problem, theta, horizon=horizon, seeds=group)
+            ]
 
     def stepper(self, run: Run) -> EagerStepper:
         """What takes the run's steps and goes back through them."""

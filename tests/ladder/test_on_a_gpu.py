@@ -24,7 +24,7 @@ pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a G
 
 HORIZON = 6
 SAME = 1e-10  # float64 sums in another order, over a few steps
-RANDOM = ("transformer, dropout",)  # a GPU draws other masks under the same seed
+RANDOM = ("transformer, dropout", "dropout", "augmentation")  # a GPU draws other numbers under the same seed
 COMPILED = ("rmd[engine=compiled]", "rmd[engine=graphed]")
 
 
@@ -44,7 +44,7 @@ def here(tensors: TensorDict) -> TensorDict:
 
 
 CASES = [
-    *((method, student) for student in STUDENTS if student not in RANDOM for method in (*METHODS, *STORES)),
+    *((method, student) for student in STUDENTS for method in (*METHODS, *STORES)),
     *((method, student) for student in MAIN_STUDENTS for method in COMPILED),
 ]
 
@@ -56,11 +56,24 @@ def test_a_method_gives_on_a_gpu_what_it_gives_on_a_cpu(method: str, student: st
         with pytest.raises(Refused):
             gradient(method, on_gpu, theta)
         return
-    ours, theirs = (gradient(method, problem, theta) for problem in (on_gpu, on_cpu))
+    ours = gradient(method, on_gpu, theta)
+    kind = l2t.load_backend(method).capabilities.exactness
+    exact, quantised = kind in (Exactness.EXACT, Exactness.QUANTISED), kind is Exactness.QUANTISED
+    theirs = gradient("rmd" if exact else method, on_gpu if student in RANDOM else on_cpu, theta)
     assert all(part.is_cuda for part in ours.d_theta.values())
-    quantised = l2t.load_backend(method).capabilities.exactness is Exactness.QUANTISED
-    assert relative_error(here(ours.final.params), theirs.final.params) <= (1e-8 if quantised else SAME)
-    assert relative_error(here(ours.d_theta), theirs.d_theta) <= (1e-6 if quantised else SAME)
+    assert relative_error(here(ours.final.params), here(theirs.final.params)) <= (1e-8 if quantised else SAME)
+    assert relative_error(here(ours.d_theta), here(theirs.d_theta)) <= (1e-6 if quantised else SAME)
+
+
+def test_convolutions_in_float32_are_no_tf32() -> None:
+    """By torch's default they are, and exact methods are then a tenth apart within some hundred steps."""
+    name = "digits/lenet[batch=20,features=none]"
+    problem, exact = (l2t.build_problem(name, dtype=dtype, device="cuda") for dtype in ("float32", "float64"))
+    theta = problem.init_teacher(0)
+    wanted = gradient("rmd", exact, {name: part.double() for name, part in theta.items()}, 100).d_theta["W"]
+    for method in ("rmd", "higher", "functorch"):
+        found = gradient(method, problem, theta, 100).d_theta["W"].double()
+        assert relative_error({"W": found}, {"W": wanted}) < 1e-3
 
 
 @pytest.mark.parametrize("student", MAIN_STUDENTS)
@@ -75,12 +88,11 @@ def test_the_whole_ladder_is_climbed_on_a_gpu(method: str, student: str) -> None
 def test_fifty_calls_in_a_row_leave_nothing_on_the_device(method: str) -> None:
     problem = l2t.build_problem("digits/mlp[hidden=64,features=none,dev=50]", device="cuda")
     theta, backend = problem.init_teacher(0), l2t.load_backend(method)
-    levels, peaks = [], []
+    levels, peaks = {}, {}
     for call in range(50):
-        cost = backend.teacher_gradient(problem, theta, horizon=12).cost
-        peaks.append(cost.device_bytes)
+        peaks[call] = backend.teacher_gradient(problem, theta, horizon=12).cost.device_bytes
         if call in (9, 49):
             gc.collect()
             torch.cuda.synchronize()
-            levels.append(torch.cuda.memory_allocated())
-    assert levels[0] == levels[1] and peaks[9] == peaks[49]
+            levels[call] = torch.cuda.memory_allocated()
+    assert (levels[9], peaks[9]) == (levels[49], peaks[49])
