@@ -15,7 +15,7 @@ from l2t_bench.sums import WHOLE_BATCH, BatchSums
 Engine = Literal["eager", "compiled", "graphed", "auto"]
 ENGINES: tuple[Engine, ...] = ("eager", "compiled", "graphed", "auto")
 CHOSEN_AMONG: tuple[Engine, ...] = ("eager", "compiled")
-"""What a choice of a backend weighs; not ``graphed``, of which no timing on a GPU is known yet."""
+"""What a choice of a backend weighs; not ``graphed``, which has been timed on a GPU for one problem only."""
 
 PAYS_FROM = 5_000
 """Steps of a problem after which ``auto`` compiles: by then plain torch has cost about what compiling costs, so that
@@ -57,7 +57,7 @@ def stepper_for(
 def engine_at(engine: Engine, problem: TeachingProblem, horizon: int) -> Literal["eager", "compiled", "graphed"]:
     """The engine of the problem's next run: ``auto`` compiles where that run brings it to ``PAYS_FROM`` steps.
 
-    It does not choose ``graphed``, of which no timing on a GPU is known yet.
+    It does not choose ``graphed``, which has been timed on a GPU for one problem only.
     """
     if engine == "auto":
         return "compiled" if problem.derived.get(_COUNT, 0) + horizon >= PAYS_FROM else "eager"

@@ -1,6 +1,6 @@
 """Calls recorded as CUDA graphs: one launch for all of their kernels, inputs staged in a stream of their own.
 
-Not run on a GPU yet: a recording is held to a plain call before it is used (``blocks``).
+A recording is held to a plain call before it is used (``blocks``).
 """
 
 from collections.abc import Callable

@@ -24,6 +24,7 @@ pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a G
 
 HORIZON = 6
 SAME = 1e-10  # float64 sums in another order, over a few steps
+AMPLIFIED = 1e-6  # by a linear system that is solved, a difference that is divided by its step, fixed point
 RANDOM = ("transformer, dropout", "dropout", "augmentation")  # a GPU draws other numbers under the same seed
 COMPILED = ("rmd[engine=compiled]", "rmd[engine=graphed]")
 
@@ -58,11 +59,12 @@ def test_a_method_gives_on_a_gpu_what_it_gives_on_a_cpu(method: str, student: st
         return
     ours = gradient(method, on_gpu, theta)
     kind = l2t.load_backend(method).capabilities.exactness
-    exact, quantised = kind in (Exactness.EXACT, Exactness.QUANTISED), kind is Exactness.QUANTISED
-    theirs = gradient("rmd" if exact else method, on_gpu if student in RANDOM else on_cpu, theta)
+    reference = "rmd" if kind in (Exactness.EXACT, Exactness.QUANTISED) else method
+    theirs = gradient(reference, on_gpu if student in RANDOM else on_cpu, theta)
     assert all(part.is_cuda for part in ours.d_theta.values())
-    assert relative_error(here(ours.final.params), here(theirs.final.params)) <= (1e-8 if quantised else SAME)
-    assert relative_error(here(ours.d_theta), here(theirs.d_theta)) <= (1e-6 if quantised else SAME)
+    states = 1e-8 if kind is Exactness.QUANTISED else SAME
+    assert relative_error(here(ours.final.params), here(theirs.final.params)) <= states
+    assert relative_error(here(ours.d_theta), here(theirs.d_theta)) <= (SAME if kind is Exactness.EXACT else AMPLIFIED)
 
 
 def test_convolutions_in_float32_are_no_tf32() -> None:
