@@ -63,7 +63,8 @@ def torch_settings(device: str = "cpu") -> dict[str, Any]:
         "cudnn_deterministic": torch.backends.cudnn.deterministic,
         "cudnn_benchmark": torch.backends.cudnn.benchmark,
         "tf32_matmul": torch.backends.cuda.matmul.allow_tf32,
-        "tf32_cudnn": torch.backends.cudnn.allow_tf32,
+        # As runs have it: see full_float32.
+        "tf32_cudnn": torch.backends.cudnn.allow_tf32 and torch.get_float32_matmul_precision() != "highest",
         "float32_matmul_precision": torch.get_float32_matmul_precision(),
     }
 
