@@ -64,7 +64,9 @@ class Evolution(Backend):
 
     def scaling(self, problem: TeachingProblem, horizon: int) -> Scaling:
         buffers = size_in_bytes([problem.init_student(0).buffers])
-        return Scaling(horizon - self._first(horizon), bytes=horizon * buffers)
+        windows = -(-horizon // (self.window or _PES_WINDOW)) if self.estimator == "pes" else 1
+        passes = 1 + self.population * windows
+        return Scaling(horizon - self._first(horizon), bytes=horizon * buffers, dev_passes=passes)
 
     def differentiate(self, run: Run) -> Derivative:
         ends = self._window_ends(run.horizon)
@@ -143,7 +145,8 @@ def _objectives(
         state = student_step(run.problem, replace(state, buffers=recorded.buffers[at]), step, phi)[0]
         if step.index + 1 in ends:
             theta = {}
-            found.append(_objective(run.problem, state, recorded.buffers[at + 1], dev))
+            with run.meter.phase("dev"):  # as long as the steps, where they are few: told apart, a prediction is right
+                found.append(_objective(run.problem, state, recorded.buffers[at + 1], dev))
             if not math.isfinite(found[-1]):
                 raise Diverged(
                     f"evolution: a student under perturbed theta diverged by step {step.index}: lower sigma, or the "

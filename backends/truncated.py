@@ -8,7 +8,8 @@ from l2t_bench.backend import Backend, Derivative, Run
 from l2t_bench.errors import Refused, UserError
 from l2t_bench.gradient import Capabilities, Exactness
 from l2t_bench.kept_run import There
-from l2t_bench.problem import StudentState
+from l2t_bench.prediction import Scaling
+from l2t_bench.problem import StudentState, TeachingProblem
 from l2t_bench.stored import StoredRMD
 from l2t_bench.sweep import Swept, reverse_sweep
 from l2t_bench.tensors import Tensors, added, global_norm, scaled, zeros_like
@@ -49,6 +50,15 @@ class TruncatedRMD(StoredRMD):
 
     def steps_back(self, horizon: int) -> int:
         return min(self.window, horizon)
+
+    def scaling(self, problem: TeachingProblem, horizon: int) -> Scaling:
+        found = super().scaling(problem, horizon)
+        if not self.every:
+            return found
+        passes, cut = -(-horizon // self.every), min(self.window, horizon)
+        shorter = (cut - 1) // self.every  # than the window are as many runs, of J, 2 J, ... steps
+        back = self.every * shorter * (shorter + 1) // 2 + (passes - shorter) * cut
+        return replace(found, steps_back=back, steps_kept=found.steps_back, dev_passes=passes)
 
     def choices(self, horizon: int) -> tuple[Backend, ...]:
         """Windows of a share of the run, each in memory: what a window costs is little beside what it leaves out."""

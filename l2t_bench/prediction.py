@@ -22,11 +22,21 @@ _RECORD = 2_000  # bytes of a recorded step beside its batch: its objects, its l
 
 @dataclass(frozen=True)
 class Scaling:
-    """How a method grows: bytes that it holds (``None``: not known, measure), steps gone back through, taken again."""
+    """How a method grows.
+
+    Bytes that it holds (``None``: not known, measure), steps gone back through and taken again, how often M~ is taken
+    over the dev set, and the steps that are kept at once (``None``: those gone back through).
+    """
 
     steps_back: int
     bytes: int | None = None
     recomputed: int = 0
+    dev_passes: int = 1
+    steps_kept: int | None = None
+
+    @property
+    def kept(self) -> int:
+        return self.steps_back if self.steps_kept is None else self.steps_kept
 
 
 Growth = Callable[[int], Scaling]
@@ -63,7 +73,7 @@ def bytes_at(backend: TeacherGradientBackend, problem: TeachingProblem, horizon:
         sizes += short_sizes(backend, problem, steps[1:])
     # Every step is recorded, also where the method goes back through a few.
     beside_records = [size - record_bytes(backend, problem, taken) for size, taken in zip(sizes, steps, strict=True)]
-    kept = [growth(taken).steps_back for taken in (*steps, horizon)]
+    kept = [growth(taken).kept for taken in (*steps, horizon)]
     return round(_line(kept, *beside_records)) + record_bytes(backend, problem, horizon)
 
 
@@ -118,7 +128,8 @@ def seconds_at(backend: TeacherGradientBackend, problem: TeachingProblem, horizo
         for cost, scaling in zip((short, long), scalings, strict=False)
     ]
     reverse = _line([scaling.steps_back for scaling in scalings], *back) + forward_rate * scalings[-1].recomputed
-    return long.seconds_forward + forward_rate * (horizon - high) + reverse + long.seconds_dev
+    dev = long.seconds_dev / scalings[1].dev_passes * scalings[-1].dev_passes
+    return long.seconds_forward + forward_rate * (horizon - high) + reverse + dev
 
 
 def _timed(backend: TeacherGradientBackend, problem: TeachingProblem, theta: TensorDict, horizon: int) -> Cost:

@@ -1,16 +1,19 @@
 """What a teacher gradient will take, said before it is run, against what it then takes."""
 
+import dataclasses
+import itertools
 import subprocess
 import sys
 from fractions import Fraction
 
 import pytest
+from torch import Tensor
 
 import l2t_bench as l2t
 from l2t_bench import prediction
 from l2t_bench.backend import Backend
 from l2t_bench.fitting import fits_by_far, predict_bytes
-from l2t_bench.gradient import Refused
+from l2t_bench.gradient import Cost, Refused
 from l2t_bench.optimizers import SGD
 from l2t_bench.problem import TeachingProblem
 from l2t_bench.steppers import catalogue
@@ -107,6 +110,64 @@ def test_a_method_that_compiles_long_runs_is_predicted_as_the_run_will_find_it(m
     assert str(backend.settled(problem, 299)) == "rmd", "a prediction's own steps do not count"
     backend.teacher_gradient(problem, problem.init_teacher(0), horizon=10)
     assert str(backend.settled(problem, 290)) == "rmd[engine=compiled]"
+
+
+@pytest.mark.parametrize(
+    ("backend", "steps_back"),
+    [
+        ("rmd", 23),
+        ("evolution[population=4]", 23),
+        ("evolution[estimator=es,population=3]", 23),
+        ("evolution[estimator=pes,population=4,window=5]", 23),
+        ("truncated[window=4,every=3]", 3 + 7 * 4),
+        ("truncated[window=7,every=3]", 3 + 6 + 6 * 7),
+        ("truncated[window=50,every=10]", 10 + 20 + 23),
+        ("forward", 0),
+    ],
+)
+def test_a_method_takes_the_objective_and_goes_back_as_often_as_its_law_says(backend: str, steps_back: int) -> None:
+    passes, problem = 0, random_problem()
+    objective = problem.objective
+
+    def counted(output: object, target: object) -> Tensor:
+        nonlocal passes
+        passes += 1
+        return objective(output, target)
+
+    method = l2t.load_backend(backend)
+    assert isinstance(method, Backend)
+    law = method.scaling(problem, 23)
+    assert law.steps_back == steps_back
+    own = dataclasses.replace(problem, objective=counted)
+    own.check_objective()
+    passes = 0
+    method.teacher_gradient(own, own.init_teacher(0), horizon=23)
+    assert passes == law.dev_passes * len(own.dev_batches)
+
+
+@pytest.mark.parametrize(("backend", "passes"), [("evolution[population=4]", 5), ("truncated[window=9,every=10]", 40)])
+def test_a_dear_objective_is_no_part_of_what_a_step_takes(
+    backend: str, passes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where M~ takes longer than the short runs, a line through their sums would carry on its noise."""
+    method, problem, noise = l2t.load_backend(backend), random_problem(), itertools.cycle((1.0, 1.3, 0.8))
+    assert isinstance(method, Backend)
+    real = method.teacher_gradient(problem, problem.init_teacher(0), horizon=10).cost
+
+    def cost(backend: object, problem: object, theta: object, horizon: int) -> Cost:
+        law = method.scaling(random_problem(), horizon)
+        dev, forward, reverse = 10 * law.dev_passes * next(noise), 0.01 * horizon, 0.01 * law.steps_back
+        return dataclasses.replace(
+            real,
+            seconds_forward=forward,
+            seconds_reverse=reverse,
+            seconds_dev=dev,
+        )
+
+    monkeypatch.setattr(prediction, "_cost", cost)
+    seconds = prediction.seconds_at(method, problem, 400, lambda steps: method.scaling(problem, steps))
+    steps = 400 + method.scaling(problem, 400).steps_back
+    assert seconds == pytest.approx(10 * passes + 0.01 * steps, rel=0.35)
 
 
 QUICK = ("rmd[store=reversible]", "functorch", "truncated[window=20]")

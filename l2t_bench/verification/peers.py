@@ -54,7 +54,7 @@ def reach(backend: TeacherGradientBackend, problem: TeachingProblem, horizon: in
 
     A method that goes back through none, such as forward mode, speaks of the whole run.
     """
-    steps = backend.scaling(problem, horizon).steps_back if isinstance(backend, Backend) else 0
+    steps = backend.scaling(problem, horizon).kept if isinstance(backend, Backend) else 0
     return steps if 0 < steps < horizon else horizon
 
 
