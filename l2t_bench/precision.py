@@ -37,7 +37,7 @@ def full_float32(device: torch.device) -> Iterator[None]:
     by ``torch.set_float32_matmul_precision("high")``, and it is left on then; so is what was set for convolutions alone
     by ``fp32_precision``.
     """
-    allowed = device.type == "cuda" and torch.get_float32_matmul_precision() == "highest" and _tf32_in_cudnn()
+    allowed = device.type == "cuda" and torch.get_float32_matmul_precision() == "highest" and tf32_in_cudnn()
     if not allowed:
         yield
         return
@@ -48,7 +48,8 @@ def full_float32(device: torch.device) -> Iterator[None]:
         torch.backends.cudnn.allow_tf32 = True
 
 
-def _tf32_in_cudnn() -> bool:
+def tf32_in_cudnn() -> bool:
+    """Whether cuDNN's operators may all compute in TF32."""
     try:
         return torch.backends.cudnn.allow_tf32
     except RuntimeError:  # set by operator: asked for

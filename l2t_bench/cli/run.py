@@ -171,7 +171,12 @@ def _show_forecast(plan: "Plan", folder: Path, waiting: "Sequence[Cell]") -> Non
         table.add_column(column)
     for column in ("cells", "there", "each", "peak MiB", "known from"):
         table.add_column(column, justify="right")
-    lines = forecast(plan.cells, folder, waiting, plan.study.memory_limit)
+    with out.status("looking at what cells take") as status:
+
+        def on_asked(done: int, total: int, cell: "Cell") -> None:
+            status.update(f"looking at what cells take, {done + 1} of {total}: {escape(cell.label)}")
+
+        lines = forecast(plan.cells, folder, waiting, plan.study.memory_limit, on_asked)
     for line in lines:
         seconds = "?" if line.seconds is None else duration(line.seconds)
         peak = "?" if line.peak_bytes is None else f"{line.peak_bytes / 2**20:.0f}"

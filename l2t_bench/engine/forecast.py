@@ -4,7 +4,7 @@ A task "module:function" is predicted by the function of the same name in "modul
 given the cell and the memory that it may take, and says what it ``Expected``s.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib import import_module
 from pathlib import Path
@@ -12,7 +12,7 @@ from statistics import median
 from typing import Any
 
 from l2t_bench.engine.cell import Cell
-from l2t_bench.engine.inquiry import ask
+from l2t_bench.engine.inquiry import ask_each
 from l2t_bench.engine.store import RunFolder
 from l2t_bench.errors import Refused, UserError
 from l2t_bench.resident import release_free_memory
@@ -44,16 +44,20 @@ class Forecast:
 
 
 def forecast(
-    cells: Sequence[Cell], run: Path, waiting: Sequence[Cell], memory_limit: int | None = None
+    cells: Sequence[Cell],
+    run: Path,
+    waiting: Sequence[Cell],
+    memory_limit: int | None = None,
+    on_asked: Callable[[int, int, Cell], None] = lambda done, total, cell: None,
 ) -> list[Forecast]:
-    """One line for each kind, problem and method of a plan."""
+    """One line for each kind, problem and method of a plan. ``on_asked`` is told what is looked at: done, of, cell."""
     groups: dict[tuple[str, str, str], list[Cell]] = {}
     for cell in cells:
         groups.setdefault((cell.kind, cell.problem, cell.method), []).append(cell)
     to_run = {cell.cell_id for cell in waiting}
     earlier = {key: _earlier(own, run) for key, own in groups.items()}
     asked = [own[0] for key, own in groups.items() if not earlier[key] and any(c.cell_id in to_run for c in own)]
-    predicted = _predict(asked, memory_limit)
+    predicted = _predict(asked, memory_limit, on_asked)
     lines = []
     for key, own in sorted(groups.items()):
         known = earlier[key] or predicted.get(own[0].cell_id, Expected(None, None, "nothing"))
@@ -63,11 +67,9 @@ def forecast(
 
 
 def answer(question: Mapping[str, Any]) -> dict[str, Any]:
-    """Inside the process that may import torch: what each cell is expected to take, by its id."""
-    found = {}
-    for cell in (Cell(**plain) for plain in question["cells"]):
-        found[cell.cell_id] = asdict(_expected(cell, question["memory_limit"]))
-        release_free_memory()  # what one cell has left would count as the next one's
+    """Inside the process that may import torch: what a cell is expected to take."""
+    found = asdict(_expected(Cell(**question["cell"]), question["memory_limit"]))
+    release_free_memory()  # what one cell has left would count as the next one's
     return found
 
 
@@ -100,9 +102,15 @@ def _earlier(cells: Sequence[Cell], run: Path) -> Expected | None:
     return Expected(median(record["seconds"] for record in records), max(peaks, default=None), "earlier cells")
 
 
-def _predict(cells: Sequence[Cell], memory_limit: int | None) -> dict[str, Expected]:
-    if not cells:
-        return {}
-    question = {"cells": [asdict(cell) for cell in cells], "memory_limit": memory_limit}
-    found = ask("l2t_bench.engine.forecast:answer", question)
-    return {name: Expected(**line) for name, line in found.items()}
+def _predict(
+    cells: Sequence[Cell], memory_limit: int | None, on_asked: Callable[[int, int, Cell], None]
+) -> dict[str, Expected]:
+    """By cell. One that ends the process that looks at it, as by want of memory, is told of like any other."""
+    questions = [{"cell": asdict(cell), "memory_limit": memory_limit} for cell in cells]
+    answers = ask_each("l2t_bench.engine.forecast:answer", questions)
+    found = {}
+    for done, cell in enumerate(cells):
+        on_asked(done, len(cells), cell)
+        line = next(answers)
+        found[cell.cell_id] = Expected(None, None, str(line)) if isinstance(line, UserError) else Expected(**line)
+    return found

@@ -1,7 +1,8 @@
 """Questions that need torch, or a user's code, asked in a process of their own: a run's parent imports neither.
 
-``python -P -m l2t_bench.engine.inquiry MODULE:FUNCTION FILE`` reads a JSON object and writes what the function answers
-to the open file of that number: standard output belongs to the code that is imported, which may print what it likes.
+``python -P -m l2t_bench.engine.inquiry MODULE:FUNCTION FILE`` reads a list of JSON objects and writes what the function
+answers to each, a line as it comes, to the open file of that number: standard output belongs to the code that is
+imported, which may print what it likes.
 """
 
 import json
@@ -9,37 +10,79 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from importlib import import_module
-from typing import Any
+from typing import IO, Any
 
 from l2t_bench.errors import L2TError, UserError
 
 
 def ask(function: str, question: Mapping[str, Any]) -> Any:
     """What ``function``, a "module:function", answers. Raises ``UserError`` for its, and for any other end."""
-    with tempfile.TemporaryFile() as file:
-        done = subprocess.run(
-            [sys.executable, "-P", "-m", "l2t_bench.engine.inquiry", function, str(file.fileno())],
-            pass_fds=(file.fileno(),),
-            input=json.dumps(question),
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        file.seek(0)
-        said = file.read()
+    (answer,) = ask_each(function, [question])
+    if isinstance(answer, UserError):
+        raise answer
+    return answer
+
+
+def ask_each(function: str, questions: Sequence[Mapping[str, Any]]) -> Iterator[Any]:
+    """The answers, in order and as they come; in the place of one that is none, the ``UserError`` that ``ask`` raises.
+
+    One process answers them all. Where it ends before that, as by want of memory, the question that it was at has no
+    answer, and another process goes on with those after it.
+    """
+    left = list(questions)
+    while left:
+        with tempfile.TemporaryFile("w+") as errors:
+            for line in _lines(process := _started(function, left, errors)):
+                del left[0]
+                yield _answer(line)
+            if left:
+                del left[0]
+                yield _unanswered(process.wait(), errors)
+
+
+def _started(function: str, questions: Sequence[Mapping[str, Any]], errors: IO[str]) -> "subprocess.Popen[str]":
+    """Its standard output is the lines that it answers, whatever it prints."""
+    reading, writing = os.pipe()
+    process = subprocess.Popen(
+        [sys.executable, "-P", "-m", "l2t_bench.engine.inquiry", function, str(writing)],
+        pass_fds=(writing,),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=errors,
+        text=True,
+    )
+    os.close(writing)
+    process.stdout = os.fdopen(reading, encoding="utf-8")
+    assert process.stdin is not None  # a pipe
+    with suppress(BrokenPipeError), process.stdin as asked:  # it may end before it has read
+        json.dump(questions, asked)
+    return process
+
+
+def _lines(process: "subprocess.Popen[str]") -> Iterator[str]:
+    assert process.stdout is not None  # ours
     try:
-        answer = json.loads(said)
-    except ValueError:  # it did not come to an answer
-        words = done.stderr.strip().splitlines()
-        told = f": {words[-1]}" if words else ""
-        raise UserError(
-            f"the process that was asked ended without an answer, exit code {done.returncode}{told}"
-        ) from None
-    if "mistake" in answer:
-        raise UserError(answer["mistake"])
-    return answer["answer"]
+        with process.stdout as answers:
+            yield from (line for line in answers if line.endswith("\n"))  # else it was cut short
+        process.wait()
+    finally:
+        process.kill()  # where nobody reads on
+        process.wait()
+
+
+def _answer(line: str) -> Any:
+    answer = json.loads(line)
+    return UserError(answer["mistake"]) if "mistake" in answer else answer["answer"]
+
+
+def _unanswered(code: int, errors: IO[str]) -> UserError:
+    errors.seek(0)
+    words = errors.read().strip().splitlines()
+    told = f": {words[-1]}" if words else ""
+    return UserError(f"the process that was asked ended without an answer, exit code {code}{told}")
 
 
 def answered(function: str, question: Mapping[str, Any]) -> dict[str, Any]:
@@ -54,11 +97,11 @@ def answered(function: str, question: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def main(function: str, file: int) -> None:
-    """Answer the question on standard input in an open file."""
+    """Answer the questions on standard input in an open file."""
     os.set_inheritable(file, False)
-    content = json.dumps(answered(function, json.load(sys.stdin)))
-    with os.fdopen(file, "w", encoding="utf-8") as answer:
-        answer.write(content)
+    with os.fdopen(file, "w", encoding="utf-8") as answers:
+        for question in json.load(sys.stdin):
+            print(json.dumps(answered(function, question)), file=answers, flush=True)
 
 
 if __name__ == "__main__":
