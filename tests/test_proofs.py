@@ -15,7 +15,7 @@ from l2t_bench.optimizers import SGD, linear_decay
 from l2t_bench.problem import StudentState, TeachingProblem
 from l2t_bench.verification import checks
 from l2t_bench.verification.checks import Differences
-from l2t_bench.verification.ladder import OPTIMIZERS, converged, section
+from l2t_bench.verification.ladder import OPTIMIZERS, converged, section, verify, with_fewer_dev_examples
 from l2t_bench.verification.reference import check_reference, load_reference, reference_path
 from l2t_bench.verification.samples import Quadratic, general_theta, random_batch, random_problem
 from l2t_bench.verification.subject import Check, Outcome, Subject
@@ -479,3 +479,21 @@ def test_dropout_inside_attention_is_replayed_or_refused_and_never_drawn_otherwi
     found = subject(backend, problem, 10)
     assert_passed(checks.check_forward_parity(found))
     assert_passed(checks.check_directions(found, count=3, bound=1e-7))
+
+
+# -- how much of a dev set is taken ------------------------------------------------------------------------------------
+
+
+def test_a_large_dev_set_is_proved_on_its_first_thousand_examples_and_the_title_says_so() -> None:
+    problem = random_problem()
+    batches = [(torch.randn(400, 6, dtype=torch.float64), torch.randint(4, (400,))) for _ in range(4)]
+    large = dataclasses.replace(problem, dev=batches, name="mine")
+    few = with_fewer_dev_examples(large)
+    assert few.name == "mine, 800 of 1,600 dev examples" and same_tensors(few.dev_batches, tuple(batches[:2]))
+    one = with_fewer_dev_examples(dataclasses.replace(large, dev=[(torch.cat([b[0] for b in batches]), batches[0][1])]))
+    assert len(one.dev_batches) == 1
+    assert with_fewer_dev_examples(dataclasses.replace(large, dev=batches[:2])).name == "mine"
+    prepared = dataclasses.replace(large, prepare_dev=lambda view, seed: batches)
+    assert with_fewer_dev_examples(prepared) is prepared
+    (found,) = verify(l2t.load_backend("rmd"), dataclasses.replace(large, train=problem.train))
+    assert found.problem == few.name and not found.failed

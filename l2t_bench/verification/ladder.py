@@ -6,9 +6,11 @@ for no good reason).
 
 import dataclasses
 import warnings
+from bisect import bisect_right
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import accumulate
 
 import torch
 
@@ -17,7 +19,7 @@ from l2t_bench.errors import Refused
 from l2t_bench.gradient import Exactness, TeacherGradientBackend
 from l2t_bench.groups import Group
 from l2t_bench.optimizers import SGD, Optimizer, linear_decay
-from l2t_bench.problem import TeachingProblem
+from l2t_bench.problem import TeachingProblem, example_count
 from l2t_bench.registry import build_problem
 from l2t_bench.tensors import TensorDict
 from l2t_bench.verification import approximations, checks, numeric
@@ -30,6 +32,7 @@ from l2t_bench.verification.subject import Check, Outcome, Subject, by, skipped
 SHORT, LONG = 12, 50
 """Horizons: central differences replay the run many times and go over the short one; all else goes over the long."""
 
+_DEV_EXAMPLES = 1_000
 _NEIGHBOURS = 1e-8  # between a run in fixed point and the plain one, in states and derivatives
 _EVERY_ENTRY = 250  # a theta with at most so many entries is checked entry by entry
 _DIGITS = "digits/mlp[hidden=16,nonlinearity=tanh,lr=0.1,refresh=5]"
@@ -71,12 +74,13 @@ def verify(
 ) -> Iterator[Section]:
     """The sections of a backend's ladder as they come.
 
-    With a problem: that problem alone, cast to float64, where it is; the section says so where the backend refuses it.
+    With a problem: that problem alone, cast to float64, where it is, with a thousand of its dev examples, so that the
+    checks, which take M~ some hundred times, take minutes; the section says so, and where the backend refuses it.
     Without, on ``device``: the reference set, random problems under every optimiser option, and real digits. Raises
     ``UserError`` and ``Diverged`` for what is wrong with the problem.
     """
     if problem is not None:
-        yield section(backend, problem, seed)
+        yield section(backend, with_fewer_dev_examples(problem), seed)
         return
     if backend.capabilities.exactness is Exactness.EXACT:
         yield Section(label(backend), "reference set", tuple(check_reference(backend, device)))
@@ -86,6 +90,20 @@ def verify(
         problem = dataclasses.replace(random_problem(optimizer=optimizer), name=f"random, {name}")
         yield section(backend, problem.to(device), seed)
     yield section(backend, build_problem(_DIGITS, dtype="float64", device=device), seed)
+
+
+def with_fewer_dev_examples(problem: TeachingProblem, most: int = _DEV_EXAMPLES) -> TeachingProblem:
+    """The first batches of its dev set, of ``most`` examples or one batch; its name says so where it has more.
+
+    A problem that prepares its dev set at omega_T is left as it is.
+    """
+    batches = problem.dev_batches
+    if problem.prepare_dev is not None or sum(map(example_count, batches)) <= most:
+        return problem
+    so_far = list(accumulate(map(example_count, batches)))
+    count = max(1, bisect_right(so_far, most))
+    name = f"{problem.name}, {so_far[count - 1]:,} of {so_far[-1]:,} dev examples"
+    return dataclasses.replace(problem, dev=list(batches[:count]), name=name)  # two in a tuple would be one batch
 
 
 def section(
