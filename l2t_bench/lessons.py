@@ -12,7 +12,6 @@ from l2t_bench.errors import UserError
 from l2t_bench.losses.contract import FixedLoss
 from l2t_bench.objectives import accuracy
 from l2t_bench.optimizers import SGD
-from l2t_bench.precision import full_float32
 from l2t_bench.problem import StudentState, TeachingProblem, example_count
 from l2t_bench.rollout import Rollout, train_student
 from l2t_bench.tensors import Tensors
@@ -22,8 +21,7 @@ K = TypeVar("K", bound=Hashable)
 
 def teach(problem: TeachingProblem, theta: Tensors, *, horizon: int, seed: int) -> StudentState:
     """omega_T of a student under the teacher; no teacher gradient is taken. Raises ``Diverged``."""
-    with full_float32(problem.device):
-        return train_student(Rollout(problem, theta, horizon=horizon, seed=seed))
+    return train_student(Rollout(problem, theta, horizon=horizon, seed=seed))
 
 
 def with_fixed_loss(problem: TeachingProblem, loss: Callable[[Any, Any, Any], Tensor]) -> TeachingProblem:

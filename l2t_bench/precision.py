@@ -34,10 +34,10 @@ def full_float32(device: torch.device) -> Iterator[None]:
 
     torch's default is TF32, ten bits of mantissa, for cuDNN's convolutions and float32 for matrix products. Over five
     hundred steps of LeNet the teacher gradients of exact methods were a tenth apart by it. Who wants TF32 asks for it
-    by ``torch.set_float32_matmul_precision("high")``, and it is left on then; so is what was set for convolutions alone
-    by ``fp32_precision``.
+    by ``torch.set_float32_matmul_precision("high")`` or ``torch.backends.fp32_precision = "tf32"``, and it is left on
+    then. What was set for convolutions and recurrent layers apart by ``fp32_precision`` stays.
     """
-    allowed = device.type == "cuda" and torch.get_float32_matmul_precision() == "highest" and tf32_in_cudnn()
+    allowed = device.type == "cuda" and matmul_precision() == "highest" and tf32_in_cudnn()
     if not allowed:
         yield
         return
@@ -54,3 +54,26 @@ def tf32_in_cudnn() -> bool:
         return torch.backends.cudnn.allow_tf32
     except RuntimeError:  # set by operator: asked for
         return False
+
+
+def matmul_precision() -> str:
+    """What matrix products of float32 are computed in, in the words of ``torch.set_float32_matmul_precision``.
+
+    torch's own question raises where it was set by ``fp32_precision``, which it knows for less than float32 alone.
+    """
+    try:
+        return torch.get_float32_matmul_precision()
+    except RuntimeError:
+        return "highest" if torch.backends.cuda.matmul.fp32_precision == "ieee" else "high"
+
+
+def float32_settings() -> tuple[str, ...]:
+    """All that torch is set to for float32 on a GPU, operator by operator. Never raises."""
+    cudnn: Any = torch.backends.cudnn  # to the type checker it has no operators
+    return matmul_precision(), cudnn.conv.fp32_precision, cudnn.rnn.fp32_precision
+
+
+def tf32_convolutions() -> bool:
+    """Whether convolutions are TF32 inside ``full_float32`` on a GPU."""
+    with full_float32(torch.device("cuda")):
+        return float32_settings()[1] == "tf32"

@@ -21,6 +21,7 @@ from l2t_bench.first_look import (
     same_numbers,
 )
 from l2t_bench.modules import tensor_leaves
+from l2t_bench.precision import full_float32
 from l2t_bench.problem import Step, StudentState, TeachingProblem, forward_seed, unseeing
 from l2t_bench.resident import resident_bytes, trimmed_level
 from l2t_bench.tensors import TensorDict, Tensors
@@ -300,11 +301,12 @@ def train_student(
     rollout: Rollout, visit: Callable[[Step, StudentState], None] = lambda step, state: None
 ) -> StudentState:
     """Run the student to omega_T without a graph; ``visit`` sees each step with the state it starts from."""
-    state = rollout.initial()
-    for index in range(rollout.horizon):
-        step = rollout.step(index, state)
-        visit(step, state)
-        state = plain_step(rollout, state, step, rollout.phi(step))
+    with full_float32(rollout.problem.device):
+        state = rollout.initial()
+        for index in range(rollout.horizon):
+            step = rollout.step(index, state)
+            visit(step, state)
+            state = plain_step(rollout, state, step, rollout.phi(step))
     return state
 
 

@@ -12,6 +12,7 @@ from torch import Tensor
 
 import l2t_bench as l2t
 from l2t_bench.adam import Adam
+from l2t_bench.batches import Examples, IndexedBatches
 from l2t_bench.features import PaperFeatures
 from l2t_bench.gradient import TeacherGradient
 from l2t_bench.optimizers import SGD, linear_decay
@@ -290,6 +291,50 @@ def test_steps_that_draw_random_numbers_are_taken_one_by_one_and_said(watched: W
     assert_same_bits(graphed, compiled)
     assert ["draw random numbers" in warning for warning in graphed.warnings] == [True]
     assert watched.log == []
+
+
+def test_expanded_batches_are_taken_one_by_one_and_said(watched: Watched) -> None:
+    plain = momentum()
+
+    def train(index: int, seed: int) -> tuple[Tensor, Tensor]:
+        inputs, targets = plain.train(index, seed)
+        return inputs, targets[:1].expand(len(targets))
+
+    problem = dataclasses.replace(plain, train=train)
+    graphed, compiled = (gradient(problem, f"engine={way}") for way in ("graphed", "compiled"))
+    assert_same_bits(graphed, compiled)
+    assert ["made by expand" in warning for warning in graphed.warnings] == [True] and watched.log == []
+
+
+@pytest.mark.parametrize("lie", ["apart", "as one"])
+def test_rows_of_a_data_set_are_blocks_however_the_features_lie(watched: Watched, lie: str) -> None:
+    plain = with_features(PaperFeatures(every=20))
+    drawn = [plain.train(index, 0) for index in range(HORIZON)]
+    examples = Examples(*(torch.cat(column) for column in zip(*drawn, strict=True)))
+    problem = dataclasses.replace(plain, train=IndexedBatches(examples, len(drawn[0][1])))
+    steps = gradient(problem, "engine=eager").steps
+    if lie == "apart":
+        steps = tuple(dataclasses.replace(s, features=torch.stack([s.features] * 2, 1)[:, 0]) for s in steps)
+    graphed, compiled = (
+        gradient(problem, f"engine={way}", steps=steps, horizon=None) for way in ("graphed", "compiled")
+    )
+    assert_same_bits(graphed, compiled)
+    assert not graphed.warnings and watched.replays == FORWARD + BACK
+
+
+def test_a_run_that_diverges_in_its_first_block_does_not_keep_the_next_one_from_blocks(watched: Watched) -> None:
+    healthy = momentum()
+
+    def train(index: int, seed: int) -> tuple[Tensor, Tensor]:
+        inputs, targets = healthy.train(index, seed)
+        return (inputs * torch.nan if (index, seed) == (5, 0) else inputs), targets
+
+    problem = dataclasses.replace(healthy, train=train)
+    with pytest.raises(l2t.Diverged, match="not finite at step 5"):
+        gradient(problem, "engine=graphed")
+    watched.log.clear()
+    assert not gradient(problem, "engine=graphed", seed=1).warnings
+    assert watched.replays == FORWARD + BACK
 
 
 def test_a_run_too_short_for_a_block_needs_no_warning(watched: Watched) -> None:

@@ -1,6 +1,7 @@
 """Questions to a process of its own: answers come one by one, and an end of the process is one question's."""
 
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,19 @@ def test_every_question_may_end_it() -> None:
 def test_a_module_that_is_not_there_is_a_mistake() -> None:
     with pytest.raises(UserError, match="the libraries do not import"):
         ask("nowhere:nothing", {})
+
+
+def test_a_process_may_end_with_words_in_any_encoding(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "latin.py").write_text("import os\ndef end(_):\n    os.write(2, b'caf\\xe9')\n    os._exit(3)\n")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
+    first, second = ask_each("latin:end", [0, 0])  # type: ignore[list-item]
+    assert [str(end).endswith("exit code 3: caf\N{REPLACEMENT CHARACTER}") for end in (first, second)] == [True, True]
+
+
+def test_a_question_that_cannot_be_written_starts_no_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr("subprocess.Popen")
+    with pytest.raises(TypeError, match="not JSON serializable"):
+        ask("json:dumps", {"a": {1}})
 
 
 def test_answers_come_before_all_have_been_asked() -> None:

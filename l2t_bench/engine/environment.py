@@ -52,6 +52,8 @@ def torch_settings(device: str = "cpu") -> dict[str, Any]:
     """How torch is set in this process: build, threads, determinism, precision, the card in use. Imports torch."""
     import torch
 
+    from l2t_bench.precision import matmul_precision, tf32_convolutions
+
     on_card = device.startswith("cuda") and torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
     return {
         **({"gpu": torch.cuda.get_device_name(device)} if on_card else {}),
@@ -62,10 +64,9 @@ def torch_settings(device: str = "cpu") -> dict[str, Any]:
         "deterministic_algorithms": torch.are_deterministic_algorithms_enabled(),
         "cudnn_deterministic": torch.backends.cudnn.deterministic,
         "cudnn_benchmark": torch.backends.cudnn.benchmark,
-        "tf32_matmul": torch.backends.cuda.matmul.allow_tf32,
-        # As runs have it: see full_float32.
-        "tf32_cudnn": torch.backends.cudnn.allow_tf32 and torch.get_float32_matmul_precision() != "highest",
-        "float32_matmul_precision": torch.get_float32_matmul_precision(),
+        "tf32_matmul": matmul_precision() != "highest",
+        "tf32_cudnn": tf32_convolutions(),
+        "float32_matmul_precision": matmul_precision(),
     }
 
 

@@ -34,7 +34,7 @@ def ask_each(function: str, questions: Sequence[Mapping[str, Any]]) -> Iterator[
     """
     left = list(questions)
     while left:
-        with tempfile.TemporaryFile("w+") as errors:
+        with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as errors:
             for line in _lines(process := _started(function, left, errors)):
                 del left[0]
                 yield _answer(line)
@@ -45,6 +45,7 @@ def ask_each(function: str, questions: Sequence[Mapping[str, Any]]) -> Iterator[
 
 def _started(function: str, questions: Sequence[Mapping[str, Any]], errors: IO[str]) -> "subprocess.Popen[str]":
     """Its standard output is the lines that it answers, whatever it prints."""
+    told = json.dumps(questions)  # before there is a process to end
     reading, writing = os.pipe()
     process = subprocess.Popen(
         [sys.executable, "-P", "-m", "l2t_bench.engine.inquiry", function, str(writing)],
@@ -58,7 +59,7 @@ def _started(function: str, questions: Sequence[Mapping[str, Any]], errors: IO[s
     process.stdout = os.fdopen(reading, encoding="utf-8")
     assert process.stdin is not None  # a pipe
     with suppress(BrokenPipeError), process.stdin as asked:  # it may end before it has read
-        json.dump(questions, asked)
+        asked.write(told)
     return process
 
 

@@ -130,6 +130,10 @@ class Block:
     now: Tree
 
 
+class NotFinite(str):
+    """Why there is no recorded call of a block whose numbers are not finite: a reason in this run and no other."""
+
+
 def recorded(block: Block, recorder: Recorder, device: torch.device) -> StaticCall | str:
     """The block as a recorded call that was held to the plain one, or why there is none.
 
@@ -143,9 +147,13 @@ def recorded(block: Block, recorder: Recorder, device: torch.device) -> StaticCa
         others = Ahead([_backwards(leaf) for leaf in block.ahead.leaves], block.ahead.numbers.flip(0) / 2)
         expected = block.function(others, tree_of(block.now, map(torch.clone, leaves_of(block.now))))
         difference = _difference(call(others, block.now), expected)
+        # Losses, and on the way back norms, come last; what is kept between the ways may hold a mask of infinities.
+        finite = all(bool(torch.isfinite(tensor).all()) for tensor in leaves_of(expected[-1]))
     except Exception as error:  # captures have their own ways to fail, and memory may not do
         return f"a block of its steps cannot be recorded: {said_first(error)}"
     floats = [tensor.dtype for tensor in leaves_of(block.now) if tensor.is_floating_point()]
+    if not finite:
+        return NotFinite("a block of its steps gives numbers that are not finite")
     if not difference <= max(torch.finfo(dtype).eps for dtype in floats) ** 0.5:
         return f"a recorded block of its steps differs from the plain one by {difference:.1g}"
     return call

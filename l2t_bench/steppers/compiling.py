@@ -13,7 +13,7 @@ from l2t_bench.adjoint import Visit
 from l2t_bench.errors import said_first
 from l2t_bench.modules import seeded
 from l2t_bench.optimizers import Adjoint
-from l2t_bench.precision import tf32_in_cudnn
+from l2t_bench.precision import float32_settings
 from l2t_bench.problem import Step, StudentState, TeachingProblem
 from l2t_bench.second_order import Maker
 from l2t_bench.steppers.comparing import BothWays, plain_both_ways, random_adjoint
@@ -130,7 +130,7 @@ def compiled_steps(wish: Wish) -> Functions | str:
 def settings_of_torch(device: torch.device) -> Hashable:
     """What torch was set to when a step was compiled is in it for ever: under other settings it is another step."""
     autocast = torch.get_autocast_dtype(device.type) if torch.is_autocast_enabled(device.type) else None
-    float32 = torch.get_float32_matmul_precision(), tf32_in_cudnn()  # a recorded graph goes on with these kernels
+    float32 = float32_settings()  # a recorded graph goes on with these kernels
     return autocast, torch.get_default_dtype(), torch.are_deterministic_algorithms_enabled(), float32
 
 

@@ -15,6 +15,7 @@ from l2t_bench.steppers.blocks import (
     Ahead,
     Block,
     End,
+    NotFinite,
     Start,
     WentThere,
     ahead_of,
@@ -118,10 +119,12 @@ class GraphedStepper(CompiledStepper):
         if self._functions.random:
             self._why = "its steps draw random numbers, under a seed that is set before each"
             return None
-        rows = given_rows([step.batch for step in steps], [step.features for step in steps])
-        if rows is None or rows.form != self._functions.given.form:
+        form = self._functions.given.form
+        if form.expanded:
+            self._why = "its batches hold tensors made by expand, into which nothing can be copied: clone() them"
             return None
-        return ahead_of(steps, rows.leaves, self.rollout.problem.device)
+        rows = given_rows([step.batch for step in steps], [step.features for step in steps], form)
+        return None if rows is None else ahead_of(steps, rows, self.rollout.problem.device)
 
     def _take_block(
         self, steps: Sequence[Step], ahead: Ahead, then: Ahead | None, state: StudentState
@@ -190,6 +193,8 @@ class GraphedStepper(CompiledStepper):
         assert recorder is not None, "else no steps are a block"
         key = ("block of steps", way, self._functions, self._block, recorder)
         made = self.made_once(key, lambda: recorded(block, recorder, device))
+        if isinstance(made, NotFinite):  # as the run soon is: the problem's next one may be healthy
+            del self.rollout.problem.derived[key]
         if isinstance(made, str):
             self._why = made
             return None

@@ -34,6 +34,15 @@ class Form:
     spec: pytree.TreeSpec
     tensors: tuple[tuple[torch.Size, torch.dtype, tuple[int, ...], torch.device], ...]
 
+    @property
+    def expanded(self) -> bool:
+        """Whether elements of a tensor share one place, as after ``expand``: nothing can be copied into such a one."""
+        return any(
+            stride == 0 and size > 1
+            for shape, _, strides, _ in self.tensors
+            for size, stride in zip(shape, strides, strict=True)
+        )
+
 
 @dataclass(frozen=True)
 class Given:
@@ -52,25 +61,27 @@ def given(batch: Batch, features: Tensor) -> Given | None:
         leaves, spec = pytree.tree_flatten(((inputs, targets), features))
         if not all(isinstance(leaf, Tensor) for leaf in leaves):
             return None
-    return Given(Form(spec, tuple((leaf.shape, leaf.dtype, leaf.stride(), leaf.device) for leaf in leaves)), leaves)
+    return Given(Form(spec, tuple(map(_look, leaves))), leaves)
 
 
-def given_rows(batches: Sequence[Batch], features: Sequence[Tensor]) -> Given | None:
-    """The inputs of several steps, each tensor (N, ...) with a row a step, and the form of one step.
+def _look(leaf: Tensor) -> tuple[torch.Size, torch.dtype, tuple[int, ...], torch.device]:
+    return leaf.shape, leaf.dtype, leaf.stride(), leaf.device
 
-    ``None`` where their forms are not one. Rows lie as the steps' own tensors do. Rows of a data set are looked up at
-    once.
+
+def given_rows(batches: Sequence[Batch], features: Sequence[Tensor], form: Form) -> list[Tensor] | None:
+    """The inputs of several steps, each tensor (N, ...) with a row a step; ``None`` where one has not this form.
+
+    Rows lie as the steps' own tensors do. Rows of a data set are looked up at once.
     """
-    if (stacked := IndexedBatch.stacked(batches)) is not None and len({held.shape for held in features}) == 1:
-        rows = [*stacked, torch.stack(list(features))]
-        first = given((rows[0][0], rows[1][0]), rows[2][0])
-        return first and Given(first.form, rows)
+    if (stacked := IndexedBatch.stacked(batches)) is not None:
+        inputs, targets = stacked
+        if tuple(map(_look, (inputs[0], targets[0]))) == form.tensors[:-1] and set(map(_look, features)) == {
+            form.tensors[-1]
+        }:
+            return [inputs, targets, _rows(features)]
     each = [given(*own) for own in zip(batches, features, strict=True)]
-    forms = [own.form for own in each if own is not None]
-    if len(forms) < len(batches) or any(form != forms[0] for form in forms):
-        return None
-    columns = zip(*(own.leaves for own in each if own is not None), strict=True)
-    return Given(forms[0], [_rows(column) for column in columns])
+    alike = [own.leaves for own in each if own is not None and own.form == form]
+    return [_rows(column) for column in zip(*alike, strict=True)] if len(alike) == len(batches) else None
 
 
 def _rows(tensors: Sequence[Tensor]) -> Tensor:
