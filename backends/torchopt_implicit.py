@@ -4,6 +4,7 @@ import math
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise, takewhile
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -14,11 +15,14 @@ from torchopt.diff.implicit import custom_root
 from l2t_bench.backend import Backend, Derivative, Run
 from l2t_bench.errors import UserError
 from l2t_bench.gradient import Capabilities, Exactness
+from l2t_bench.linear_solvers import conjugate_residuals, smallest_ritz_of
 from l2t_bench.prediction import Scaling
 from l2t_bench.problem import Step, StudentState, TeachingProblem
 from l2t_bench.second_order import Maker, StepGraph
 from l2t_bench.stationary import mistrust, trained_twice_at_the_end
+from l2t_bench.tensors import from_vector, to_vector
 
+_Product = Callable[[Sequence[Tensor]], tuple[Tensor, ...]]
 _TOLERANCE = 1e-10  # of the residual, relative; TorchOpt's own 1e-5 stops far above what float64 can do
 
 
@@ -33,8 +37,9 @@ class TorchOptImplicit(Backend):
     P + K*G, K = ``batches``: TorchOpt keeps the graph of the whole of L for as long as it solves.
     ``solver``: ``cg`` (H must be positive definite once damped) or ``normal-cg`` (any H, twice the products and the
     condition squared), at most ``iterations``. ``diagnostics``: ``residual``, of |(H + damping) u - w_bar| to
-    |w_bar|; ``smallest_ritz``, the least curvature of H along a direction that was multiplied (``normal-cg``: along u
-    alone). Curvature that is not positive there, and a system that is not solved, are warnings.
+    |w_bar|; ``smallest_ritz``, the smallest Ritz value of H in the space that ``cg`` goes through (``normal-cg`` sees
+    no curvature, and takes at most ``iterations`` products more for it). Curvature that is not positive there, and a
+    system that is not solved, are warnings.
     """
 
     solver: Literal["cg", "normal-cg"] = "cg"
@@ -91,41 +96,75 @@ class TorchOptImplicit(Backend):
 
     def _solver(self, run: Run, looks: "list[_Look]") -> Callable[..., Any]:
         def solve(matvec: Callable[..., Any], b: Sequence[Tensor]) -> Any:
-            curvatures: list[Tensor] = []
-
             def damped(u: Sequence[Tensor]) -> tuple[Tensor, ...]:
                 run.meter.count(vector_products=1)
                 return tuple(h + self.damping * x for h, x in zip(matvec(u), u, strict=True))
 
-            def watched(u: Sequence[Tensor]) -> tuple[Tensor, ...]:
-                image = damped(u)
-                curvatures.append(_curvature(u, image))
-                return image
-
+            solver, settings = torchopt.linear_solve, {"maxiter": self.iterations, "rtol": _TOLERANCE}
             if self.solver == "cg":
-                iterate, operator = torchopt.linear_solve.solve_cg, watched
+                steps = _Steps(b)
+                u = solver.solve_cg(**settings)(steps.seen(damped), b)
+                smallest = steps.smallest_ritz()
             else:  # it multiplies inside a transform of torch.func, whose tensors mean nothing outside
-                iterate, operator = torchopt.linear_solve.solve_normal_cg, damped
-            u = iterate(maxiter=self.iterations, rtol=_TOLERANCE)(operator, b)
-            residual = _distance(watched(u), b) / max(_distance(b), 1e-300)
-            known = [each for each in torch.stack(curvatures).tolist() if not math.isnan(each)]
-            looks.append(_Look(residual, min(known, default=math.nan)))
+                u = solver.solve_normal_cg(**settings)(damped, b)
+                smallest = self._lanczos(damped, b)
+            looks.append(_Look(_distance(damped(u), b) / max(_distance(b), 1e-300), smallest))
             return u
 
         return solve
 
+    def _lanczos(self, damped: _Product, b: Sequence[Tensor]) -> float:
+        """The smallest Ritz value of the space that conjugate gradients would have gone through."""
+        names = [str(index) for index in range(len(b))]
+        like = dict(zip(names, b, strict=True))
+
+        def operator(v: Tensor) -> Tensor:
+            return to_vector(dict(zip(names, damped(tuple(from_vector(v, like).values())), strict=True)))
+
+        return conjugate_residuals(operator, to_vector(like), self.iterations, _TOLERANCE).smallest_ritz
+
 
 class _Look(NamedTuple):
-    """What the solver is known to have met: the relative residual, the least curvature of the damped system."""
+    """What was found of the damped system: the solution's relative residual, and the smallest Ritz value."""
 
     residual: float
     smallest: float
 
 
-def _curvature(u: Sequence[Tensor], image: Sequence[Tensor]) -> Tensor:
-    """u'Au / u'u, shape (); not a number for u = 0, with which conjugate gradients start."""
-    products = [sum(((x * y).sum() for x, y in zip(u, v, strict=True)), start=u[0].new_zeros(())) for v in (image, u)]
-    return products[0].detach() / products[1].detach()
+class _Steps:
+    """The coefficients of TorchOpt's conjugate gradients from zero, read off the directions that it multiplies."""
+
+    def __init__(self, b: Sequence[Tensor]) -> None:
+        self._residual = b
+        self._squares = [_inner(b, b)]
+        self._steps: list[Tensor] = []
+
+    def seen(self, operator: _Product) -> _Product:
+        def seeing(direction: Sequence[Tensor]) -> tuple[Tensor, ...]:
+            image = operator(direction)
+            if self._started:  # what comes first is the zero that it starts from
+                step = self._squares[-1] / _inner(direction, image)
+                moved = zip(self._residual, image, strict=True)
+                self._residual = [part - step * along.detach() for part, along in moved]
+                self._steps.append(step)
+                self._squares.append(_inner(self._residual, self._residual))
+            self._started = True
+            return image
+
+        self._started = False
+        return seeing
+
+    def smallest_ritz(self) -> float:
+        """Of the steps before the first that has no length: ``nan`` for none."""
+        lengths = torch.stack([*self._steps, self._squares[0].new_zeros(())]).tolist()
+        steps = list(takewhile(lambda length: length != 0 and math.isfinite(length), lengths))
+        squares = torch.stack(self._squares[: len(steps) + 1]).tolist()
+        return smallest_ritz_of(steps, [after / before for before, after in pairwise(squares)])
+
+
+def _inner(left: Sequence[Tensor], right: Sequence[Tensor]) -> Tensor:
+    """Shape ()."""
+    return sum(((x * y).sum().detach() for x, y in zip(left, right, strict=True)), start=left[0].new_zeros(()))
 
 
 def _stationarity(run: Run, final: StudentState, tail: Sequence[Step]) -> Callable[..., tuple[Tensor, ...]]:

@@ -5,7 +5,7 @@ spectrum, so that one which is not positive proves that A is not positive defini
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -47,9 +47,17 @@ def conjugate_gradients(operator: Operator, b: Tensor, iterations: int, toleranc
         before, square = square, float(residual @ residual)
         ratios.append(square / before)
         direction = residual + ratios[-1] * direction
+    return Solution(u, smallest_ritz_of(steps, ratios), negative)
+
+
+def smallest_ritz_of(steps: Sequence[float], ratios: Sequence[float]) -> float:
+    """The least eigenvalue of Lanczos' matrix, made of what conjugate gradients computed; ``nan`` for no step.
+
+    ``steps``: the length of each step along its direction; ``ratios``: |residual|^2 after each step over that before.
+    """
     diagonal = [1 / step + (ratios[k - 1] / steps[k - 1] if k else 0.0) for k, step in enumerate(steps)]
     beside = [math.sqrt(ratio) / abs(step) for ratio, step in zip(ratios[:-1], steps, strict=False)]
-    return Solution(u, _smallest(diagonal, beside), negative)
+    return _smallest(diagonal, beside)
 
 
 def conjugate_residuals(operator: Operator, b: Tensor, iterations: int, tolerance: float) -> Solution:

@@ -118,9 +118,19 @@ def bent_by(shift: float) -> TeachingProblem:
     return dataclasses.replace(Bowl(shift).problem(), optimizer=SGD(0.25))
 
 
-def test_torchopts_conjugate_gradients_see_a_direction_of_negative_curvature_among_positive_ones() -> None:
-    bent = gradient("torchopt-implicit[batches=1,damping=0,iterations=200]", bent_by(-1.5), horizon=5)
+@pytest.mark.parametrize("solver", ["cg", "normal-cg"])
+def test_torchopts_solvers_see_a_direction_of_negative_curvature_among_positive_ones(solver: str) -> None:
+    bent = gradient(f"torchopt-implicit[solver={solver},batches=1,damping=0,iterations=200]", bent_by(-1.5), horizon=5)
     assert any("curvature at omega_T is not positive" in warning for warning in bent.warnings)
+    assert bent.diagnostics["smallest_ritz"] == pytest.approx(Bowl(-1.5).smallest(), abs=1e-8)
+
+
+@pytest.mark.parametrize("solver", ["cg", "normal-cg"])
+def test_and_their_smallest_ritz_value_is_that_of_our_own_after_as_many_steps(solver: str) -> None:
+    settings = "batches=1,damping=0.1,iterations=3"
+    theirs = gradient(f"torchopt-implicit[solver={solver},{settings}]", bent_by(-1.5), horizon=5)
+    ours = gradient(f"implicit[solver=cg,{settings}]", bent_by(-1.5), horizon=5)
+    assert theirs.diagnostics["smallest_ritz"] == pytest.approx(ours.diagnostics["smallest_ritz"], abs=1e-10)
 
 
 @pytest.mark.parametrize("backend", ["implicit", "torchopt-implicit"])
