@@ -137,6 +137,18 @@ def test_blocks_of_code_that_a_compiler_made_do_too(monkeypatch: pytest.MonkeyPa
     assert recorder.replays == FORWARD + BACK
 
 
+def test_batches_that_are_not_contiguous_are_compiled_and_recorded_as_they_lie(monkeypatch: pytest.MonkeyPatch) -> None:
+    recorder, plain = Watched(), momentum()
+    monkeypatch.setattr(catalogue, "recorder_for", lambda device: recorder)
+
+    def train(index: int, seed: int) -> tuple[Tensor, Tensor]:
+        inputs, targets = plain.train(index, seed)
+        return inputs.t().contiguous().t(), torch.stack([targets, targets], 1)[:, 0]
+
+    assert_graphed(dataclasses.replace(plain, train=train))
+    assert recorder.replays == FORWARD + BACK
+
+
 def test_adam_whose_correction_changes_with_the_step_does_too(watched: Watched) -> None:
     assert_graphed(random_problem(optimizer=Adam(lr=linear_decay(0.03), weight_decay=0.05, clip=0.09)))
     assert watched.replays == FORWARD + BACK

@@ -178,9 +178,14 @@ class Tracer:
         return Step(index=index, batch=batch, features=features, lr=lr, seed=0)  # type: ignore[arg-type]
 
     def _traced(self, function: Callable[..., list[Tensor]], **arguments: Any) -> Traced:
-        """With fake tensors: code that looks at a tensor's values cannot be traced, and raises here."""
+        """With fake tensors: code that looks at a tensor's values cannot be traced, and raises here.
+
+        Batches and s_t are traced as they lie, and are called so: compiled code looks at its inputs' strides. All else
+        is made contiguous for every call (``compiling.inputs``).
+        """
         paths, spec = pytree.tree_flatten_with_path(arguments)
-        leaves = [leaf.detach().contiguous() for _, leaf in paths]
+        as_given = {id(leaf) for leaf in arguments["leaves"]}
+        leaves = [leaf.detach() if id(leaf) in as_given else leaf.detach().contiguous() for _, leaf in paths]
 
         def flat(*flat_leaves: Tensor) -> list[Tensor]:
             return function(**pytree.tree_unflatten(list(flat_leaves), spec))
