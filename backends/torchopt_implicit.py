@@ -138,6 +138,7 @@ class _Steps:
         self._residual = b
         self._squares = [_inner(b, b)]
         self._steps: list[Tensor] = []
+        self._started = False
 
     def seen(self, operator: _Product) -> _Product:
         def seeing(direction: Sequence[Tensor]) -> tuple[Tensor, ...]:
@@ -151,7 +152,6 @@ class _Steps:
             self._started = True
             return image
 
-        self._started = False
         return seeing
 
     def smallest_ritz(self) -> float:
