@@ -334,15 +334,18 @@ def test_rows_of_a_data_set_are_blocks_however_the_features_lie(watched: Watched
     assert not graphed.warnings and watched.replays == FORWARD + BACK
 
 
-def test_a_run_that_diverges_in_its_first_block_does_not_keep_the_next_one_from_blocks(watched: Watched) -> None:
+@pytest.mark.parametrize("step", [1, 5])
+def test_a_run_that_diverges_at_once_or_in_its_first_block_does_not_keep_the_next_one_from_blocks(
+    watched: Watched, step: int
+) -> None:
     healthy = momentum()
 
     def train(index: int, seed: int) -> tuple[Tensor, Tensor]:
         inputs, targets = healthy.train(index, seed)
-        return (inputs * torch.nan if (index, seed) == (5, 0) else inputs), targets
+        return (inputs * torch.nan if (index, seed) == (step, 0) else inputs), targets
 
     problem = dataclasses.replace(healthy, train=train)
-    with pytest.raises(l2t.Diverged, match="not finite at step 5"):
+    with pytest.raises(l2t.Diverged, match=f"not finite at step {step}"):
         gradient(problem, "engine=graphed")
     watched.log.clear()
     assert not gradient(problem, "engine=graphed", seed=1).warnings

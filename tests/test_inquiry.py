@@ -25,6 +25,11 @@ def test_a_question_that_ends_the_process_has_no_answer_and_those_after_it_have(
     assert "non-negative" in str(second)
 
 
+def test_a_process_that_is_killed_is_said_to_have_had_no_memory() -> None:
+    (end,) = ask_each("signal:raise_signal", [9])  # type: ignore[list-item]
+    assert "killed: by the system, where memory has run out" in str(end)
+
+
 def test_every_question_may_end_it() -> None:
     ends = list(ask_each("os:_exit", [3, 4]))  # type: ignore[list-item]
     assert ["exit code 3" in str(ends[0]), "exit code 4" in str(ends[1])] == [True, True]

@@ -7,6 +7,7 @@ imported, which may print what it likes.
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -83,7 +84,13 @@ def _unanswered(code: int, errors: IO[str]) -> UserError:
     errors.seek(0)
     words = errors.read().strip().splitlines()
     told = f": {words[-1]}" if words else ""
-    return UserError(f"the process that was asked ended without an answer, exit code {code}{told}")
+    return UserError(f"the process that was asked ended without an answer, {_end(code)}{told}")
+
+
+def _end(code: int) -> str:
+    if code == -signal.SIGKILL:
+        return "killed: by the system, where memory has run out"
+    return f"exit code {code}" if code >= 0 else f"ended by signal {-code}"
 
 
 def answered(function: str, question: Mapping[str, Any]) -> dict[str, Any]:

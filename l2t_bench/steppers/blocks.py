@@ -9,7 +9,7 @@ from torch import Tensor
 
 from l2t_bench.errors import said_first
 from l2t_bench.problem import Step
-from l2t_bench.steppers.compiling import Functions, inputs
+from l2t_bench.steppers.compiling import Functions, NotFinite, inputs
 from l2t_bench.steppers.recording import Recorder, StaticCall, Tree, leaves_of, place_like, tree_of
 from l2t_bench.steppers.tracing import Held, Written
 from l2t_bench.tensors import TensorDict, relative_difference
@@ -128,10 +128,6 @@ class Block:
     function: Callable[[Ahead, Tree], Tree]
     ahead: Ahead
     now: Tree
-
-
-class NotFinite(str):
-    """Why there is no recorded call of a block whose numbers are not finite: a reason in this run and no other."""
 
 
 def recorded(block: Block, recorder: Recorder, device: torch.device) -> StaticCall | str:

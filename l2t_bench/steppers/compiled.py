@@ -13,7 +13,7 @@ from l2t_bench.optimizers import Adjoint
 from l2t_bench.problem import Step, StudentState
 from l2t_bench.rollout import Rollout
 from l2t_bench.second_order import Maker, StepGraph
-from l2t_bench.steppers.compiling import Functions, Wish, compiled_steps, settings_of_torch
+from l2t_bench.steppers.compiling import Functions, NotFinite, Wish, compiled_steps, settings_of_torch
 from l2t_bench.steppers.eager import EagerStepper, Passed
 from l2t_bench.steppers.holding import PlainLosses, same_step
 from l2t_bench.steppers.operators import operators_of
@@ -182,10 +182,13 @@ class CompiledStepper(EagerStepper):
         return self.made_once("operators of a step", lambda: operators_of(problem, state, step, phi))
 
     def made_once(self, key: Hashable, make: Callable[[], Made]) -> Made:
-        """What is made once for a problem, and kept with it."""
+        """What is made once for a problem, and kept with it; of a run that diverges, whose next may be healthy, not."""
         held = self.rollout.problem.derived
         if key not in held:
             with self.meter.phase("compile"):
-                held[key] = make()
-        made: Made = held[key]
-        return made
+                made = make()
+            if isinstance(made, NotFinite):
+                return made
+            held[key] = made
+        found: Made = held[key]
+        return found

@@ -96,6 +96,10 @@ class Wish:
     numbers_on: torch.device
 
 
+class NotFinite(str):
+    """Why nothing is made of steps whose numbers are not finite: a reason in this run and no other."""
+
+
 def compiled_steps(wish: Wish) -> Functions | str:
     """The functions, or why there are none.
 
@@ -118,9 +122,12 @@ def compiled_steps(wish: Wish) -> Functions | str:
             wish.numbers_on,
         )
         failed = "compared with plain ones"
-        difference = max(_differences(wish, functions))
+        plain = _plain(wish)
+        difference = max(_differences(wish, functions, plain))
     except Exception as error:  # a tracer and two compilers, each of which has its own ways to fail
         return f"its steps cannot be {failed}: {said_first(error)}"
+    if not all(bool(torch.isfinite(tensor).all()) for part in plain.parts for tensor in part.values()):
+        return NotFinite("a plain step gives numbers that are not finite")
     bound = torch.finfo(wish.problem.dtype).eps ** 0.5
     if not difference <= bound:
         return f"its compiled steps differ from the plain ones by {difference:.1g}"
@@ -152,13 +159,21 @@ def _compiled(traced: Traced, *, random: bool) -> Callable[..., list[Tensor]]:
         )
 
 
-def _differences(wish: Wish, functions: Functions) -> Iterator[float]:
-    """How far a compiled step, and a compiled step back from an adjoint at random, are from the plain ones."""
-    problem, step, state, theta = wish.problem, wish.step, wish.state, wish.theta
-    visited = state if wish.slots else state.without_slots()
-    bars = random_adjoint(state.params, problem.optimizer.slot_names)
-    plain = plain_both_ways(problem, theta, Visit(step, visited), state, bars, wish.second_order, hyper=wish.hyper)
+def _plain(wish: Wish) -> BothWays:
+    """The step, and back from an adjoint at random, by the reference."""
+    bars = random_adjoint(wish.state.params, wish.problem.optimizer.slot_names)
+    visit = Visit(wish.step, _visited(wish))
+    return plain_both_ways(wish.problem, wish.theta, visit, wish.state, bars, wish.second_order, hyper=wish.hyper)
 
+
+def _visited(wish: Wish) -> StudentState:
+    return wish.state if wish.slots else wish.state.without_slots()
+
+
+def _differences(wish: Wish, functions: Functions, plain: BothWays) -> Iterator[float]:
+    """How far a compiled step, and a compiled step back from the same adjoint, are from the plain ones."""
+    step, state, theta, visited = wish.step, wish.state, wish.theta, _visited(wish)
+    bars = random_adjoint(state.params, wish.problem.optimizer.slot_names)
     after = Adjoint(*_zeros(state.params, state.slots))
     found = functions.take(step, state, theta, wish.given.leaves, after)
     buffers, kept = found[1 : 1 + len(state.buffers)], found[1 + len(state.buffers) :]

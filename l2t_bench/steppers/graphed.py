@@ -15,7 +15,6 @@ from l2t_bench.steppers.blocks import (
     Ahead,
     Block,
     End,
-    NotFinite,
     Start,
     WentThere,
     ahead_of,
@@ -193,8 +192,6 @@ class GraphedStepper(CompiledStepper):
         assert recorder is not None, "else no steps are a block"
         key = ("block of steps", way, self._functions, self._block, recorder)
         made = self.made_once(key, lambda: recorded(block, recorder, device))
-        if isinstance(made, NotFinite):  # as the run soon is: the problem's next one may be healthy
-            del self.rollout.problem.derived[key]
         if isinstance(made, str):
             self._why = made
             return None
