@@ -86,8 +86,8 @@ def test_of_a_slow_student_no_short_runs_are_made_and_the_figures_are_bounds(
 
 def test_a_task_without_a_forecast_is_of_unknown_length() -> None:
     cell = Cell("s", 1, "p", "other", "none", "m", 0, "json:loads")
-    answered = forecast.answer({"cells": [vars(cell)], "memory_limit": None})
-    assert Expected(**answered[cell.cell_id]) == Expected(None, None, "nothing")
+    answered = forecast.answer({"cell": vars(cell), "memory_limit": None})
+    assert Expected(**answered) == Expected(None, None, "nothing")
 
 
 def test_a_real_students_step_takes_some_time() -> None:
