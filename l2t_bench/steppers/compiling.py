@@ -122,8 +122,9 @@ def compiled_steps(wish: Wish) -> Functions | str:
             wish.numbers_on,
         )
         failed = "compared with plain ones"
-        plain = _plain(wish)
-        difference = max(_differences(wish, functions, plain))
+        bars = random_adjoint(wish.state.params, wish.problem.optimizer.slot_names)
+        plain = _plain(wish, bars)
+        difference = max(_differences(wish, functions, bars, plain))
     except Exception as error:  # a tracer and two compilers, each of which has its own ways to fail
         return f"its steps cannot be {failed}: {said_first(error)}"
     if not all(bool(torch.isfinite(tensor).all()) for part in plain.parts for tensor in part.values()):
@@ -159,9 +160,8 @@ def _compiled(traced: Traced, *, random: bool) -> Callable[..., list[Tensor]]:
         )
 
 
-def _plain(wish: Wish) -> BothWays:
-    """The step, and back from an adjoint at random, by the reference."""
-    bars = random_adjoint(wish.state.params, wish.problem.optimizer.slot_names)
+def _plain(wish: Wish, bars: Adjoint) -> BothWays:
+    """The step, and back from ``bars``, by the reference."""
     visit = Visit(wish.step, _visited(wish))
     return plain_both_ways(wish.problem, wish.theta, visit, wish.state, bars, wish.second_order, hyper=wish.hyper)
 
@@ -170,10 +170,9 @@ def _visited(wish: Wish) -> StudentState:
     return wish.state if wish.slots else wish.state.without_slots()
 
 
-def _differences(wish: Wish, functions: Functions, plain: BothWays) -> Iterator[float]:
-    """How far a compiled step, and a compiled step back from the same adjoint, are from the plain ones."""
+def _differences(wish: Wish, functions: Functions, bars: Adjoint, plain: BothWays) -> Iterator[float]:
+    """How far a compiled step, and a compiled step back from ``bars``, are from the plain ones."""
     step, state, theta, visited = wish.step, wish.state, wish.theta, _visited(wish)
-    bars = random_adjoint(state.params, wish.problem.optimizer.slot_names)
     after = Adjoint(*_zeros(state.params, state.slots))
     found = functions.take(step, state, theta, wish.given.leaves, after)
     buffers, kept = found[1 : 1 + len(state.buffers)], found[1 + len(state.buffers) :]
