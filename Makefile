@@ -17,11 +17,14 @@ help:  ## what there is to make
 bench: $(STAMP)  ## compare the backends on handwritten digits: a table, and the page runs/quick/report.html
 	$(BIN)/l2t-bench run quick
 
+# A file's tests go to one process, where they share what is dear to make; in order, so that none long comes last.
+ON_ALL_CORES = -n auto --dist loadfile --no-loadscope-reorder
+
 test: $(STAMP)  ## the tests, without the longer proofs
-	$(BIN)/python -m pytest -n auto -m "not slow"
+	$(BIN)/python -m pytest $(ON_ALL_CORES) -m "not slow"
 
 test-all: $(STAMP)  ## every test
-	$(BIN)/python -m pytest -n auto
+	$(BIN)/python -m pytest $(ON_ALL_CORES)
 
 # 77: there can be no SLURM here; the reason is printed.
 slurm-test: $(STAMP)  ## runs on a real SLURM of one node, two minutes; as root it installs slurm-wlm and munge

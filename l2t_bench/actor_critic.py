@@ -184,18 +184,27 @@ class ActorCriticTraining:
         return replace(learners, student=student, delayed_student=replace(student, params=delayed, slots={}))
 
 
-def train_actor_critic(problem: TeachingProblem, settings: ActorCritic, *, horizon: int, seed: int) -> StudentState:
+def train_actor_critic(
+    problem: TeachingProblem, settings: ActorCritic, *, horizon: int, seed: int, begun: Learners | None = None
+) -> StudentState:
     """omega_T of student ``seed`` after ``horizon`` steps; a function of its arguments. Raises ``Diverged``.
 
-    At a step what the delayed student draws teaches the critic, whose values before that teach the student.
+    At a step what the delayed student draws teaches the critic, whose values before that teach the student. ``begun``
+    spares the critic's own steps: what ``beginning`` gives for this seed and these settings.
     """
     training = ActorCriticTraining(problem, settings)
-    learners = training.pretrained(training.begin(seed), seed)
+    learners = beginning(problem, settings, seed) if begun is None else begun
     for index in range(horizon):
         episodes = training.draw(learners, index, seed)
         learners, values = training.teach_critic(learners, episodes, settings.critic_steps + index)
         learners = training.teach_student(learners, episodes, values, index, horizon, seed)
     return learners.student
+
+
+def beginning(problem: TeachingProblem, settings: ActorCritic, seed: int) -> Learners:
+    """Student ``seed`` and its critic before the student's first step: the same at every lr of the student's."""
+    training = ActorCriticTraining(problem, settings)
+    return training.pretrained(training.begin(seed), seed)
 
 
 def _mixed(delayed: Tensors, ahead: Tensors, share: float) -> TensorDict:

@@ -31,14 +31,28 @@ def batch_part(batch: Batch, number: int, division: Division) -> Batch:
     """
     whole = tuple(batch)
     size = example_count(whole)
-    if any(leaf.ndim == 0 or len(leaf) != size for leaf in tensor_leaves(whole)):
+    if not begins_with_examples(whole):
         shapes = ", ".join(str(tuple(leaf.shape)) for leaf in tensor_leaves(whole))
         raise UserError(
             f"{division.asked}: the tensors of a batch must all begin with its {size} examples to be divided, unlike "
             f"{shapes}; {division.instead}"
         )
-    rows = part_of(size, number, division.count)
+    return _rows(whole, part_of(size, number, division.count))
 
+
+def begins_with_examples(batch: Batch) -> bool:
+    """Whether all tensors of a batch have its examples as their first dimension."""
+    whole = tuple(batch)
+    size = example_count(whole)
+    return all(leaf.ndim > 0 and len(leaf) == size for leaf in tensor_leaves(whole))
+
+
+def first_examples(batch: Batch, count: int) -> Batch:
+    """A batch's first ``count`` examples, of one that ``begins_with_examples``."""
+    return _rows(tuple(batch), slice(count))
+
+
+def _rows(whole: Batch, rows: slice) -> Batch:
     def taken(leaf: Tensor) -> Tensor:
         return leaf[rows]
 

@@ -12,7 +12,8 @@ from l2t_bench.problem import TeachingProblem
 from l2t_bench.registry import build_problem
 from l2t_bench.resident import resident_bytes
 from l2t_bench.suites.settings import TrainingSettings
-from l2t_bench.suites.teaching_forecast import expected_training, seconds_of_step, seconds_of_steps
+from l2t_bench.suites.step_cost import seconds_of_step, seconds_of_steps
+from l2t_bench.suites.teaching_forecast import expected_training
 from l2t_bench.suites.translation_cells import warming
 from l2t_bench.suites.translation_judging import grid_of, lesson_of
 from l2t_bench.suites.translation_losses import ACTOR_CRITIC
@@ -29,7 +30,7 @@ def warm_start(cell: Cell, memory_limit: int | None) -> Expected:
 def train(cell: Cell, memory_limit: int | None) -> Expected:
     """Of a teacher cell. Raises ``Refused`` where the backend does not do it, or where it would not fit."""
     settings = TrainingSettings(**cell.settings)
-    return expected_training(_built(cell, settings.problem), cell.method, settings, memory_limit)
+    return expected_training(cell, settings.problem, settings, memory_limit)
 
 
 def measure(cell: Cell, memory_limit: int | None) -> Expected:

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 import l2t_bench as l2t
-from l2t_bench.actor_critic import ActorCritic, ActorCriticTraining, critic_of, train_actor_critic
+from l2t_bench.actor_critic import ActorCritic, ActorCriticTraining, Learners, beginning, critic_of, train_actor_critic
 from l2t_bench.bleu import sentence_bleu
 from l2t_bench.data.specials import BEGIN, END, PAD
-from l2t_bench.lessons import with_start
+from l2t_bench.lessons import with_lr, with_start
 from l2t_bench.losses.actor_critic import (
     ActorLoss,
     critic_loss,
@@ -25,6 +25,8 @@ from l2t_bench.losses.sequence import WordCrossEntropy
 from l2t_bench.modules import same_tensors
 from l2t_bench.problem import StudentState, TeachingProblem
 from l2t_bench.students.attention_lstm import AttentionLSTM
+from l2t_bench.suites import translation_judging
+from l2t_bench.suites.translation_settings import TranslationJudging
 
 V, UNKNOWN, WORD = 5, 0, 4  # of what can be said there are three: an unknown word, the word, the END
 SOURCE, REFERENCE = [WORD, END], [WORD, UNKNOWN, WORD, WORD, END]
@@ -227,6 +229,31 @@ def test_a_run_is_a_function_of_its_seed() -> None:
     problem, settings = with_start(tiny(), tiny().init_student(0).params), ActorCritic(critic_steps=2)
     first, again, other = (train_actor_critic(problem, settings, horizon=3, seed=seed).params for seed in (1, 1, 2))
     assert same_tensors(first, again) and not same_tensors(first, other)
+
+
+def test_a_critic_that_was_taught_once_serves_every_lr_of_its_student() -> None:
+    settings = ActorCritic(critic_steps=3)
+    begun = beginning(tiny(), settings, 1)
+    for lr in (0.1, 0.4):
+        own = with_lr(tiny(), lr)
+        spared, whole = (train_actor_critic(own, settings, horizon=3, seed=1, begun=each) for each in (begun, None))
+        assert same_tensors(spared.params, whole.params)
+
+
+def test_a_lesson_teaches_each_critic_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    taught: list[int] = []
+
+    def counted(problem: TeachingProblem, options: ActorCritic, seed: int) -> Learners:
+        taught.append(seed)
+        return beginning(problem, options, seed)
+
+    monkeypatch.setattr(translation_judging, "beginning", counted)
+    settings = TranslationJudging("numbers/lstm1", 2, (0.1, 0.2), critic={"critic_steps": 1})
+    lesson = translation_judging.lesson_of("actor-critic", tiny(), {}, settings)
+    for seed in (4, 5):
+        for lr in (0.1, 0.2):
+            lesson.student(seed, lr)
+    assert taught == [4, 5]
 
 
 def test_the_twins_follow_by_their_share() -> None:

@@ -30,6 +30,7 @@ def test_nothing_that_a_user_may_bring_is_differentiated_wrongly() -> None:
     assert not wrong, wrong
 
 
+@pytest.mark.slow
 def test_every_refusal_has_a_reason_and_every_exact_cell_a_figure() -> None:
     assert len(cells()) == len(PROBES) * len(with_variants())
     for cell in cells():
@@ -39,10 +40,11 @@ def test_every_refusal_has_a_reason_and_every_exact_cell_a_figure() -> None:
 
 @pytest.mark.parametrize("brought", PROBES)
 def test_rmd_does_it_all(brought: str) -> None:
-    (cell,) = (cell for cell in cells() if (cell.backend, cell.brought) == ("rmd", brought))
+    (cell,) = capabilities(["rmd"], [brought])
     assert cell.verdict is Verdict.EXACT
 
 
+@pytest.mark.slow
 def test_the_committed_table_is_what_the_command_makes(repository: Path) -> None:
     if any(missing_library("backends", name) for name in l2t.list_backends()):
         pytest.skip("needs every backend's library")
@@ -137,6 +139,7 @@ def test_the_backends_asked_for_are_probed_with_their_options_each_once() -> Non
     assert "cannot be undone" in records["rmd[store=reversible]", "Adam"]["reason"]
 
 
+@pytest.mark.slow
 def test_the_table_has_the_variants_whose_refusals_differ() -> None:
     names = with_variants()
     assert [name for name in names if "[" not in name] == l2t.list_backends()

@@ -247,6 +247,7 @@ def test_pandas_reads_a_runs_results_as_one_tidy_table(tmp_path: Path) -> None:
 # -- pytest-benchmark: the micro-benchmarks ----------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_pytest_benchmark_times_the_phases_of_an_outer_step(
     request: pytest.FixtureRequest, repository: Path, tmp_path: Path
 ) -> None:

@@ -88,6 +88,7 @@ def test_a_method_without_a_law_is_measured_and_refused_too(wide: TeachingProble
         check_fits(l2t.load_backend("higher"), wide, 2000, 300 * 10**6)
 
 
+@pytest.mark.slow
 def test_what_would_fit_is_named_exact_ones_first_and_below_the_limit(wide: TeachingProblem) -> None:
     fitting = would_fit(wide, 2000, 300 * 10**6)
     kinds = [fit.exactness for fit in fitting]
@@ -103,6 +104,7 @@ def test_what_would_fit_has_room_for_the_records_of_its_steps(tiny: TeachingProb
     assert "rmd" not in caught.value.instead
 
 
+@pytest.mark.slow
 def test_a_gradient_cell_is_refused_before_it_runs_into_its_limit(tmp_path: Path, wide: TeachingProblem) -> None:
     cell = Cell(
         suite="own",

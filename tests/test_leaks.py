@@ -137,6 +137,7 @@ def test_nor_do_compiled_steps(way: str) -> None:
     assert_nothing_is_left_behind([way, f"{way[:-1]},students=3]", f"{way[:-1]},store=sqrt]"])
 
 
+@pytest.mark.slow
 def test_a_method_that_leaves_something_behind_is_found_out(tmp_path: Path) -> None:
     file = tmp_path / "leaking.py"
     file.write_text(_LEAKING)

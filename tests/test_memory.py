@@ -65,6 +65,7 @@ def test_a_budget_of_graphs_is_kept() -> None:
     assert 0.9 * budget < peak - start < 1.1 * budget
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "backend",
     [
@@ -76,11 +77,13 @@ def test_memory_of_the_approximate_methods_does_not_grow_with_the_horizon(backen
     assert growth_per_step(backend) < 0.1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backend", UNROLLED)
 def test_unrolled_memory_grows_with_the_horizon(backend: str) -> None:
     assert growth_per_step(backend) > 0.3, "the graph of each step is kept"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "backend", ["rmd", "truncated[window=20]", "torchopt-implicit[batches=5,iterations=5]", *UNROLLED]
 )

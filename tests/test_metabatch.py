@@ -123,6 +123,7 @@ def test_truncation_takes_students_together(momentum: TeachingProblem, window: i
     assert_all_same(together(momentum, theta, options, "truncated"), alone(momentum, theta, options, "truncated"))
 
 
+@pytest.mark.slow
 def test_compiled_steps_take_students_together() -> None:
     problem = random_problem(optimizer=SGD(lr=0.2, momentum=0.9, weight_decay=0.05, clip=0.09))
     theta = general_theta(problem)

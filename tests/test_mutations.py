@@ -3,6 +3,7 @@
 import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, ClassVar
 
 import pytest
@@ -13,6 +14,7 @@ from l2t_bench.backend import Backend, Derivative, Run
 from l2t_bench.gradient import Capabilities, Exactness
 from l2t_bench.optimizers import SGD, Adjoint, Taken
 from l2t_bench.problem import Step, StudentState, TeachingProblem
+from l2t_bench.registry import load_backend
 from l2t_bench.rollout import train_student
 from l2t_bench.second_order import StepGraph
 from l2t_bench.tensors import TensorDict, added, scaled, zeros_like
@@ -111,6 +113,9 @@ def demanding_problem() -> TeachingProblem:
     )
 
 
+SEERS = ("central differences, every entry", "forward-mode probe", "agreement with higher")
+
+
 def ladder_outcomes(mistake: str) -> dict[str, Outcome]:
     return {check.name: check.outcome for check in section(MutantRMD(mistake), demanding_problem()).checks}
 
@@ -119,11 +124,40 @@ def test_without_a_mistake_the_ladder_is_passed() -> None:
     assert set(ladder_outcomes("none").values()) == {Outcome.PASSED}
 
 
+@pytest.mark.parametrize(
+    "mistake", [MISTAKES[0], *(pytest.param(mistake, marks=pytest.mark.slow) for mistake in MISTAKES[1:])]
+)
+def test_a_known_mistake_fails_the_ladder_as_verify_climbs_it(mistake: str) -> None:
+    outcomes = ladder_outcomes(mistake)
+    for check in SEERS:
+        assert outcomes[check] is Outcome.FAILED, f"{mistake!r} slips through: {check}"
+
+
+@cache
+def differences() -> checks.Differences:
+    """Central differences of the run know no backend, and no mistake of one."""
+    return checks.entry_differences(subject_of("none"))
+
+
+def subject_of(mistake: str) -> Subject:
+    problem = demanding_problem()
+    theta = general_theta(problem)
+    return Subject(
+        MutantRMD(mistake), problem, theta, 0, MutantRMD(mistake).teacher_gradient(problem, theta, horizon=12)
+    )
+
+
 @pytest.mark.parametrize("mistake", MISTAKES)
 def test_each_known_mistake_fails_central_differences_forward_mode_and_agreement(mistake: str) -> None:
-    outcomes = ladder_outcomes(mistake)
-    for check in ("central differences, every entry", "forward-mode probe", "agreement with higher"):
-        assert outcomes[check] is Outcome.FAILED, f"{mistake!r} slips through: {check}"
+    subject = subject_of(mistake)
+    seen = (
+        checks.check_entries(subject, differences()),
+        checks.check_forward_probe(subject),
+        checks.check_agreement(subject, load_backend("higher")),
+    )
+    assert tuple(check.name for check in seen) == SEERS
+    for check in seen:
+        assert check.outcome is Outcome.FAILED, f"{mistake!r} slips through: {check.name}"
 
 
 def test_a_cosine_alone_would_not_see_the_papers_recursion_on_a_momentum_run() -> None:

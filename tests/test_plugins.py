@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from command_line import in_a_process
 
 from l2t_bench import plugins
 from l2t_bench.engine.planning import plan
@@ -65,11 +66,6 @@ _SUITE = """
 """
 
 
-def l2t(*arguments: str | Path, **environment: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-P", "-m", "l2t_bench.cli.main", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, env={**os.environ, **environment}, check=False)
-
-
 def with_inherited(site: Path) -> str:
     """A PYTHONPATH of ``site`` and whatever the tests themselves are found by."""
     return os.pathsep.join(filter(None, [str(site), os.environ.get("PYTHONPATH")]))
@@ -120,7 +116,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 def test_installed_plug_ins_are_listed_with_what_they_lack(site: Path) -> None:
-    done = l2t("list", PYTHONPATH=with_inherited(site))
+    done = in_a_process("list", PYTHONPATH=with_inherited(site))
     assert done.returncode == 0
     listed = [line.strip() for line in done.stdout.splitlines()]
     assert {"mine", "mine/tiny", "zero", "mine-suite", "rmd"} <= set(listed)
@@ -129,11 +125,11 @@ def test_installed_plug_ins_are_listed_with_what_they_lack(site: Path) -> None:
 
 
 def test_losses_of_a_file_are_listed_beside_ours(files: str) -> None:
-    listed = [line.strip() for line in l2t("list", "losses", "--plugin", files).stdout.splitlines()]
+    listed = [line.strip() for line in in_a_process("list", "losses", "--plugin", files).stdout.splitlines()]
     assert {"zero", "smooth01", "cross-entropy"} <= set(listed)
 
 
-@pytest.fixture(scope="module", params=["installed", "file"])
+@pytest.fixture(scope="module", params=["file", pytest.param("installed", marks=pytest.mark.slow)])
 def finished(
     request: pytest.FixtureRequest, site: Path, files: str, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[Path, dict[str, str], list[str]]:
@@ -143,7 +139,7 @@ def finished(
         environment, options = {"PYTHONPATH": with_inherited(site)}, []
     else:
         environment, options = {}, ["--plugin", files]
-    done = l2t("run", "mine-suite", *options, "--out", out, **environment)
+    done = in_a_process("run", "mine-suite", *options, "--out", out, **environment)
     assert done.returncode == 0, done.stdout + done.stderr
     return out, environment, options
 
@@ -152,14 +148,14 @@ def test_a_plug_ins_suite_backend_and_problem_run(finished: tuple[Path, dict[str
     out, environment, _ = finished
     records = [json.loads(file.read_text()) for file in out.rglob("cell.json")]
     assert len(records) == 4 and {record["status"] for record in records} == {"ok"}
-    assert "4 of 4 cells done" in l2t("status", out, **environment).stdout
+    assert "4 of 4 cells done" in in_a_process("status", out, **environment).stdout
 
 
 def test_cells_of_a_plug_ins_own_kind_have_a_table_of_their_figures(
     finished: tuple[Path, dict[str, str], list[str]],
 ) -> None:
     out, environment, _ = finished
-    told = l2t("report", out, "--format", "md", **environment).stdout
+    told = in_a_process("report", out, "--format", "md", **environment).stdout
     assert "length: mine/tiny" in told and "letters" in told
     row = next(line for line in told.splitlines() if line.startswith("| mine ") and "4" in line)
     assert row
@@ -169,16 +165,16 @@ def test_cells_of_a_plug_ins_own_kind_have_a_table_of_their_figures(
 @pytest.mark.slow
 def test_a_plug_ins_backend_is_verified_like_ours(finished: tuple[Path, dict[str, str], list[str]]) -> None:
     _, environment, options = finished
-    done = l2t("verify", "mine", "mine/tiny", *options, **environment)
+    done = in_a_process("verify", "mine", "mine/tiny", *options, **environment)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "mine on mine/tiny" in done.stdout and "agreement" in done.stdout and "FAIL" not in done.stdout
 
 
 @pytest.mark.slow
 def test_a_plug_in_that_lacks_its_library_is_a_line_and_disturbs_nothing(site: Path, tmp_path: Path) -> None:
-    asked = l2t("verify", "lacking", PYTHONPATH=with_inherited(site))
+    asked = in_a_process("verify", "lacking", PYTHONPATH=with_inherited(site))
     assert asked.returncode == 2 and "a_library_that_nobody_has" in asked.stderr and "Traceback" not in asked.stderr
-    dry = l2t("run", "quick", "--profile", "smoke", "-b", "rmd", "--dry-run", PYTHONPATH=with_inherited(site))
+    dry = in_a_process("run", "quick", "--profile", "smoke", "-b", "rmd", "--dry-run", PYTHONPATH=with_inherited(site))
     assert dry.returncode == 0 and "1 cells, 1 to run" in dry.stdout
 
 
@@ -220,14 +216,14 @@ def test_two_files_of_one_name_are_a_mistake_and_not_each_others_code(
         files.append(tmp_path / name / "suite.py")
         files[-1].parent.mkdir()
         files[-1].write_text(textwrap.dedent(_TOLD_APART.format(name=name)))
-    done = l2t("run", *asked(*map(str, files)), "--out", tmp_path / "run")
+    done = in_a_process("run", *asked(*map(str, files)), "--out", tmp_path / "run")
     assert done.returncode == 2 and "suite.py are called the same: rename one" in done.stderr
     assert not (tmp_path / "run").exists()
 
 
 def test_a_suite_named_by_its_file_runs_its_own_tasks(tmp_path: Path) -> None:
     (tmp_path / "suite.py").write_text(textwrap.dedent(_TOLD_APART.format(name="alone")))
-    done = l2t("run", f"{tmp_path}/suite.py:SUITE", "--out", tmp_path / "run")
+    done = in_a_process("run", f"{tmp_path}/suite.py:SUITE", "--out", tmp_path / "run")
     assert done.returncode == 0, done.stderr
     (file,) = (tmp_path / "run").rglob("cell.json")
     assert json.loads(file.read_text())["measurements"] == {"of": "alone"}

@@ -92,6 +92,7 @@ def test_predicted_bytes_of_every_method_are_near_the_measured_ones(backend: str
     assert predicted == pytest.approx(measured, rel=0.15, abs=64e6)
 
 
+@pytest.mark.slow
 def test_predicted_memory_of_truncation_stops_growing_at_its_window() -> None:
     backend, problem = l2t.load_backend("truncated[window=10]"), l2t.build_problem(WIDE)
     short, long = (backend.predict(problem, horizon) for horizon in (1_000, 100_000))
@@ -99,6 +100,7 @@ def test_predicted_memory_of_truncation_stops_growing_at_its_window() -> None:
     assert long.seconds > 50 * short.seconds
 
 
+@pytest.mark.slow
 def test_a_method_that_compiles_long_runs_is_predicted_as_the_run_will_find_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(catalogue, "PAYS_FROM", 300)
     backend, problem = l2t.load_backend("rmd[engine=auto]"), random_problem()
@@ -170,10 +172,10 @@ def test_a_dear_objective_is_no_part_of_what_a_step_takes(
     assert seconds == pytest.approx(10 * passes + 0.01 * steps, rel=0.35)
 
 
-QUICK = ("rmd[store=reversible]", "functorch", "truncated[window=20]")
+QUICK = ("rmd[store=reversible]",)
 LONG = (
     *(f"rmd[store={store}]" for store in ("all", "sqrt", "binomial", "binomial,snapshots=1", "disk")),
-    *("implicit", "one-step", "evolution[population=4]", "forward"),
+    *("functorch", "truncated[window=20]", "implicit", "one-step", "evolution[population=4]", "forward"),
 )
 
 

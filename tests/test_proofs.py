@@ -2,6 +2,7 @@
 
 import dataclasses
 from functools import cache
+from typing import Any
 
 import pytest
 import torch
@@ -44,6 +45,17 @@ def taking(backends: tuple[str, ...], modes: tuple[str, ...] = tuple(OPTIMIZERS)
     return [(name, mode) for name in backends for mode in modes if mode not in REFUSED_OPTIMIZERS.get(name, ())]
 
 
+HARDEST = ("Nesterov", "clipping", "AdamW")
+
+
+def quickly(pairs: list[tuple[str, str]]) -> list[Any]:
+    """All of them, those of other methods than ``rmd`` slow unless they are the hardest."""
+    return [
+        pytest.param(name, mode, marks=() if name == "rmd" or mode in HARDEST else pytest.mark.slow)
+        for name, mode in pairs
+    ]
+
+
 @pytest.mark.parametrize("backend", ALL)
 def test_exactly_these_optimisers_are_refused_and_never_without_a_way_out(backend: str) -> None:
     for mode, optimizer in OPTIMIZERS.items():
@@ -80,13 +92,13 @@ class SometimesDeaf(nn.Module):
         return logits + self.sometimes(hidden) if inputs[0, 0] > 0 else logits
 
 
-@pytest.mark.parametrize(("backend", "mode"), taking(ALL))
+@pytest.mark.parametrize(("backend", "mode"), quickly(taking(ALL)))
 def test_the_rollout_trains_the_student_that_torch_optim_trains(backend: str, mode: str) -> None:
     problem = random_problem(optimizer=OPTIMIZERS[mode])
     assert_passed(checks.check_forward_parity(subject(backend, problem, 50)))
 
 
-@pytest.mark.parametrize(("backend", "mode"), taking(EXACT))
+@pytest.mark.parametrize(("backend", "mode"), quickly(taking(EXACT)))
 def test_a_parameter_unused_in_some_steps_moves_and_differentiates_as_one_with_zero_gradients(
     backend: str, mode: str
 ) -> None:
@@ -128,7 +140,7 @@ def differences_of(problem: str, horizon: int) -> tuple[TeachingProblem, Differe
     return built, checks.entry_differences(subject("rmd", built, horizon))
 
 
-@pytest.mark.parametrize(("backend", "problem"), [*taking(EXACT), *((name, SMOOTH_MLP) for name in EXACT)])
+@pytest.mark.parametrize(("backend", "problem"), quickly([*taking(EXACT), *((name, SMOOTH_MLP) for name in EXACT)]))
 def test_every_entry_of_d_theta_is_its_central_difference(backend: str, problem: str) -> None:
     built, differences = differences_of(problem, 12)
     assert_passed(checks.check_entries(subject(backend, built, 12), differences))
@@ -191,7 +203,7 @@ def test_exact_backends_agree_in_float32(problem: str, peer: str) -> None:
     assert_passed(checks.check_agreement(ours, l2t.load_backend(peer), bound=1e-5))
 
 
-@pytest.mark.parametrize(("peer", "mode"), taking(EXACT[1:]))
+@pytest.mark.parametrize(("peer", "mode"), quickly(taking(EXACT[1:])))
 def test_exact_backends_agree_under_every_optimiser_option(peer: str, mode: str) -> None:
     ours = subject("rmd", random_problem(optimizer=OPTIMIZERS[mode]), 60)
     assert_passed(checks.check_agreement(ours, l2t.load_backend(peer), bound=1e-12))

@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from command_line import Done, here, in_a_process
 
 from l2t_bench.engine.merge import common_study, merge
 from l2t_bench.engine.overview import find, look
@@ -18,11 +19,8 @@ from l2t_bench.errors import UserError
 HERE = Path(__file__).resolve().parent
 
 
-def l2t(*arguments: str | Path, **environment: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-P", "-m", "l2t_bench.cli.main", *map(str, arguments)]
-    paths = os.pathsep.join(filter(None, [str(HERE), os.environ.get("PYTHONPATH")]))
-    env = {**os.environ, "PYTHONPATH": paths, **environment}
-    return subprocess.run(command, capture_output=True, text=True, env=env, check=False)
+def l2t(*arguments: str | Path, **environment: str) -> Done:
+    return in_a_process(*arguments, on_path=HERE, **environment)
 
 
 @pytest.fixture(scope="module")
@@ -95,45 +93,68 @@ def test_a_dry_run_writes_nothing(tmp_path: Path, stub_run: Path) -> None:
 
 def test_status_and_show_say_how_it_stands(own_run: Path) -> None:
     cell_file(own_run, 3).write_text("{")
-    told = l2t("status", own_run).stdout
+    told = here("status", own_run).stdout
     assert "5 of 6 cells done" in told and "damaged" in told and "cut short" in told
-    shown = l2t("show", own_run, "seed 2")
+    shown = here("show", own_run, "seed 2")
     assert shown.returncode == 0 and '"answer": 4' in shown.stdout and "import" in shown.stdout
-    several = l2t("show", own_run, "stub")
+    several = here("show", own_run, "stub")
     assert several.returncode == 2 and "may be any of 6 cells" in several.stderr
 
 
-DAMAGES = {
-    "cut short": lambda text: text[:100],
-    "emptied": lambda text: "",
-    "another schema": lambda text: text.replace('"schema": 2', '"schema": 9'),
-    "NaN": lambda text: text.replace('"answer": 9', '"answer": NaN'),
-    "a path": lambda text: text.replace('"problem": "none"', '"problem": "../../etc"'),
-    "another identity": lambda text: text.replace('"seed": 3', '"seed": 4'),
-    "a list": lambda text: "[]",
-}
+def damaged(run: Path, seed: int, damage: str) -> Path:
+    """The result of a seed, damaged."""
+    file = cell_file(run, seed)
+    before = file.read_text()
+    match damage:
+        case "cut short":
+            after = before[:100]
+        case "emptied":
+            after = ""
+        case "another schema":
+            after = before.replace('"schema": 2', '"schema": 9')
+        case "NaN":
+            after = before.replace(f'"answer": {seed**2}', '"answer": NaN')
+        case "a path":
+            after = before.replace('"problem": "none"', '"problem": "../../etc"')
+        case "another identity":
+            after = before.replace(f'"seed": {seed}', f'"seed": {seed + 1}')
+        case _:
+            after = "[]"
+    assert after != before
+    file.write_text(after)
+    return file
+
+
+DAMAGES = ("cut short", "emptied", "another schema", "NaN", "a path", "another identity", "a list")
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
-def test_a_damaged_result_is_said_kept_and_measured_again_and_the_others_are_not(own_run: Path, damage: str) -> None:
-    others = {seed: cell_file(own_run, seed).read_bytes() for seed in (0, 1, 2, 4, 5)}
-    file = cell_file(own_run, 3)
-    damaged = DAMAGES[damage](file.read_text())
-    assert damaged != file.read_text()
-    file.write_text(damaged)
-    told = l2t("status", own_run)
+def test_a_damaged_result_is_said_by_all_that_read_it_and_altered_by_none(own_run: Path, damage: str) -> None:
+    file = damaged(own_run, 3, damage)
+    before = file.read_text()
+    told = here("status", own_run)
     assert told.returncode == 2 and "damaged stub none stub seed 3  cell.json" in told.stdout
-    assert l2t("show", own_run, "seed 3").returncode == 2
-    reported = l2t("report", own_run)
+    assert here("show", own_run, "seed 3").returncode == 2
+    reported = here("report", own_run)
     assert reported.returncode == 2 and "cell.json" in reported.stderr
-    merged = l2t("merge", own_run, "-o", own_run.parent / "merged")
+    merged = here("merge", own_run, "-o", own_run.parent / "merged")
     assert merged.returncode == 2 and "cell.json" in merged.stderr and not (own_run.parent / "merged").exists()
-    assert file.read_text() == damaged, "reading alters nothing"
+    assert file.read_text() == before
+
+
+@pytest.mark.parametrize("damages", [DAMAGES[:4], DAMAGES[4:]])
+def test_damaged_results_are_kept_and_measured_again_and_the_others_are_not(
+    own_run: Path, damages: tuple[str, ...]
+) -> None:
+    files = {seed: damaged(own_run, seed, damage) for seed, damage in enumerate(damages, start=1)}
+    before = {seed: cell_file(own_run, seed).read_text() for seed in range(6)}
     again = l2t("run", "--config", own_run / "run.toml", "--out", own_run)
-    assert again.returncode == 0 and "kept as cell.damaged-1.json, measured again" in again.stderr
-    assert json.loads(file.read_text())["measurements"] == {"answer": 9}
-    assert file.with_name("cell.damaged-1.json").read_text() == damaged
-    assert {seed: cell_file(own_run, seed).read_bytes() for seed in others} == others
+    assert again.returncode == 0
+    assert again.stderr.count("kept as cell.damaged-1.json, measured again") == len(files)
+    for seed, file in files.items():
+        assert json.loads(file.read_text())["measurements"] == {"answer": seed**2}
+        assert file.with_name("cell.damaged-1.json").read_text() == before[seed]
+    assert all(cell_file(own_run, seed).read_text() == before[seed] for seed in {*range(6)} - {*files})
 
 
 def test_a_run_of_another_version_is_left_as_it_is(own_run: Path) -> None:
@@ -177,7 +198,7 @@ def test_a_merge_of_runs_with_other_seeds_is_repeated_by_its_own_run_toml(own_ru
     more.write_text(write_study(replace(read_study(own_run / "run.toml"), seeds=(6, 7)), tmp_path))
     assert l2t("run", "--config", more, "--out", other).returncode == 0
     merged = tmp_path / "deep" / "merged"
-    assert l2t("merge", own_run, other, "-o", merged).returncode == 0
+    assert here("merge", own_run, other, "-o", merged).returncode == 0
     again = l2t("run", "--config", merged / "run.toml", "--out", merged, "--dry-run")
     assert again.returncode == 0 and "8 cells, 0 to run" in again.stdout, again.stderr
 
@@ -187,14 +208,14 @@ def test_a_merge_of_runs_by_other_launchers_is_read_and_repeated_as_one_run(own_
     elsewhere = replace(read_study(own_run / "run.toml"), launcher="slurm", launchers={"slurm": {"partition": "gpu"}})
     (other / "run.toml").write_text(write_study(elsewhere, other))
     merged = tmp_path / "merged"
-    assert l2t("merge", own_run, other, "-o", merged).returncode == 0
+    assert here("merge", own_run, other, "-o", merged).returncode == 0
     assert replace(read_study(merged / "run.toml"), plugins=()) == replace(read_study(own_run / "run.toml"), plugins=())
-    assert l2t("report", merged).returncode == 0 and l2t("compare", own_run, merged).returncode == 0
+    assert here("report", merged).returncode == 0 and here("compare", own_run, merged).returncode == 0
 
 
 def test_what_an_earlier_plan_left_is_merged_and_said(own_run: Path, tmp_path: Path) -> None:
     assert l2t("run", "--config", own_run / "run.toml", "--out", own_run, "--seeds", "2").returncode == 0
-    done = l2t("merge", own_run, "-o", tmp_path / "merged")
+    done = here("merge", own_run, "-o", tmp_path / "merged")
     assert "2 cells, 2 with a result" in done.stdout and "4 results of earlier plans are copied" in done.stderr
     assert len(list((tmp_path / "merged" / "cells").rglob("cell.json"))) == 6
 
@@ -228,7 +249,7 @@ def test_a_failed_cell_of_runs_that_no_one_study_gives_is_repeated_where_it_came
     cell_file(other, 3).unlink()
     merge([own_run, other], tmp_path / "merged")
     assert not (tmp_path / "merged" / "run.toml").exists()
-    shown = l2t("show", tmp_path / "merged", "seed 3")
+    shown = here("show", tmp_path / "merged", "seed 3")
     assert "again: in the run that it came from: own, other; then merge anew" in shown.stdout
 
 
@@ -258,7 +279,7 @@ def test_runs_that_disagree_about_a_cell_do_not_merge(own_run: Path, tmp_path: P
     other = shutil.copytree(own_run, tmp_path / "other")
     file = cell_file(other, 2)
     file.write_text(file.read_text().replace('"answer": 4', '"answer": 5'))
-    done = l2t("merge", own_run, other, "-o", tmp_path / "merged")
+    done = here("merge", own_run, other, "-o", tmp_path / "merged")
     assert done.returncode == 2 and "disagree about cell" in done.stderr
     assert sorted(path.name for path in tmp_path.iterdir()) == ["other", "own"], "nothing is left behind"
 
@@ -325,7 +346,7 @@ def test_a_file_where_a_folder_belongs_is_a_line_and_stays(own_run: Path, place:
 def test_a_plan_with_a_key_of_another_form_is_a_line(own_run: Path) -> None:
     plan = own_run / "plan.json"
     plan.write_text(json.dumps({**json.loads(plan.read_text()), "plugins": 5}))
-    done = l2t("status", own_run)
+    done = here("status", own_run)
     assert done.returncode == 2 and "'plugins' is missing or not of the form" in done.stderr
 
 
@@ -357,5 +378,5 @@ def test_the_shell_completes_names(line: str, expected: str) -> None:
 
 
 def test_a_condition_that_is_no_condition_is_told_before_anything_is_read(tmp_path: Path) -> None:
-    done = l2t("compare", tmp_path / "a", tmp_path / "b", "--fail-on", "tme>1.1")
+    done = here("compare", tmp_path / "a", tmp_path / "b", "--fail-on", "tme>1.1")
     assert done.returncode == 2 and "did you mean 'time'" in done.stderr

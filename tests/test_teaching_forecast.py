@@ -1,5 +1,7 @@
 """What a dry run says of teachers and their students, before any is trained."""
 
+import time
+
 import pytest
 
 import l2t_bench as l2t
@@ -7,8 +9,10 @@ from l2t_bench.engine import forecast
 from l2t_bench.engine.cell import Cell
 from l2t_bench.engine.forecast import STARTING, Expected
 from l2t_bench.gradient import Prediction
-from l2t_bench.suites import teaching_forecast
+from l2t_bench.problem import example_count
+from l2t_bench.suites import step_cost, teaching_forecast
 from l2t_bench.suites.settings import JudgingSettings, TeachingSettings, TrainingSettings
+from l2t_bench.suites.step_cost import StepCost, cost_of_step
 
 SMALL = "digits/mlp[train=40,dev=40,hidden=8]"
 
@@ -21,7 +25,7 @@ def cell_of(kind: str, method: str, settings: object, needs: str = "") -> Cell:
 def known(monkeypatch: pytest.MonkeyPatch) -> None:
     """A gradient takes 2 s and 1 MB at any horizon, a student's step 1 ms."""
     monkeypatch.setattr("l2t_bench.backend.Backend.predict", lambda *_: Prediction(1_000_000, 2.0))
-    monkeypatch.setattr(teaching_forecast, "seconds_of_step", lambda problem: 0.001)
+    monkeypatch.setattr(teaching_forecast, "cost_of_step", lambda *_: StepCost(0.001))
 
 
 @pytest.mark.usefixtures("known")
@@ -74,7 +78,7 @@ def test_a_cell_that_trains_its_teacher_itself_takes_both() -> None:
 def test_of_a_slow_student_no_short_runs_are_made_and_the_figures_are_bounds(
     method: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(teaching_forecast, "seconds_of_step", lambda problem: 2.0)
+    monkeypatch.setattr(teaching_forecast, "cost_of_step", lambda *_: StepCost(2.0))
     monkeypatch.setattr("l2t_bench.backend.Backend.predict", lambda *_: pytest.fail("it was predicted"))
     settings = TrainingSettings(problem=SMALL, horizon=1000, outer_steps=2, students=1, select_every=0)
     found = teaching_forecast.train(cell_of("teacher", method, settings), None)
@@ -91,4 +95,66 @@ def test_a_task_without_a_forecast_is_of_unknown_length() -> None:
 
 
 def test_a_real_students_step_takes_some_time() -> None:
-    assert 0 < teaching_forecast.seconds_of_step(l2t.build_problem(SMALL)) < 1
+    cost = cost_of_step(SMALL, "cpu", "float32")
+    assert 0 < cost.seconds < 1 and cost.peak_bytes is None
+
+
+# -- students whose steps are too long to be timed ---------------------------------------------------------------------
+
+LARGE = "digits/lenet[batch=200]"
+
+
+def test_a_long_step_is_never_taken_but_carried_on_from_steps_of_a_few_examples(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    taught: list[int] = []
+
+    def teach(problem: l2t.TeachingProblem, theta: object, *, horizon: int, seed: int) -> None:
+        taught.append(example_count(problem.train(0, seed)))
+        assert example_count(problem.dev_batches[0]) == taught[-1], "features look at dev"
+        time.sleep(horizon * 0.002 * taught[-1])
+
+    monkeypatch.setattr(step_cost, "teach", teach)
+    monkeypatch.setattr(step_cost, "_LONG", 0.1)
+    cost = cost_of_step.__wrapped__(LARGE, "cpu", "float32")
+    assert set(taught) == {4, 12} and cost.source == "steps of 4 and 12 examples, carried on to 200"
+    assert cost.seconds > 0.1 and cost.peak_bytes is not None
+
+
+def test_a_step_that_is_not_long_is_timed_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(step_cost, "seconds_of_step", lambda problem: 0.03)
+    assert cost_of_step.__wrapped__(LARGE, "cpu", "float32") == StepCost(0.03)
+
+
+def test_a_step_is_looked_at_once_for_all_cells_of_its_student(monkeypatch: pytest.MonkeyPatch) -> None:
+    built: list[str] = []
+    build = l2t.build_problem
+    monkeypatch.setattr(step_cost, "build_problem", lambda spec, **where: built.append(spec) or build(spec, **where))
+    own = f"{SMALL[:-1]},lr=0.017]"
+    assert cost_of_step(own, "cpu", "float32") is cost_of_step(own, "cpu", "float32")
+    assert built == [own]
+
+
+@pytest.mark.parametrize("kind", ["teacher", "teaching"])
+def test_a_student_whose_step_alone_does_not_fit_is_refused(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    giant = StepCost(100.0, 10**12, "steps of 4 and 12 examples, carried on to 128")
+    monkeypatch.setattr(teaching_forecast, "cost_of_step", lambda *_: giant)
+    task, method, settings = (
+        (teaching_forecast.train, "higher", TrainingSettings(problem=SMALL))
+        if kind == "teacher"
+        else (teaching_forecast.measure, "cross-entropy", JudgingSettings(problem=SMALL, horizon=9))
+    )
+    with pytest.raises(l2t.Refused, match=r"a step of the student alone would take 1 TB, and .* carried on to 128"):
+        task(cell_of(kind, method, settings), 10**9)  # type: ignore[operator]
+
+
+@pytest.mark.parametrize(("method", "kept"), [("higher", 1000), ("torchopt-implicit[batches=5]", 5)])
+def test_of_a_step_that_is_not_taken_the_parameters_that_are_kept_are_the_bound(
+    method: str, kept: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(teaching_forecast, "cost_of_step", lambda *_: StepCost(100.0, 1, "a few examples"))
+    monkeypatch.setattr(teaching_forecast, "resident_bytes", lambda: 0)
+    settings = TrainingSettings(problem=SMALL, horizon=1000, outer_steps=1, students=1, select_every=0)
+    found = teaching_forecast.train(cell_of("teacher", method, settings), None)
+    held = sum(param.numel() for param in l2t.build_problem(SMALL).student.parameters()) * 4 * kept
+    assert found.peak_bytes == held

@@ -106,8 +106,14 @@ OPTIMIZERS: dict[str, TeacherOptimizer] = {
 }
 
 
-@pytest.mark.parametrize("name", OPTIMIZERS)
-@pytest.mark.parametrize("last", [0, 3, 6])
+@pytest.mark.parametrize(
+    ("name", "last"),
+    [
+        pytest.param(name, last, marks=() if last == 3 or name == "Adam" else pytest.mark.slow)
+        for name in OPTIMIZERS
+        for last in (0, 3, 6)
+    ],
+)
 def test_a_training_that_goes_on_finds_the_undisturbed_ones_teacher_bit_for_bit(
     tmp_path: Path, name: str, last: int
 ) -> None:

@@ -116,6 +116,7 @@ def test_the_defaults_are_the_papers() -> None:
     assert (transformer.layers, transformer.width, transformer.heads, transformer.inner) == (6, 256, 4, 1024)
 
 
+@pytest.mark.slow
 def test_a_student_learns_to_say_numbers_that_it_has_never_seen() -> None:
     problem = l2t.build_problem("numbers/lstm1[embedding=48,hidden=48,train=4000,test=200,optimizer=adam,lr=0.005]")
     taught = with_fixed_loss(problem, l2t.load_loss("word-cross-entropy"))

@@ -49,8 +49,10 @@ def cell_of(kind: str, method: str, settings: object, needs: str = "") -> Cell:
 
 @pytest.mark.parametrize("profile", ["smoke", "quick", "sample", "paper"])
 def test_every_cell_can_be_made(profile: str) -> None:
-    for cell in planned(profile):
-        build_problem(cell.settings["problem"])
+    cells = planned(profile)
+    for problem in {cell.settings["problem"] for cell in cells}:
+        build_problem(problem)
+    for cell in cells:
         if cell.kind == "teacher":
             TrainingSettings(**cell.settings)
             backend_of(cell.method)
@@ -159,7 +161,10 @@ def test_a_teacher_keeps_its_warm_start_for_its_students(run: Path) -> None:
     assert all(not torch.equal(theta[name], first[name]) for name in first)
 
 
-@pytest.mark.parametrize("method", ["rmd", "untrained-teacher", *BASELINES])
+@pytest.mark.parametrize(
+    "method",
+    ["rmd", *(pytest.param(name, marks=pytest.mark.slow) for name in ("untrained-teacher", *BASELINES))],
+)
 def test_students_of_every_loss_are_judged_by_bleu_with_its_signature(run: Path, method: str) -> None:
     needed = run / ("teacher" if is_learned(method) else "warm")
     cell = cell_of("teaching", method, JUDGING, f"{needed.name}-x-0123456789")

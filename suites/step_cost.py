@@ -1,0 +1,100 @@
+"""What a step of plain training takes: timed; or, where it is long, carried on from steps of a few examples."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import cache
+
+from l2t_bench.batch_parts import begins_with_examples, first_examples
+from l2t_bench.batches import Batch
+from l2t_bench.lessons import teach
+from l2t_bench.measure import Meter
+from l2t_bench.problem import TeachingProblem, example_count
+from l2t_bench.registry import build_problem
+from l2t_bench.resident import release_free_memory, whole_pages
+
+_STEPS = 3  # that a student is timed for
+_ONCE_IN = 20  # steps: how often the first one's features are measured, and more that comes once for a run
+_LONG = 5.0  # seconds of a step that is not timed whole
+_FEW = (4, 12)  # examples of the steps whose cost is carried on to a batch's
+
+
+@dataclass(frozen=True)
+class StepCost:
+    """Seconds of a step, the peak above the start where it was looked at, and what the two were read off."""
+
+    seconds: float
+    peak_bytes: int | None = None
+    source: str = ""
+
+
+@cache
+def cost_of_step(problem: str, device: str, dtype: str) -> StepCost:
+    """Of plain training. Looked at once in a process: every loss and backend of a student asks for it."""
+    built = build_problem(problem, device=device, dtype=dtype)
+    batch = tuple(built.train(0, 0))
+    size = example_count(batch)
+    if size <= 2 * _FEW[-1] or not begins_with_examples(batch):
+        return StepCost(seconds_of_step(built))
+    few, more = ((count, _small_cost(_of_examples(built, count))) for count in _FEW)
+    seconds = _line(few[0], few[1].seconds, more[0], more[1].seconds, size)
+    if seconds < _LONG:
+        return StepCost(seconds_of_step(built))
+    peak = _line(few[0], few[1].peak_bytes, more[0], more[1].peak_bytes, size)
+    return StepCost(seconds, round(peak), f"steps of {few[0]} and {more[0]} examples, carried on to {size}")
+
+
+def seconds_of_steps(train: Callable[[int], object]) -> float:
+    """Of a step of what trains a student of a horizon, with its share of what is done every so many steps.
+
+    After a run that loads what it needs.
+    """
+    train(1)
+    first, few = (_seconds_of_run(train, steps) for steps in (1, 1 + _STEPS))
+    step = max(0.0, few - first) / _STEPS
+    return step + max(0.0, first - step) / _ONCE_IN
+
+
+def seconds_of_step(problem: TeachingProblem) -> float:
+    """Of plain training; as ``seconds_of_steps``."""
+    theta = problem.init_teacher(0)
+    return seconds_of_steps(lambda horizon: teach(problem, theta, horizon=horizon, seed=0))
+
+
+def _seconds_of_run(train: Callable[[int], object], horizon: int) -> float:
+    begun = time.perf_counter()
+    train(horizon)
+    return time.perf_counter() - begun
+
+
+def _of_examples(problem: TeachingProblem, count: int) -> TeachingProblem:
+    """The problem with the first ``count`` examples of every batch, of dev's too: its features look at those."""
+
+    def first(batch: Batch) -> Batch:
+        return first_examples(batch, count)
+
+    return replace(
+        problem, train=lambda index, seed: first(problem.train(index, seed)), dev=first(problem.dev_batches[0])
+    )
+
+
+def _small_cost(problem: TeachingProblem) -> StepCost:
+    """Of a second step, and its peak: the first one has its features and all that comes once."""
+    theta = problem.init_teacher(0)
+
+    def train(horizon: int) -> None:
+        teach(problem, theta, horizon=horizon, seed=0)
+
+    train(1)
+    release_free_memory()
+    with whole_pages():
+        one = _seconds_of_run(train, 1)
+        meter = Meter(problem.device)
+        two = _seconds_of_run(train, 2)
+        memory = meter.device() if problem.device.type == "cuda" else meter.host()
+    return StepCost(max(0.0, two - one), max(0, (memory.peak or 0) - (memory.start or 0)))
+
+
+def _line(low: int, at_low: float | None, high: int, at_high: float | None, wanted: int) -> float:
+    slope = max(0.0, (at_high or 0.0) - (at_low or 0.0)) / (high - low)
+    return (at_high or 0.0) + slope * (wanted - high)
