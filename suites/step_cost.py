@@ -16,7 +16,7 @@ from l2t_bench.resident import release_free_memory, whole_pages
 _STEPS = 3  # that a student is timed for
 _ONCE_IN = 20  # steps: how often the first one's features are measured, and more that comes once for a run
 _LONG = 5.0  # seconds of a step that is not timed whole
-_FEW = (4, 12)  # examples of the steps whose cost is carried on to a batch's
+FEW = (4, 12)  # examples of the steps whose cost is carried on to a batch's
 
 
 @dataclass(frozen=True)
@@ -34,14 +34,30 @@ def cost_of_step(problem: str, device: str, dtype: str) -> StepCost:
     built = build_problem(problem, device=device, dtype=dtype)
     batch = tuple(built.train(0, 0))
     size = example_count(batch)
-    if size <= 2 * _FEW[-1] or not begins_with_examples(batch):
+    if size <= 2 * FEW[-1] or not begins_with_examples(batch):
         return StepCost(seconds_of_step(built))
-    few, more = ((count, _small_cost(_of_examples(built, count))) for count in _FEW)
-    seconds = _line(few[0], few[1].seconds, more[0], more[1].seconds, size)
+    few, more = (_small_cost(of_examples(built, count)) for count in FEW)
+    seconds = carried_on(few.seconds, more.seconds, size)
     if seconds < _LONG:
         return StepCost(seconds_of_step(built))
-    peak = _line(few[0], few[1].peak_bytes, more[0], more[1].peak_bytes, size)
-    return StepCost(seconds, round(peak), f"steps of {few[0]} and {more[0]} examples, carried on to {size}")
+    peak = round(carried_on(few.peak_bytes or 0, more.peak_bytes or 0, size))
+    return StepCost(seconds, peak, f"steps of {FEW[0]} and {FEW[1]} examples, carried on to {size}")
+
+
+def carried_on(few: float, more: float, size: int) -> float:
+    """At ``size`` examples what is ``few`` and ``more`` at those of ``FEW``: a constant, and the same for each one."""
+    return more + max(0.0, more - few) / (FEW[1] - FEW[0]) * (size - FEW[1])
+
+
+def of_examples(problem: TeachingProblem, count: int) -> TeachingProblem:
+    """The problem with the first ``count`` examples of every batch, of dev's too: its features look at those."""
+
+    def first(batch: Batch) -> Batch:
+        return first_examples(batch, count)
+
+    return replace(
+        problem, train=lambda index, seed: first(problem.train(index, seed)), dev=first(problem.dev_batches[0])
+    )
 
 
 def seconds_of_steps(train: Callable[[int], object]) -> float:
@@ -67,17 +83,6 @@ def _seconds_of_run(train: Callable[[int], object], horizon: int) -> float:
     return time.perf_counter() - begun
 
 
-def _of_examples(problem: TeachingProblem, count: int) -> TeachingProblem:
-    """The problem with the first ``count`` examples of every batch, of dev's too: its features look at those."""
-
-    def first(batch: Batch) -> Batch:
-        return first_examples(batch, count)
-
-    return replace(
-        problem, train=lambda index, seed: first(problem.train(index, seed)), dev=first(problem.dev_batches[0])
-    )
-
-
 def _small_cost(problem: TeachingProblem) -> StepCost:
     """Of a second step, and its peak: the first one has its features and all that comes once."""
     theta = problem.init_teacher(0)
@@ -93,8 +98,3 @@ def _small_cost(problem: TeachingProblem) -> StepCost:
         two = _seconds_of_run(train, 2)
         memory = meter.device() if problem.device.type == "cuda" else meter.host()
     return StepCost(max(0.0, two - one), max(0, (memory.peak or 0) - (memory.start or 0)))
-
-
-def _line(low: int, at_low: float | None, high: int, at_high: float | None, wanted: int) -> float:
-    slope = max(0.0, (at_high or 0.0) - (at_low or 0.0)) / (high - low)
-    return (at_high or 0.0) + slope * (wanted - high)

@@ -1,6 +1,7 @@
 """What teacher and teaching cells will take: predicted by short runs where these are short, else bounded from below."""
 
 from l2t_bench.backend import Backend
+from l2t_bench.batch_parts import begins_with_examples
 from l2t_bench.engine.cell import Cell
 from l2t_bench.engine.forecast import STARTING, Expected
 from l2t_bench.errors import Refused
@@ -8,14 +9,14 @@ from l2t_bench.fitting import bytes_left
 from l2t_bench.gradient import Prediction, TeacherGradientBackend
 from l2t_bench.metabatch.contract import for_students
 from l2t_bench.prediction import short_sizes
-from l2t_bench.problem import TeachingProblem
+from l2t_bench.problem import TeachingProblem, example_count
 from l2t_bench.registry import build_problem
 from l2t_bench.resident import available_bytes, resident_bytes
 from l2t_bench.suites.controls import UNTRAINED, fixed_of
 from l2t_bench.suites.judging import candidates
 from l2t_bench.suites.learning import backend_of, problem_of
 from l2t_bench.suites.settings import JudgingSettings, TeachingSettings, TrainingSettings
-from l2t_bench.suites.step_cost import StepCost, cost_of_step
+from l2t_bench.suites.step_cost import FEW, StepCost, carried_on, cost_of_step, of_examples
 from l2t_bench.tensors import size_in_bytes
 from l2t_bench.units import told
 
@@ -97,8 +98,10 @@ def _gradient(
 
 
 def _least_bytes(backend: TeacherGradientBackend, problem: TeachingProblem, horizon: int, step: StepCost) -> int:
-    """By the method's law, else by what two steps more were seen to take; where a step is too long for that, by the
-    student's parameters at the steps that are kept."""
+    """By the method's law, else by what two steps more of a few examples were seen to take.
+
+    Where a step is too long for that, by the student's parameters at the steps that are kept.
+    """
     if not isinstance(backend, Backend):
         return 0
     backend = backend.settled(problem, horizon)
@@ -107,5 +110,17 @@ def _least_bytes(backend: TeacherGradientBackend, problem: TeachingProblem, hori
         return scaling.bytes
     if step.peak_bytes is not None:
         return max(step.peak_bytes, scaling.kept * size_in_bytes([problem.init_student(0).params]))
+    return scaling.kept * _bytes_of_kept_step(backend, problem)
+
+
+def _bytes_of_kept_step(backend: Backend, problem: TeachingProblem) -> int:
+    batch = tuple(problem.train(0, 0))
+    if example_count(batch) <= FEW[1] or not begins_with_examples(batch):
+        return _growth(backend, problem)
+    few, more = (_growth(backend, of_examples(problem, count)) for count in FEW)
+    return round(carried_on(few, more, example_count(batch)))
+
+
+def _growth(backend: Backend, problem: TeachingProblem) -> int:
     few, more = short_sizes(backend, problem, _SIZED)
-    return max(0, more - few) // (_SIZED[1] - _SIZED[0]) * horizon
+    return max(0, more - few) // (_SIZED[1] - _SIZED[0])

@@ -149,6 +149,23 @@ def test_a_student_whose_step_alone_does_not_fit_is_refused(kind: str, monkeypat
 
 
 @pytest.mark.parametrize(("method", "kept"), [("higher", 1000), ("torchopt-implicit[batches=5]", 5)])
+def test_of_a_slow_step_a_graph_of_a_few_examples_is_carried_on_to_the_batch_for_the_steps_that_are_kept(
+    method: str, kept: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def sizes(backend: object, problem: l2t.TeachingProblem, horizons: tuple[int, int]) -> list[int]:
+        examples = example_count(problem.train(0, 0))
+        assert examples == example_count(problem.dev_batches[0]) in (4, 12)
+        return [5000 + steps * (300 + 10 * examples) for steps in horizons]
+
+    monkeypatch.setattr(teaching_forecast, "short_sizes", sizes)
+    monkeypatch.setattr(teaching_forecast, "cost_of_step", lambda *_: StepCost(2.0))
+    monkeypatch.setattr(teaching_forecast, "resident_bytes", lambda: 0)
+    settings = TrainingSettings(problem=LARGE, horizon=1000, outer_steps=1, students=1, select_every=0)
+    found = teaching_forecast.train(cell_of("teacher", method, settings), None)
+    assert found.peak_bytes == kept * (300 + 10 * 200)
+
+
+@pytest.mark.parametrize(("method", "kept"), [("higher", 1000), ("torchopt-implicit[batches=5]", 5)])
 def test_of_a_step_that_is_not_taken_the_parameters_that_are_kept_are_the_bound(
     method: str, kept: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
