@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, lru_cache
 
 from l2t_bench.batch_parts import begins_with_examples, first_examples
 from l2t_bench.batches import Batch
@@ -28,18 +28,24 @@ class StepCost:
     source: str = ""
 
 
+@lru_cache(maxsize=1)
+def built(problem: str, device: str, dtype: str) -> TeachingProblem:
+    """The problem, kept until another is asked for: cells of one student are looked at in a row, and data take long."""
+    return build_problem(problem, device=device, dtype=dtype)
+
+
 @cache
 def cost_of_step(problem: str, device: str, dtype: str) -> StepCost:
     """Of plain training. Looked at once in a process: every loss and backend of a student asks for it."""
-    built = build_problem(problem, device=device, dtype=dtype)
-    batch = tuple(built.train(0, 0))
+    whole = built(problem, device, dtype)
+    batch = tuple(whole.train(0, 0))
     size = example_count(batch)
     if size <= 2 * FEW[-1] or not begins_with_examples(batch):
-        return StepCost(seconds_of_step(built))
-    few, more = (_small_cost(of_examples(built, count)) for count in FEW)
+        return StepCost(seconds_of_step(whole))
+    few, more = (_small_cost(of_examples(whole, count)) for count in FEW)
     seconds = carried_on(few.seconds, more.seconds, size)
     if seconds < _LONG:
-        return StepCost(seconds_of_step(built))
+        return StepCost(seconds_of_step(whole))
     peak = round(carried_on(few.peak_bytes or 0, more.peak_bytes or 0, size))
     return StepCost(seconds, peak, f"steps of {FEW[0]} and {FEW[1]} examples, carried on to {size}")
 

@@ -10,13 +10,12 @@ from l2t_bench.gradient import Prediction, TeacherGradientBackend
 from l2t_bench.metabatch.contract import for_students
 from l2t_bench.prediction import short_sizes
 from l2t_bench.problem import TeachingProblem, example_count
-from l2t_bench.registry import build_problem
 from l2t_bench.resident import available_bytes, resident_bytes
 from l2t_bench.suites.controls import UNTRAINED, fixed_of
 from l2t_bench.suites.judging import candidates
 from l2t_bench.suites.learning import backend_of, problem_of
 from l2t_bench.suites.settings import JudgingSettings, TeachingSettings, TrainingSettings
-from l2t_bench.suites.step_cost import FEW, StepCost, carried_on, cost_of_step, of_examples
+from l2t_bench.suites.step_cost import FEW, StepCost, built, carried_on, cost_of_step, of_examples
 from l2t_bench.tensors import size_in_bytes
 from l2t_bench.units import told
 
@@ -54,7 +53,7 @@ def measure(cell: Cell, memory_limit: int | None) -> Expected:
 
 def expected_training(cell: Cell, spec: str, settings: TrainingSettings, memory_limit: int | None) -> Expected:
     """Of Algorithm 1 on ``spec``. Raises ``Refused`` where the backend does not do it, or where it would not fit."""
-    problem = _built(cell, spec)
+    problem = built(spec, cell.device, cell.dtype)
     backend = for_students(backend_of(cell.method), settings.students)
     verdict = backend.supports(problem, settings.horizon)
     if isinstance(verdict, Refused):
@@ -70,12 +69,8 @@ def expected_training(cell: Cell, spec: str, settings: TrainingSettings, memory_
     return Expected(STARTING + seconds, (resident_bytes() or 0) + found.bytes, source)
 
 
-def _built(cell: Cell, spec: str) -> TeachingProblem:
-    return build_problem(spec, device=cell.device, dtype=cell.dtype)
-
-
 def _left(cell: Cell, spec: str, memory_limit: int | None) -> int | None:
-    return bytes_left(memory_limit, _built(cell, spec), resident_bytes() or 0, available_bytes())
+    return bytes_left(memory_limit, built(spec, cell.device, cell.dtype), resident_bytes() or 0, available_bytes())
 
 
 def _check_room(step: StepCost, left: int | None) -> None:

@@ -67,8 +67,8 @@ def test_a_cell_that_cannot_be_looked_at_is_told_of_and_the_others_are_predicted
     cells = [Cell("stub", 1, "p", "stub", name, "stub", 0, "a:b") for name in ("dear", "cheap")]
 
     def asked(function: str, questions: list[Mapping[str, Any]]) -> Any:
-        assert [question["cell"]["problem"] for question in questions] == ["dear", "cheap"]
-        return iter((UserError("ended, exit code -9"), {"seconds": 2.0, "peak_bytes": 3, "source": "prediction"}))
+        assert [question["cell"]["problem"] for question in questions] == ["cheap", "dear"]
+        return iter(({"seconds": 2.0, "peak_bytes": 3, "source": "prediction"}, UserError("ended, exit code -9")))
 
     seen = []
     monkeypatch.setattr(forecast, "ask_each", asked)
@@ -78,3 +78,15 @@ def test_a_cell_that_cannot_be_looked_at_is_told_of_and_the_others_are_predicted
         ("dear", None, "ended, exit code -9"),
     ]
     assert seen == [(0, 2), (1, 2)]
+
+
+def test_the_cells_of_a_problem_are_looked_at_in_a_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pairs = [("b", "rmd"), ("a", "rmd"), ("b", "higher"), ("a", "higher")]
+    cells = [Cell("stub", 1, "p", "stub", problem, method, 0, "a:b") for problem, method in pairs]
+    seen: list[tuple[str, str]] = []
+    known = {"seconds": 2.0, "peak_bytes": 3, "source": "prediction"}
+    monkeypatch.setattr(forecast, "ask_each", lambda function, questions: iter([known] * len(questions)))
+    forecast.forecast(
+        cells, tmp_path, cells, on_asked=lambda done, total, cell: seen.append((cell.problem, cell.method))
+    )
+    assert seen == [("a", "rmd"), ("a", "higher"), ("b", "rmd"), ("b", "higher")]

@@ -128,8 +128,7 @@ def test_a_step_that_is_not_long_is_timed_whole(monkeypatch: pytest.MonkeyPatch)
 
 def test_a_step_is_looked_at_once_for_all_cells_of_its_student(monkeypatch: pytest.MonkeyPatch) -> None:
     built: list[str] = []
-    build = l2t.build_problem
-    monkeypatch.setattr(step_cost, "build_problem", lambda spec, **where: built.append(spec) or build(spec, **where))
+    monkeypatch.setattr(step_cost, "built", lambda spec, *where: built.append(spec) or l2t.build_problem(spec))
     own = f"{SMALL[:-1]},lr=0.017]"
     assert cost_of_step(own, "cpu", "float32") is cost_of_step(own, "cpu", "float32")
     assert built == [own]

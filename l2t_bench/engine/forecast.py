@@ -57,7 +57,8 @@ def forecast(
     to_run = {cell.cell_id for cell in waiting}
     earlier = {key: _earlier(own, run) for key, own in groups.items()}
     asked = [own[0] for key, own in groups.items() if not earlier[key] and any(c.cell_id in to_run for c in own)]
-    predicted = _predict(asked, memory_limit, on_asked)
+    # One problem's cells in a row: what is made of it for one may serve the next.
+    predicted = _predict(sorted(asked, key=lambda cell: cell.problem), memory_limit, on_asked)
     lines = []
     for key, own in sorted(groups.items()):
         known = earlier[key] or predicted.get(own[0].cell_id, Expected(None, None, "nothing"))
