@@ -88,7 +88,8 @@ def _gradient(
     """One student's gradient, and how it is known."""
     if step.seconds < _LONG_STEP:
         return backend.predict(problem, horizon), "prediction"
-    source = f"at least: a student's step takes {step.seconds:.2g} s"
+    known = f" ({step.source})" if step.source else ""
+    source = f"at least: a student's step takes {step.seconds:.2g} s{known}"
     return Prediction(_least_bytes(backend, problem, horizon, step), _GRADIENT_STEPS * horizon * step.seconds), source
 
 

@@ -110,14 +110,15 @@ def test_a_long_step_is_never_taken_but_carried_on_from_steps_of_a_few_examples(
     taught: list[int] = []
 
     def teach(problem: l2t.TeachingProblem, theta: object, *, horizon: int, seed: int) -> None:
-        taught.append(example_count(problem.train(0, seed)))
+        for index in range(horizon):
+            taught.append(example_count(problem.train(index, seed)))
+            time.sleep(0.002 * taught[-1])
         assert example_count(problem.dev_batches[0]) == taught[-1], "features look at dev"
-        time.sleep(horizon * 0.002 * taught[-1])
 
     monkeypatch.setattr(step_cost, "teach", teach)
     monkeypatch.setattr(step_cost, "_LONG", 0.1)
     cost = cost_of_step.__wrapped__(LARGE, "cpu", "float32")
-    assert set(taught) == {4, 12} and cost.source == "steps of 4 and 12 examples, carried on to 200"
+    assert set(taught) == {2, 6} and cost.source == "steps of 2 and 6 examples, carried on to 200"
     assert cost.seconds > 0.1 and cost.peak_bytes is not None
 
 
@@ -136,7 +137,7 @@ def test_a_step_is_looked_at_once_for_all_cells_of_its_student(monkeypatch: pyte
 
 @pytest.mark.parametrize("kind", ["teacher", "teaching"])
 def test_a_student_whose_step_alone_does_not_fit_is_refused(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    giant = StepCost(100.0, 10**12, "steps of 4 and 12 examples, carried on to 128")
+    giant = StepCost(100.0, 10**12, "steps of 2 and 6 examples, carried on to 128")
     monkeypatch.setattr(teaching_forecast, "cost_of_step", lambda *_: giant)
     task, method, settings = (
         (teaching_forecast.train, "higher", TrainingSettings(problem=SMALL))
@@ -153,7 +154,7 @@ def test_of_a_slow_step_a_graph_of_a_few_examples_is_carried_on_to_the_batch_for
 ) -> None:
     def sizes(backend: object, problem: l2t.TeachingProblem, horizons: tuple[int, int]) -> list[int]:
         examples = example_count(problem.train(0, 0))
-        assert examples == example_count(problem.dev_batches[0]) in (4, 12)
+        assert examples == example_count(problem.dev_batches[0]) in (2, 6)
         return [5000 + steps * (300 + 10 * examples) for steps in horizons]
 
     monkeypatch.setattr(teaching_forecast, "short_sizes", sizes)
