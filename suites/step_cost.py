@@ -5,6 +5,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cache, lru_cache
 
+import torch
+
 from l2t_bench.batch_parts import begins_with_examples, first_examples
 from l2t_bench.batches import Batch
 from l2t_bench.lessons import teach
@@ -97,7 +99,7 @@ def _small_cost(problem: TeachingProblem) -> StepCost:
     drawn: list[float] = []
 
     def train(index: int, seed: int) -> Batch:
-        drawn.append(time.perf_counter())
+        drawn.append(_now(problem.device))
         return problem.train(index, seed)
 
     theta = problem.init_teacher(0)
@@ -105,6 +107,13 @@ def _small_cost(problem: TeachingProblem) -> StepCost:
     release_free_memory()
     meter = Meter(problem.device)
     teach(replace(problem, train=train), theta, horizon=2, seed=0)
-    seconds = time.perf_counter() - drawn[-1]
+    seconds = _now(problem.device) - drawn[-1]
     memory = meter.device() if problem.device.type == "cuda" else meter.host()
     return StepCost(seconds, max(0, (memory.peak or 0) - (memory.start or 0)))
+
+
+def _now(device: torch.device) -> float:
+    """With all work behind it that the device has been given."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter()
