@@ -15,7 +15,7 @@ from l2t_bench.problem import TeachingProblem, example_count
 from l2t_bench.registry import build_problem
 from l2t_bench.resident import release_free_memory
 
-_STEPS = 3  # that a student is timed for
+_STEPS = 2  # that a student is timed for
 _ONCE_IN = 20  # steps: how often the first one's features are measured, and more that comes once for a run
 _LONG = 5.0  # seconds of a step that is not timed whole
 FEW = (2, 6)  # examples of the steps whose cost is carried on to a batch's
@@ -40,9 +40,8 @@ def built(problem: str, device: str, dtype: str) -> TeachingProblem:
 def cost_of_step(problem: str, device: str, dtype: str) -> StepCost:
     """Of plain training. Looked at once in a process: every loss and backend of a student asks for it."""
     whole = built(problem, device, dtype)
-    batch = tuple(whole.train(0, 0))
-    size = example_count(batch)
-    if size <= 2 * FEW[-1] or not begins_with_examples(batch):
+    size = example_count(tuple(whole.train(0, 0)))
+    if not can_be_cut(whole):
         return StepCost(seconds_of_step(whole))
     few, more = (_small_cost(of_examples(whole, count)) for count in FEW)
     seconds = carried_on(few.seconds, more.seconds, size)
@@ -55,6 +54,12 @@ def cost_of_step(problem: str, device: str, dtype: str) -> StepCost:
 def carried_on(few: float, more: float, size: int) -> float:
     """At ``size`` examples what is ``few`` and ``more`` at those of ``FEW``: a constant, and the same for each one."""
     return more + max(0.0, more - few) / (FEW[1] - FEW[0]) * (size - FEW[1])
+
+
+def can_be_cut(problem: TeachingProblem) -> bool:
+    """Whether ``of_examples`` can make its batches smaller by much."""
+    batches = [tuple(batch) for batch in (problem.train(0, 0), problem.dev_batches[0])]
+    return example_count(batches[0]) > 2 * FEW[-1] and all(map(begins_with_examples, batches))
 
 
 def of_examples(problem: TeachingProblem, count: int) -> TeachingProblem:
@@ -71,9 +76,9 @@ def of_examples(problem: TeachingProblem, count: int) -> TeachingProblem:
 def seconds_of_steps(train: Callable[[int], object]) -> float:
     """Of a step of what trains a student of a horizon, with its share of what is done every so many steps.
 
-    After a run that loads what it needs.
+    After a run of as many steps, which loads what it needs and looks at the places of a run that are looked at once.
     """
-    train(1)
+    train(1 + _STEPS)
     first, few = (_seconds_of_run(train, steps) for steps in (1, 1 + _STEPS))
     step = max(0.0, few - first) / _STEPS
     return step + max(0.0, first - step) / _ONCE_IN
@@ -94,7 +99,7 @@ def _seconds_of_run(train: Callable[[int], object], horizon: int) -> float:
 def _small_cost(problem: TeachingProblem) -> StepCost:
     """Of the second step of two, since the first one measures features, and the peak of both.
 
-    After a step that loads what it needs and keeps what libraries keep.
+    After a run of two that loads what it needs, keeps what libraries keep, and looks at what is looked at once.
     """
     drawn: list[float] = []
 
@@ -102,11 +107,11 @@ def _small_cost(problem: TeachingProblem) -> StepCost:
         drawn.append(_now(problem.device))
         return problem.train(index, seed)
 
-    theta = problem.init_teacher(0)
-    teach(problem, theta, horizon=1, seed=0)
+    own, theta = replace(problem, train=train), problem.init_teacher(0)
+    teach(own, theta, horizon=2, seed=0)
     release_free_memory()
     meter = Meter(problem.device)
-    teach(replace(problem, train=train), theta, horizon=2, seed=0)
+    teach(own, theta, horizon=2, seed=0)
     seconds = _now(problem.device) - drawn[-1]
     memory = meter.device() if problem.device.type == "cuda" else meter.host()
     return StepCost(seconds, max(0, (memory.peak or 0) - (memory.start or 0)))

@@ -176,7 +176,7 @@ def cells_of_student(
         return series.cell("teacher", problem, method, seed, train, training, timed=True, needs=warm.cell_id)
 
     yield warm
-    # Those that take longest first: cells that are not timed run beside each other, and the last one would run alone.
+    # A student's longest first: cells that are not timed run beside each other, and the last one would run alone.
     yield from (taught(method, warm) for method in sorted(controls, key=lambda method: method != ACTOR_CRITIC))
     for method in learned:
         trained = teacher(method)

@@ -1,7 +1,6 @@
 """What teacher and teaching cells will take: predicted by short runs where these are short, else bounded from below."""
 
 from l2t_bench.backend import Backend
-from l2t_bench.batch_parts import begins_with_examples
 from l2t_bench.engine.cell import Cell
 from l2t_bench.engine.forecast import STARTING, Expected
 from l2t_bench.errors import Refused
@@ -15,7 +14,7 @@ from l2t_bench.suites.controls import UNTRAINED, fixed_of
 from l2t_bench.suites.judging import candidates
 from l2t_bench.suites.learning import backend_of, problem_of
 from l2t_bench.suites.settings import JudgingSettings, TeachingSettings, TrainingSettings
-from l2t_bench.suites.step_cost import FEW, StepCost, built, carried_on, cost_of_step, of_examples
+from l2t_bench.suites.step_cost import FEW, StepCost, built, can_be_cut, carried_on, cost_of_step, of_examples
 from l2t_bench.tensors import size_in_bytes
 from l2t_bench.units import told
 
@@ -94,27 +93,27 @@ def _gradient(
 
 
 def _least_bytes(backend: TeacherGradientBackend, problem: TeachingProblem, horizon: int, step: StepCost) -> int:
-    """By the method's law, else by what two steps more of a few examples were seen to take.
+    """The method's law, else what two steps more of a few examples were seen to take; a step's peak where it is known.
 
-    Where a step is too long for that, by the student's parameters at the steps that are kept.
+    Where a step is too long for either, the student's parameters at the steps that are kept.
     """
+    one = step.peak_bytes or 0
     if not isinstance(backend, Backend):
-        return 0
+        return one
     backend = backend.settled(problem, horizon)
     scaling = backend.scaling(problem, horizon)
     if scaling.bytes is not None:
-        return scaling.bytes
+        return one + scaling.bytes
     if step.peak_bytes is not None:
-        return max(step.peak_bytes, scaling.kept * size_in_bytes([problem.init_student(0).params]))
+        return one + scaling.kept * size_in_bytes([problem.init_student(0).params])
     return scaling.kept * _bytes_of_kept_step(backend, problem)
 
 
 def _bytes_of_kept_step(backend: Backend, problem: TeachingProblem) -> int:
-    batch = tuple(problem.train(0, 0))
-    if example_count(batch) <= FEW[1] or not begins_with_examples(batch):
+    if not can_be_cut(problem):
         return _growth(backend, problem)
     few, more = (_growth(backend, of_examples(problem, count)) for count in FEW)
-    return round(carried_on(few, more, example_count(batch)))
+    return round(carried_on(few, more, example_count(tuple(problem.train(0, 0)))))
 
 
 def _growth(backend: Backend, problem: TeachingProblem) -> int:

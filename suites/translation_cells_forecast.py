@@ -9,10 +9,9 @@ from dataclasses import replace
 from l2t_bench.engine.cell import Cell
 from l2t_bench.engine.forecast import STARTING, Expected
 from l2t_bench.problem import TeachingProblem
-from l2t_bench.registry import build_problem
 from l2t_bench.resident import resident_bytes
 from l2t_bench.suites.settings import TrainingSettings
-from l2t_bench.suites.step_cost import seconds_of_step, seconds_of_steps
+from l2t_bench.suites.step_cost import built, seconds_of_step, seconds_of_steps
 from l2t_bench.suites.teaching_forecast import expected_training
 from l2t_bench.suites.translation_cells import warming
 from l2t_bench.suites.translation_judging import grid_of, lesson_of
@@ -38,16 +37,15 @@ def measure(cell: Cell, memory_limit: int | None) -> Expected:
     del memory_limit
     settings = TranslationJudging(**cell.settings)
     problem, grid = _built(cell, settings.problem), grid_of(cell.method, settings)
-    students = settings.fresh_students + (len(grid) * settings.tuning_students if len(grid) > 1 else 0)
+    tuned = settings.tuning_students if len(grid) > 1 else 0
+    students = settings.fresh_students + len(grid) * tuned
     timed = replace(settings, critic={**settings.critic, "critic_steps": 0})
     lesson = lesson_of(cell.method, problem, problem.init_teacher(0), timed)
     step = seconds_of_steps(lambda horizon: lesson.train(lesson.problem, horizon, 0))
-    return _expected(students * _steps(cell.method, settings) * step)
-
-
-def _steps(method: str, settings: TranslationJudging) -> int:
-    """Of one student; a critic's own count as such."""
-    return settings.horizon + (int(settings.critic.get("critic_steps", 0)) if method == ACTOR_CRITIC else 0)
+    # A critic is taught by itself once for all the rates of its student; its steps count as a student's.
+    critics = settings.fresh_students + tuned if cell.method == ACTOR_CRITIC else 0
+    steps = students * settings.horizon + critics * int(settings.critic.get("critic_steps", 0))
+    return _expected(steps * step)
 
 
 def _expected(seconds: float) -> Expected:
@@ -55,4 +53,4 @@ def _expected(seconds: float) -> Expected:
 
 
 def _built(cell: Cell, problem: str) -> TeachingProblem:
-    return build_problem(problem, device=cell.device, dtype=cell.dtype)
+    return built(problem, cell.device, cell.dtype)

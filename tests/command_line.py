@@ -11,6 +11,8 @@ import sys
 from pathlib import Path
 from unittest.mock import patch
 
+import torch
+
 from l2t_bench.cli.main import main
 
 Done = subprocess.CompletedProcess[str]
@@ -30,8 +32,14 @@ def here(*arguments: str | Path, cwd: Path | None = None) -> Done:
     """The exit code, and what is written to standard output and standard error."""
     command = ["l2t-bench", *map(str, arguments)]
     out, err, code = io.StringIO(), io.StringIO(), 0
-    place = contextlib.nullcontext() if cwd is None else contextlib.chdir(cwd)
-    with place, patch.object(sys, "argv", command), contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+    with contextlib.ExitStack() as around:
+        if cwd is not None:
+            around.enter_context(contextlib.chdir(cwd))
+        around.enter_context(patch.object(sys, "argv", command))
+        around.enter_context(patch("l2t_bench.resident.keep_free_memory"))  # it would hold for all later tests
+        around.callback(torch.set_num_threads, torch.get_num_threads())
+        around.enter_context(contextlib.redirect_stdout(out))
+        around.enter_context(contextlib.redirect_stderr(err))
         try:
             main()
         except SystemExit as end:

@@ -1,14 +1,17 @@
 """What a dry run says of teachers and their students, before any is trained."""
 
-import time
+import dataclasses
+from typing import Any
 
 import pytest
+import torch
 
 import l2t_bench as l2t
 from l2t_bench.engine import forecast
 from l2t_bench.engine.cell import Cell
 from l2t_bench.engine.forecast import STARTING, Expected
 from l2t_bench.gradient import Prediction
+from l2t_bench.measure import Memory
 from l2t_bench.problem import example_count
 from l2t_bench.suites import step_cost, teaching_forecast
 from l2t_bench.suites.settings import JudgingSettings, TeachingSettings, TrainingSettings
@@ -104,22 +107,71 @@ def test_a_real_students_step_takes_some_time() -> None:
 LARGE = "digits/lenet[batch=200]"
 
 
-def test_a_long_step_is_never_taken_but_carried_on_from_steps_of_a_few_examples(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    taught: list[int] = []
+def test_a_long_step_is_carried_on_from_steps_of_a_few_examples(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock, taught = [0.0], []
 
     def teach(problem: l2t.TeachingProblem, theta: object, *, horizon: int, seed: int) -> None:
         for index in range(horizon):
             taught.append(example_count(problem.train(index, seed)))
-            time.sleep(0.002 * taught[-1])
+            clock[0] += (10.0 if index == 0 else 0.1) + 0.01 * taught[-1]
         assert example_count(problem.dev_batches[0]) == taught[-1], "features look at dev"
 
+    class Meter:
+        def __init__(self, device: object) -> None: ...
+        def host(self) -> Memory:
+            return Memory(100, 1100 + 10 * taught[-1])
+
     monkeypatch.setattr(step_cost, "teach", teach)
-    monkeypatch.setattr(step_cost, "_LONG", 0.1)
+    monkeypatch.setattr(step_cost, "Meter", Meter)
+    monkeypatch.setattr(step_cost, "_now", lambda device: clock[0])
+    monkeypatch.setattr(step_cost, "_LONG", 2.0)
     cost = cost_of_step.__wrapped__(LARGE, "cpu", "float32")
     assert set(taught) == {2, 6} and cost.source == "steps of 2 and 6 examples, carried on to 200"
-    assert cost.seconds > 0.1 and cost.peak_bytes is not None
+    assert cost.seconds == pytest.approx(0.1 + 0.01 * 200) and cost.peak_bytes == 1000 + 10 * 200
+
+
+def test_the_step_that_is_timed_has_one_pass_as_those_in_the_middle_of_a_run_have(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Some places of a run are looked at once, with second derivatives: the last step of a first run is one of them."""
+    events: list[str] = []
+    loss, now = l2t.TeachingProblem.train_loss, step_cost._now
+    monkeypatch.setattr(l2t.TeachingProblem, "train_loss", lambda *given: events.append("pass") or loss(*given))
+    monkeypatch.setattr(step_cost, "_now", lambda device: events.append("clock") or now(device))
+    step_cost._small_cost(step_cost.of_examples(l2t.build_problem(LARGE), 2))
+    assert events[-3:] == ["clock", "pass", "clock"]
+
+
+def test_so_have_the_steps_that_are_timed_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    passes: list[int] = []
+    loss, run = l2t.TeachingProblem.train_loss, step_cost._seconds_of_run
+    counted: dict[int, int] = {}
+
+    def timed(train: Any, horizon: int) -> float:
+        before = len(passes)
+        seconds = run(train, horizon)
+        counted[horizon] = len(passes) - before
+        return seconds
+
+    monkeypatch.setattr(l2t.TeachingProblem, "train_loss", lambda *given: passes.append(1) or loss(*given))
+    monkeypatch.setattr(step_cost, "_seconds_of_run", timed)
+    step_cost.seconds_of_step(l2t.build_problem(SMALL))
+    assert counted[1 + step_cost._STEPS] - counted[1] == step_cost._STEPS
+
+
+@pytest.mark.parametrize("method", ["rmd", "rmd[store=reversible]", "truncated[window=20]", "higher"])
+def test_a_teacher_takes_a_students_step_whatever_its_law(method: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(teaching_forecast, "cost_of_step", lambda *_: StepCost(100.0, 3 * 10**9, "a few examples"))
+    settings = TrainingSettings(problem=SMALL, horizon=50, outer_steps=1, students=1, select_every=0)
+    found = teaching_forecast.train(cell_of("teacher", method, settings), None)
+    assert found.peak_bytes is not None and found.peak_bytes > 3 * 10**9
+
+
+def test_a_dev_batch_that_cannot_be_cut_has_its_students_step_timed_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    problem = l2t.build_problem(LARGE)
+    inputs, targets = problem.dev_batches[0]
+    assert step_cost.can_be_cut(problem)
+    assert not step_cost.can_be_cut(dataclasses.replace(problem, dev=((inputs, torch.tensor(3.0)), targets)))
 
 
 def test_a_step_that_is_not_long_is_timed_whole(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -174,4 +226,4 @@ def test_of_a_step_that_is_not_taken_the_parameters_that_are_kept_are_the_bound(
     settings = TrainingSettings(problem=SMALL, horizon=1000, outer_steps=1, students=1, select_every=0)
     found = teaching_forecast.train(cell_of("teacher", method, settings), None)
     held = sum(param.numel() for param in l2t.build_problem(SMALL).student.parameters()) * 4 * kept
-    assert found.peak_bytes == held
+    assert found.peak_bytes == held + 1

@@ -10,6 +10,7 @@ from safetensors.torch import load_file
 
 from l2t_bench.adam import Adam
 from l2t_bench.engine.cell import Cell
+from l2t_bench.engine.forecast import STARTING
 from l2t_bench.engine.planning import cells_of
 from l2t_bench.engine.recorder import Recorder
 from l2t_bench.engine.study import Study
@@ -198,6 +199,17 @@ def test_a_dry_run_says_what_every_kind_of_cell_takes() -> None:
     for forecast, cell in kinds:
         expected = forecast(cell, None)
         assert expected.seconds is not None and expected.seconds > 0 and expected.source
+
+
+def test_a_critic_is_counted_once_for_all_the_rates_of_its_student(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(translation_cells_forecast, "seconds_of_steps", lambda train: 1.0)
+    judging = TranslationJudging(
+        SMALL, 10, (0.1, 0.2, 0.4), tuning_students=2, fresh_students=5, critic={"critic_steps": 100}
+    )
+    students, critics = 3 * 2 + 5, 2 + 5
+    for method, steps in (("actor-critic", students * 10 + critics * 100), ("reinforce", students * 10)):
+        expected = translation_cells_forecast.measure(cell_of("teaching", method, judging, "warm-start-x-0"), None)
+        assert expected.seconds == STARTING + steps
 
 
 def test_translations_that_are_no_bleu_are_damage() -> None:
