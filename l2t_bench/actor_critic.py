@@ -122,6 +122,10 @@ class ActorCriticTraining:
         critic = {name: param.detach() for name, param in fresh.named_parameters()}
         return Learners(student, critic, {}, student, critic)
 
+    def beginning(self, seed: int) -> Learners:
+        """Student ``seed`` and its critic before the student's first step: the same at every lr of the student's."""
+        return self.pretrained(self.begin(seed), seed)
+
     def pretrained(self, learners: Learners, seed: int) -> Learners:
         """After the critic's own steps: the student stays where it is, and other batches are drawn than it will see."""
         for index in range(self.settings.critic_steps):
@@ -193,18 +197,12 @@ def train_actor_critic(
     spares the critic's own steps: what ``beginning`` gives for this seed and these settings.
     """
     training = ActorCriticTraining(problem, settings)
-    learners = beginning(problem, settings, seed) if begun is None else begun
+    learners = training.beginning(seed) if begun is None else begun
     for index in range(horizon):
         episodes = training.draw(learners, index, seed)
         learners, values = training.teach_critic(learners, episodes, settings.critic_steps + index)
         learners = training.teach_student(learners, episodes, values, index, horizon, seed)
     return learners.student
-
-
-def beginning(problem: TeachingProblem, settings: ActorCritic, seed: int) -> Learners:
-    """Student ``seed`` and its critic before the student's first step: the same at every lr of the student's."""
-    training = ActorCriticTraining(problem, settings)
-    return training.pretrained(training.begin(seed), seed)
 
 
 def _mixed(delayed: Tensors, ahead: Tensors, share: float) -> TensorDict:

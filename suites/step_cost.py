@@ -40,9 +40,9 @@ def built(problem: str, device: str, dtype: str) -> TeachingProblem:
 def cost_of_step(problem: str, device: str, dtype: str) -> StepCost:
     """Of plain training. Looked at once in a process: every loss and backend of a student asks for it."""
     whole = built(problem, device, dtype)
-    size = example_count(tuple(whole.train(0, 0)))
     if not can_be_cut(whole):
         return StepCost(seconds_of_step(whole))
+    size = batch_size(whole)
     few, more = (_small_cost(of_examples(whole, count)) for count in FEW)
     seconds = carried_on(few.seconds, more.seconds, size)
     if seconds < _LONG:
@@ -56,10 +56,15 @@ def carried_on(few: float, more: float, size: int) -> float:
     return more + max(0.0, more - few) / (FEW[1] - FEW[0]) * (size - FEW[1])
 
 
+def batch_size(problem: TeachingProblem) -> int:
+    """How many examples the first batch of training holds."""
+    return example_count(tuple(problem.train(0, 0)))
+
+
 def can_be_cut(problem: TeachingProblem) -> bool:
     """Whether ``of_examples`` can make its batches smaller by much."""
     batches = [tuple(batch) for batch in (problem.train(0, 0), problem.dev_batches[0])]
-    return example_count(batches[0]) > 2 * FEW[-1] and all(map(begins_with_examples, batches))
+    return batch_size(problem) > 2 * FEW[-1] and all(map(begins_with_examples, batches))
 
 
 def of_examples(problem: TeachingProblem, count: int) -> TeachingProblem:

@@ -8,13 +8,22 @@ from l2t_bench.fitting import bytes_left
 from l2t_bench.gradient import Prediction, TeacherGradientBackend
 from l2t_bench.metabatch.contract import for_students
 from l2t_bench.prediction import short_sizes
-from l2t_bench.problem import TeachingProblem, example_count
+from l2t_bench.problem import TeachingProblem
 from l2t_bench.resident import available_bytes, resident_bytes
 from l2t_bench.suites.controls import UNTRAINED, fixed_of
 from l2t_bench.suites.judging import candidates
 from l2t_bench.suites.learning import backend_of, problem_of
 from l2t_bench.suites.settings import JudgingSettings, TeachingSettings, TrainingSettings
-from l2t_bench.suites.step_cost import FEW, StepCost, built, can_be_cut, carried_on, cost_of_step, of_examples
+from l2t_bench.suites.step_cost import (
+    FEW,
+    StepCost,
+    batch_size,
+    built,
+    can_be_cut,
+    carried_on,
+    cost_of_step,
+    of_examples,
+)
 from l2t_bench.tensors import size_in_bytes
 from l2t_bench.units import told
 
@@ -113,7 +122,7 @@ def _bytes_of_kept_step(backend: Backend, problem: TeachingProblem) -> int:
     if not can_be_cut(problem):
         return _growth(backend, problem)
     few, more = (_growth(backend, of_examples(problem, count)) for count in FEW)
-    return round(carried_on(few, more, example_count(tuple(problem.train(0, 0)))))
+    return round(carried_on(few, more, batch_size(problem)))
 
 
 def _growth(backend: Backend, problem: TeachingProblem) -> int:

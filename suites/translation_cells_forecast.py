@@ -8,7 +8,6 @@ from dataclasses import replace
 
 from l2t_bench.engine.cell import Cell
 from l2t_bench.engine.forecast import STARTING, Expected
-from l2t_bench.problem import TeachingProblem
 from l2t_bench.resident import resident_bytes
 from l2t_bench.suites.settings import TrainingSettings
 from l2t_bench.suites.step_cost import built, seconds_of_step, seconds_of_steps
@@ -23,7 +22,9 @@ def warm_start(cell: Cell, memory_limit: int | None) -> Expected:
     """Of a warm start."""
     del memory_limit
     settings = WarmStartSettings(**cell.settings)
-    return _expected(settings.steps * seconds_of_step(warming(_built(cell, settings.problem), settings)))
+    return _expected(
+        settings.steps * seconds_of_step(warming(built(settings.problem, cell.device, cell.dtype), settings))
+    )
 
 
 def train(cell: Cell, memory_limit: int | None) -> Expected:
@@ -36,7 +37,7 @@ def measure(cell: Cell, memory_limit: int | None) -> Expected:
     """Of a teaching cell."""
     del memory_limit
     settings = TranslationJudging(**cell.settings)
-    problem, grid = _built(cell, settings.problem), grid_of(cell.method, settings)
+    problem, grid = built(settings.problem, cell.device, cell.dtype), grid_of(cell.method, settings)
     tuned = settings.tuning_students if len(grid) > 1 else 0
     students = settings.fresh_students + len(grid) * tuned
     timed = replace(settings, critic={**settings.critic, "critic_steps": 0})
@@ -50,7 +51,3 @@ def measure(cell: Cell, memory_limit: int | None) -> Expected:
 
 def _expected(seconds: float) -> Expected:
     return Expected(STARTING + seconds, resident_bytes(), "a fresh student's first steps")
-
-
-def _built(cell: Cell, problem: str) -> TeachingProblem:
-    return built(problem, cell.device, cell.dtype)

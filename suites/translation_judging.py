@@ -3,11 +3,11 @@
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import lru_cache
 from statistics import fmean
 from typing import Any, Literal
 
-from l2t_bench.actor_critic import ActorCritic, beginning, train_actor_critic
+from l2t_bench.actor_critic import ActorCritic, ActorCriticTraining, train_actor_critic
 from l2t_bench.data.text_batches import TextBatches
 from l2t_bench.engine.recorder import Recorder
 from l2t_bench.errors import Diverged
@@ -72,17 +72,18 @@ def lesson_of(method: str, problem: TeachingProblem, theta: TensorDict, settings
     """Under the loss of a method: ``theta``'s, or a fixed one, which has no teacher; or by actor and critic."""
     length = settings.horizon, settings.schedule
     if method == ACTOR_CRITIC:
-        return Lesson(problem, *length, _by_actor_and_critic(problem, ActorCritic(**settings.critic)))  # type: ignore[arg-type]
+        return Lesson(problem, *length, _by_actor_and_critic(problem, settings))
     if method in FIXED:
         problem, theta = with_fixed_loss(problem, load_loss(FIXED[method])), {}
     return Lesson(problem, *length, lambda own, horizon, seed: teach(own, theta, horizon=horizon, seed=seed))
 
 
 def _by_actor_and_critic(
-    problem: TeachingProblem, options: ActorCritic
+    problem: TeachingProblem, settings: TranslationJudging
 ) -> Callable[[TeachingProblem, int, int], StudentState]:
     """A student's critic is taught by itself once, for all the rates that the student is tried at."""
-    begun = cache(lambda seed: beginning(problem, options, seed))
+    options = ActorCritic(**settings.critic)  # type: ignore[arg-type]
+    begun = lru_cache(maxsize=settings.tuning_students)(ActorCriticTraining(problem, options).beginning)
     return lambda own, horizon, seed: train_actor_critic(own, options, horizon=horizon, seed=seed, begun=begun(seed))
 
 

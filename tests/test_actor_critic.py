@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 import l2t_bench as l2t
-from l2t_bench.actor_critic import ActorCritic, ActorCriticTraining, Learners, beginning, critic_of, train_actor_critic
+from l2t_bench.actor_critic import ActorCritic, ActorCriticTraining, Learners, critic_of, train_actor_critic
 from l2t_bench.bleu import sentence_bleu
 from l2t_bench.data.specials import BEGIN, END, PAD
 from l2t_bench.lessons import with_lr, with_start
@@ -233,7 +233,7 @@ def test_a_run_is_a_function_of_its_seed() -> None:
 
 def test_a_critic_that_was_taught_once_serves_every_lr_of_its_student() -> None:
     settings = ActorCritic(critic_steps=3)
-    begun = beginning(tiny(), settings, 1)
+    begun = ActorCriticTraining(tiny(), settings).beginning(1)
     for lr in (0.1, 0.4):
         own = with_lr(tiny(), lr)
         spared, whole = (train_actor_critic(own, settings, horizon=3, seed=1, begun=each) for each in (begun, None))
@@ -242,16 +242,17 @@ def test_a_critic_that_was_taught_once_serves_every_lr_of_its_student() -> None:
 
 def test_a_lesson_teaches_each_critic_once(monkeypatch: pytest.MonkeyPatch) -> None:
     taught: list[int] = []
+    beginning = ActorCriticTraining.beginning
 
-    def counted(problem: TeachingProblem, options: ActorCritic, seed: int) -> Learners:
+    def counted(training: ActorCriticTraining, seed: int) -> Learners:
         taught.append(seed)
-        return beginning(problem, options, seed)
+        return beginning(training, seed)
 
-    monkeypatch.setattr(translation_judging, "beginning", counted)
-    settings = TranslationJudging("numbers/lstm1", 2, (0.1, 0.2), critic={"critic_steps": 1})
+    monkeypatch.setattr(ActorCriticTraining, "beginning", counted)
+    settings = TranslationJudging("numbers/lstm1", 2, (0.1, 0.2), tuning_students=2, critic={"critic_steps": 1})
     lesson = translation_judging.lesson_of("actor-critic", tiny(), {}, settings)
-    for seed in (4, 5):
-        for lr in (0.1, 0.2):
+    for lr in (0.1, 0.2):
+        for seed in (4, 5):
             lesson.student(seed, lr)
     assert taught == [4, 5]
 

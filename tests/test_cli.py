@@ -121,6 +121,7 @@ def test_verify_says_which_backends_are_right_on_a_users_own_problem(tmp_path: P
     for name in list_backends():
         assert f"{name} on mine" in done.stdout
     assert "FAIL" not in done.stdout
+    assert "cosine to the exact gradient" in done.stdout
 
 
 def test_verify_says_that_a_backend_refuses_and_why(tmp_path: Path) -> None:
