@@ -868,3 +868,42 @@ def test_dev_batches_that_do_not_follow_the_seed_are_an_error(backend: str) -> N
 
     with pytest.raises(UserError, match=r"prepare_dev\(view, seed\) gives other batches when it is called again"):
         differentiate(backend, dataclasses.replace(random_problem(), prepare_dev=drawn))
+
+
+class NoiseGoingBack(torch.autograd.Function):
+    """What is given; its derivative comes with noise that does not follow torch's seed."""
+
+    @staticmethod
+    def forward(ctx: Any, given: Tensor) -> Tensor:
+        del ctx
+        return given.clone()
+
+    @staticmethod
+    def backward(ctx: Any, given: Tensor) -> Tensor:  # type: ignore[override]
+        del ctx
+        return given * torch.from_numpy(1 + 0.1 * np.random.default_rng().normal(size=given.shape))
+
+
+class NoisyElsewhere(nn.Linear):
+    """Its gradient alone is noisy, and only on other batches than ``quiet``."""
+
+    def __init__(self, quiet: Tensor) -> None:
+        super().__init__(6, 4)
+        self.register_buffer("quiet", quiet)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        out = super().forward(inputs)
+        if torch.equal(inputs, torch.as_tensor(self.quiet).to(inputs)):
+            return out
+        noisy: Tensor = NoiseGoingBack.apply(out)  # type: ignore[no-untyped-call]
+        return noisy
+
+
+@pytest.mark.parametrize(
+    "backend", ["rmd", "rmd[store=sqrt]", "rmd[store=host]", "rmd[store=reversible]", "truncated[window=3]"]
+)
+def test_noise_in_the_gradient_alone_that_begins_later_is_an_error(backend: str) -> None:
+    with pytest.raises(UserError, match=r"step [1-9]\d* cannot be replayed|cannot be undone"):
+        plain = random_problem()
+        first = record(plain, general_theta(plain), horizon=1)[0]
+        differentiate(backend, random_problem(student=NoisyElsewhere(first.batch[0])), horizon=12)

@@ -2,20 +2,24 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from l2t_bench.adjoint import PhiAdjoint, Visit, taken_step
+from l2t_bench.gradient_look import HeldToPlain
 from l2t_bench.kept_run import WayBack
 from l2t_bench.measure import Meter
 from l2t_bench.optimizers import Adjoint
 from l2t_bench.problem import Step, StudentState, TeachingProblem
 from l2t_bench.rollout import Rollout
-from l2t_bench.second_order import Maker, StepGraph
+from l2t_bench.second_order import Maker, SecondOrder, StepGraph
 from l2t_bench.sums import WHOLE_BATCH, BatchSums
 from l2t_bench.tensors import TensorDict, added, zeros_like
 from l2t_bench.training_step import StudentGradient, student_step
+
+_LOOK_EVERY = 64  # steps back, from the last one on: a look is one gradient more
 
 
 @dataclass(frozen=True)
@@ -50,6 +54,7 @@ class EagerStepper:
         self.rollout, self.meter = rollout, meter
         self._second_order, self._hyper, self._sums = sums.second_order(second_order), hyper, sums
         self._phi_adjoint = PhiAdjoint(rollout.problem, rollout.theta)
+        self._gone_back = 0
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -110,7 +115,13 @@ class EagerStepper:
     def back(self, visit: Visit, adjoint: Adjoint) -> Passed:
         """The adjoint before a step from that after it; what the step adds to d_theta is kept."""
         problem = self.rollout.problem
-        return passed_back(problem, self._phi_adjoint, visit, adjoint, self._second_order, hyper=self._hyper)
+        second_order = self._held_to_plain if self._gone_back % _LOOK_EVERY == 0 else self._second_order
+        self._gone_back += 1
+        return passed_back(problem, self._phi_adjoint, visit, adjoint, second_order, hyper=self._hyper)
+
+    def _held_to_plain(self, problem: TeachingProblem, state: StudentState, step: Step, phi: Any) -> SecondOrder:
+        plain = self._sums.gradient(problem, state, step, phi).gradients
+        return HeldToPlain(self._second_order(problem, state, step, phi), plain, step, state.params)
 
     def back_all(self, visits: Sequence[Visit], adjoint: Adjoint) -> list[Passed]:
         """Go back through ``visits``, the last step first; only the last adjoint is sure to be its step's."""
