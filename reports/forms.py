@@ -171,6 +171,7 @@ _TRANSLATION: Form = {
     "seconds_students?": or_null(is_duration),
 }
 """Of students whose results are translations: BLEU from 0 to 100."""
+_STUDENT: Form = {"seed": is_whole, "dev_accuracy": is_number, "test_accuracy": is_number}
 _MEASUREMENTS: Mapping[str, Form] = {
     "gradient": {
         "exactness": is_text,
@@ -190,7 +191,8 @@ _MEASUREMENTS: Mapping[str, Form] = {
         "loss": is_text,
         "lr": is_number,
         "lr_grid?": list_of({"lr": is_number, "dev_accuracy": is_number}),
-        "students": some_of({"seed": is_whole, "dev_accuracy": is_number, "test_accuracy": is_number}),
+        "students": some_of(_STUDENT),
+        "cross_entropy_as_long?": list_of(_STUDENT),
         **_TRAINING,
         "schedule?": is_text,
         "seconds_students?": or_null(is_duration),

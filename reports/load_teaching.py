@@ -21,6 +21,7 @@ _STUDENT_COLUMNS = [
     "student_seed",
     "dev_accuracy",
     "test_accuracy",
+    "as_long_accuracy",
 ]
 _CURVE_POINT = (
     "outer_step",
@@ -66,7 +67,11 @@ _DERIVED = (
 
 
 def students(run: Run) -> pd.DataFrame:
-    """One row per teaching cell and fresh student whose accuracy was measured."""
+    """One row per teaching cell and fresh student whose accuracy was measured.
+
+    ``as_long_accuracy``: on test, of the same student by cross entropy in steps as long as the loss's; NaN where that
+    was not asked.
+    """
     rows = [
         {
             **teaching_keys(cell),
@@ -78,12 +83,18 @@ def students(run: Run) -> pd.DataFrame:
             "student_seed": student["seed"],
             "dev_accuracy": student["dev_accuracy"],
             "test_accuracy": student["test_accuracy"],
+            "as_long_accuracy": _as_long(cell).get(student["seed"], math.nan),
         }
         for cell in taught(run)
         if not translates(cell)
         for student in cell["measurements"]["students"]
     ]
     return pd.DataFrame(rows, columns=_STUDENT_COLUMNS)
+
+
+def _as_long(cell: Mapping[str, Any]) -> dict[int, float]:
+    students = cell["measurements"].get("cross_entropy_as_long", [])
+    return {student["seed"]: student["test_accuracy"] for student in students}
 
 
 def translates(cell: Mapping[str, Any]) -> bool:

@@ -54,7 +54,10 @@ _EQUIVALENCE_COLUMNS = [
 
 
 def teaching_summary(students: pd.DataFrame, teachings: pd.DataFrame, value: str = "test_accuracy") -> pd.DataFrame:
-    """One row per teaching cell: ``value`` over students, and differences to the controls paired by student."""
+    """One row per teaching cell: ``value`` over students, and differences to the controls paired by student.
+
+    ``over_as_long``: over cross entropy in steps as long as the loss's, where the loss was held to that.
+    """
     rows = []
     for _, group in statistics.with_round(students).groupby([*VARIANT, "seed", "round"]):
         best = best_fixed(group, value)
@@ -69,10 +72,11 @@ def teaching_summary(students: pd.DataFrame, teachings: pd.DataFrame, value: str
                     **named("over_untrained", difference(group, method, UNTRAINED, value)),
                     "best_fixed": best,
                     **named("over_best_fixed", difference(group, method, best, value)),
+                    **named("over_as_long", over_as_long(own)),
                 }
             )
     columns = ["cell_id", "students", "best_fixed"]
-    for name in (value, "over_cross_entropy", "over_untrained", "over_best_fixed"):
+    for name in (value, "over_cross_entropy", "over_untrained", "over_best_fixed", "over_as_long"):
         columns += list(named(name, NOTHING))
     return pd.DataFrame(rows, columns=columns).merge(teachings, on="cell_id", how="left")
 
@@ -86,6 +90,13 @@ def best_fixed(students: pd.DataFrame, value: str = "test_accuracy") -> str:
     fixed = fixed[~fixed["method"].map(base_name).isin(TOLD_MORE)]
     means = fixed.groupby("method")[value].mean()
     return str(means.idxmax()) if len(means) else ""
+
+
+def over_as_long(students: pd.DataFrame) -> Estimate:
+    """Test accuracy under a loss minus that of the same students by cross entropy in steps as long."""
+    if "as_long_accuracy" not in students or students["as_long_accuracy"].isna().any():
+        return NOTHING
+    return bootstrap_mean((students["test_accuracy"] - students["as_long_accuracy"]).to_numpy(float))
 
 
 def difference(students: pd.DataFrame, method: str, control: str, value: str = "test_accuracy") -> Estimate:

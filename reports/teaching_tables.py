@@ -29,8 +29,14 @@ def teaching_tables(results: Results, *, detail: bool = False) -> list[Table]:
     ]
 
 
-_TEACHING_COLUMNS = ("loss", "lr", "outer steps", "test accuracy", "over cross-entropy", "over untrained")
-_TEACHING_DETAIL = ("over best fixed", "students", "signal / noise", "straightness", "training, s", "students, s")
+_DIFFERENCES = {
+    "over cross-entropy": "over_cross_entropy",
+    "over its size": "over_as_long",
+    "over best fixed": "over_best_fixed",
+    "over untrained": "over_untrained",
+}
+_TEACHING_COLUMNS = ("loss", "lr", "outer steps", "test accuracy", *_DIFFERENCES)
+_TEACHING_DETAIL = ("students", "signal / noise", "straightness", "training, s", "students, s")
 
 
 def _teaching_table(problem: Any, variant: Any, planned: pd.DataFrame, teaching: pd.DataFrame, detail: bool) -> Table:
@@ -55,6 +61,11 @@ def _teaching_note(measured: pd.DataFrame) -> str:
     )
     if best := said(filter(None, measured["best_fixed"])):
         note += f" Best fixed: {best}, the best on test of the losses that are not learned and are told no more."
+    if measured["over_as_long"].notna().any():
+        note += (
+            " Over its size: over cross entropy, for the same students, in steps as long as this loss's: what is "
+            "left is owed to its shape."
+        )
     if measured["straightness"].notna().any():
         note += (
             " Signal / noise: the teacher gradient's norm over its standard error between the students of an outer "
@@ -70,16 +81,13 @@ def _teaching_row(row: Row, several: bool, detail: bool) -> tuple[str, ...]:
         rate(row),
         whole(row["outer_steps"]),
         accuracy(estimate_in(row, "test_accuracy")),
-        points(estimate_in(row, "over_cross_entropy")),
-        points(estimate_in(row, "over_untrained")),
+        *(points(estimate_in(row, name)) for name in _DIFFERENCES.values()),
     )
     if not detail:
         return short
     more = ("signal_to_noise", "straightness", "seconds_training", "seconds_students")
-    best = points(estimate_in(row, "over_best_fixed"))
     return (
         *short,
-        best,
         str(row["students"]),
         *(number(row[column], 2 if column in more[:2] else 3) for column in more),
     )

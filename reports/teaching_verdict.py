@@ -42,7 +42,7 @@ def teaching_findings(results: Results) -> list[Finding]:
             for row in rows_of(rows[rows["loss"] == "learned"]):
                 label = loss_label(row, several)
                 learned = f"{label[:1].upper()}{label[1:]}"
-                found += [_gain(row, learned, measure), *_over_best(row, learned, measure)]
+                found += [_gain(row, learned, measure), *_over_best(row, learned, measure), *_by_shape(row, learned)]
             found += [_alike(row) for row in rows_of(of_case(results.equivalences, problem, variant))]
     return found
 
@@ -72,6 +72,17 @@ def _over_best(row: Row, learned: str, measure: _Measure) -> list[Finding]:
     return [
         Finding(_subject(row), question, "undecided", f"Over {best}: {measure.over(gain)}. {detail}", decided=False)
     ]
+
+
+def _by_shape(row: Row, learned: str) -> list[Finding]:
+    """Whether it is the loss's shape that teaches; nothing where it was not held to cross entropy of its size."""
+    gain = estimate_in(row, "over_as_long")
+    if math.isnan(gain.value):
+        return []
+    decided = _decides(gain)
+    detail = f"Over cross entropy, for the same students, in steps as long as its own: {_ACCURACY.over(gain)}."
+    answer = ("its shape does" if gain.value > 0 else "its shape harms") if decided else "undecided"
+    return [Finding(_subject(row), f"{learned}: does its shape teach, or its size?", answer, detail, decided)]
 
 
 def _decides(gain: Estimate) -> bool:

@@ -8,7 +8,7 @@ from statistics import fmean
 from typing import Any, Literal
 
 from l2t_bench.batches import IndexedBatches
-from l2t_bench.effective_lr import effective_lrs
+from l2t_bench.effective_lr import EffectiveLr, cross_entropy_as_long, effective_lrs
 from l2t_bench.engine.recorder import Recorder
 from l2t_bench.errors import Diverged
 from l2t_bench.lessons import accuracy_on, choose, teach, with_dev_in_training, with_fixed_loss, with_lr
@@ -50,14 +50,10 @@ class Lesson:
         problem = with_fixed_loss(self.problem, load_loss(candidate.loss)) if candidate.loss else self.problem
         return candidate.lr_of(problem)
 
-    def accuracies(self, seed: int, candidate: Candidate, parts: Sequence[Part]) -> dict[str, float]:
-        """Accuracy of student ``seed`` on dev, test or both; 0 if it diverges."""
-        problem = self.under(candidate)
-        try:
-            student = teach(problem, self.theta, horizon=self.horizon, seed=seed)
-        except Diverged:
-            return dict.fromkeys(parts, 0.0)
-        return {part: accuracy_on(problem, student, part) for part in parts}
+    def score(self, candidate: Candidate, students: int) -> float:
+        """Mean accuracy on dev of so many tuning students."""
+        problem, seeds = self.under(candidate), SeedRange.TUNING.seeds(students)
+        return fmean(_accuracies(problem, self.theta, self.horizon, seed, ("dev",))["dev"] for seed in seeds)
 
 
 def judged(
@@ -70,12 +66,12 @@ def judged(
     lesson = Lesson(problem, {} if fixed else theta, settings.horizon)
     begun = time.perf_counter()
     with recorder.phase("evaluation"):
-        chosen, table = _chosen(candidates(method, fixed, settings), partial(_tuning_score, lesson, settings))
-        students = [
-            _student_row(seed, lesson.accuracies(seed, chosen, ("dev", "test")))
-            for seed in SeedRange.FRESH.seeds(settings.fresh_students)
-        ]
-        lrs = _effective_lrs(lesson, chosen)
+        score = partial(lesson.score, students=settings.tuning_students)
+        chosen, table = _chosen(candidates(method, fixed, settings), score)
+        taught = lesson.under(chosen)
+        students = _fresh_students(taught, lesson.theta, settings)
+        lrs = _effective_lrs(taught, lesson.theta, settings.horizon)
+        as_long = [] if fixed else _of_cross_entropy_as_long(taught, lrs, settings)
     return {
         "loss": _kind_of(method, fixed),
         "chosen": chosen.loss,
@@ -83,7 +79,8 @@ def judged(
         "schedule": chosen.schedule,
         "lr_grid": [asdict(candidate) | {"dev_accuracy": score} for candidate, score in table.items()],
         "students": students,
-        "effective_lr": lrs,
+        "effective_lr": [asdict(point) | {"effective": point.effective} for point in lrs],
+        "cross_entropy_as_long": as_long,
         "horizon": settings.horizon,
         **sizes_of(problem),
         "seconds_students": time.perf_counter() - begun,
@@ -119,24 +116,42 @@ def _kind_of(method: str, fixed: Fixed | None) -> str:
     return "untrained" if method == UNTRAINED else "learned"
 
 
-def _tuning_score(lesson: Lesson, settings: JudgingSettings, candidate: Candidate) -> float:
-    seeds = SeedRange.TUNING.seeds(settings.tuning_students)
-    return fmean(lesson.accuracies(seed, candidate, ("dev",))["dev"] for seed in seeds)
+def _fresh_students(problem: TeachingProblem, theta: TensorDict, settings: JudgingSettings) -> list[dict[str, Any]]:
+    rows = []
+    for seed in SeedRange.FRESH.seeds(settings.fresh_students):
+        reached = _accuracies(problem, theta, settings.horizon, seed, ("dev", "test"))
+        rows.append({"seed": seed, "dev_accuracy": reached["dev"], "test_accuracy": reached["test"]})
+    return rows
 
 
-def _student_row(seed: int, accuracies: dict[str, float]) -> dict[str, Any]:
-    return {"seed": seed, "dev_accuracy": accuracies["dev"], "test_accuracy": accuracies["test"]}
+def _accuracies(
+    problem: TeachingProblem, theta: TensorDict, horizon: int, seed: int, parts: Sequence[Part]
+) -> dict[str, float]:
+    """Accuracy of student ``seed`` on dev, test or both; 0 if it diverges."""
+    try:
+        student = teach(problem, theta, horizon=horizon, seed=seed)
+    except Diverged:
+        return dict.fromkeys(parts, 0.0)
+    return {part: accuracy_on(problem, student, part) for part in parts}
 
 
-def _effective_lrs(lesson: Lesson, chosen: Candidate) -> list[dict[str, Any]]:
+def _effective_lrs(problem: TeachingProblem, theta: TensorDict, horizon: int) -> tuple[EffectiveLr, ...]:
     """Of the first fresh student, at some steps; empty where it diverges."""
-    every = max(1, lesson.horizon // _LR_POINTS)
+    every = max(1, horizon // _LR_POINTS)
     (seed,) = SeedRange.FRESH.seeds(1)
     try:
-        found = effective_lrs(lesson.under(chosen), lesson.theta, horizon=lesson.horizon, seed=seed, every=every)
+        return effective_lrs(problem, theta, horizon=horizon, seed=seed, every=every)
     except Diverged:
+        return ()
+
+
+def _of_cross_entropy_as_long(
+    problem: TeachingProblem, along: Sequence[EffectiveLr], settings: JudgingSettings
+) -> list[dict[str, Any]]:
+    """The same fresh students by cross entropy in steps as long; none where it is not known how long they are."""
+    if all(point.size is None for point in along):
         return []
-    return [asdict(point) | {"effective": point.effective} for point in found]
+    return _fresh_students(cross_entropy_as_long(problem, along), {}, settings)
 
 
 def sizes_of(problem: TeachingProblem) -> dict[str, int]:

@@ -54,7 +54,7 @@ def _as_in_the_paper(name: str) -> TranslationSettings:
     )
 
 
-_NUMBERS = "batch=32,dev=100,gain=0.3,schedule=linear,test=300,train=4000"
+_NUMBERS = "batch=32,dev=100,gain=0.3,schedule=linear,split=11,test=300,train=4000"
 
 
 class _Small(NamedTuple):

@@ -7,7 +7,7 @@ import torch
 
 import l2t_bench as l2t
 from l2t_bench.batches import Examples, IndexedBatches
-from l2t_bench.effective_lr import effective_lrs
+from l2t_bench.effective_lr import EffectiveLr, cross_entropy_as_long, effective_lrs
 from l2t_bench.lessons import with_dev_in_training, with_fixed_loss, with_lr
 from l2t_bench.losses.image import cross_entropy
 from l2t_bench.optimizers import linear_decay
@@ -41,6 +41,28 @@ def test_looking_changes_nothing_of_the_student() -> None:
     effective_lrs(problem, theta, horizon=5, seed=1)
     after = l2t.teach(problem, theta, horizon=5, seed=1).params
     assert all(torch.equal(tensor, after[name]) for name, tensor in before.items())
+
+
+def test_cross_entropy_in_steps_as_long_as_a_scaled_one_s_is_that_one() -> None:
+    """What differs by size alone is the same student; every third step is looked at, the factor is 0.3 between too."""
+    problem = with_lr(with_fixed_loss(random_problem(), scaled_cross_entropy), linear_decay(0.2))
+    along = effective_lrs(problem, {}, horizon=8, seed=0, every=3)
+    scaled = l2t.teach(problem, {}, horizon=8, seed=0).params
+    as_long = l2t.teach(cross_entropy_as_long(problem, along), {}, horizon=8, seed=0).params
+    assert all(torch.allclose(tensor, as_long[name], rtol=1e-12, atol=0) for name, tensor in scaled.items())
+
+
+def test_the_size_goes_in_a_straight_line_between_the_steps_that_were_looked_at_and_stays_after_the_last() -> None:
+    problem = with_lr(with_fixed_loss(random_problem(), scaled_cross_entropy), 0.2)
+    along = [EffectiveLr(0, 0.2, 1.0, 2.0), EffectiveLr(2, 0.2, 1.0, 0.0), EffectiveLr(4, 0.2, 3.0, 2.0)]
+    optimizer = cross_entropy_as_long(problem, along).optimizer
+    found = [optimizer.lr_at(index, 8) for index in (0, 2, 4, 7)]
+    assert found == pytest.approx([0.1, 0.2, 0.3, 0.3], rel=1e-12)
+
+
+def test_steps_without_a_size_are_an_error() -> None:
+    with pytest.raises(l2t.UserError, match="no step tells how long"):
+        cross_entropy_as_long(random_problem(), [EffectiveLr(0, 0.1, 1.0, 0.0)])
 
 
 def test_an_interval_of_no_steps_is_an_error() -> None:

@@ -21,6 +21,7 @@ from l2t_bench.reports.page import render
 from l2t_bench.reports.paper_tables import paper_tables
 from l2t_bench.reports.rows import rows_of
 from l2t_bench.reports.teaching_tables import teaching_tables
+from l2t_bench.reports.teaching_verdict import teaching_findings
 from l2t_bench.reports.text import summary_tables
 from l2t_bench.reports.translation_tables import translation_tables
 from l2t_bench.reports.verdict import findings
@@ -264,6 +265,35 @@ def test_no_curves_make_no_rows() -> None:
 
 
 # -- effective lr, Phi_t
+
+
+def as_long(errors: tuple[float, ...]) -> list[dict[str, float]]:
+    """The same students by cross entropy in steps as long."""
+    return [
+        {"seed": index, "dev_accuracy": 0.9, "test_accuracy": 1 - error / 100} for index, error in enumerate(errors)
+    ]
+
+
+@pytest.mark.parametrize(("gap", "verdict"), [(1.0, "its shape does"), (-1.0, "its shape harms"), (0.0, "undecided")])
+def test_a_loss_that_is_better_than_cross_entropy_in_steps_as_long_teaches_by_its_shape(
+    table1: Any, gap: float, verdict: str
+) -> None:
+    mixed = tuple(error + gap + (-0.1 if index % 2 else 0.1) for index, error in enumerate(ERRORS))
+    needs = teacher(table1, "rmd")
+    taught(table1, "rmd", ERRORS, "learned", needs=needs, cross_entropy_as_long=as_long(mixed))
+    taught(table1, "cross-entropy", ERRORS, "cross-entropy")
+    found = results(table1)
+    (learned,) = (each for each in rows_of(found.teaching) if each["method"] == "rmd")
+    assert learned["over_as_long"] == pytest.approx(gap / 100, abs=3e-4)
+    (finding,) = (each for each in teaching_findings(found) if "shape" in each.question)
+    assert finding.answer == verdict
+
+
+def test_nothing_is_said_of_the_shape_of_a_loss_that_was_not_held_to_its_size(table1: Any) -> None:
+    taught(table1, "rmd", ERRORS, "learned", needs=teacher(table1, "rmd"))
+    found = results(table1)
+    assert found.teaching["over_as_long"].isna().all()
+    assert not [each for each in teaching_findings(found) if "shape" in each.question]
 
 
 def test_effective_lrs_are_drawn_by_loss_and_a_step_without_gradient_leaves_a_gap(table1: Any) -> None:
