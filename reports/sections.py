@@ -27,6 +27,7 @@ from l2t_bench.reports.statistics_tables import aggregate_tables, equivalence_ta
 from l2t_bench.reports.table import Table
 from l2t_bench.reports.teaching_figures import dev_curves, student_accuracy
 from l2t_bench.reports.teaching_tables import teaching_tables
+from l2t_bench.reports.training_tables import training_tables
 from l2t_bench.reports.translation_tables import translation_tables
 from l2t_bench.reports.warning_tables import gradient_warning_tables, teaching_warning_tables
 
@@ -102,6 +103,7 @@ def _memory(results: Results) -> tuple[Part, ...]:
 def _teaching(results: Results) -> tuple[Part, ...]:
     return (
         *paper_tables(results, detail=True),
+        *training_tables(results),
         *_parts([student_accuracy(results)], teaching_tables(results, detail=True)),
         *translation_tables(results, detail=True),
         *_parts([effective_lr(results)], teaching_warning_tables(results)),

@@ -17,7 +17,7 @@ from l2t_bench.suites.settings import TeachingSettings
 VERSION = 1
 NAME = "generalise"
 LEARNED_BY = "rmd"
-CONTROLS = (UNTRAINED, CROSS_ENTROPY, "label-smoothing")
+CONTROLS = (UNTRAINED, CROSS_ENTROPY, "label-smoothing", "cross-entropy-dev-too")
 _RECIPE = "beta=4,gain=0.3,refresh=20,schedule=linear"
 _SMALL_CIFAR = "batch=32,dev=1000,filters=4,lr=0.1,train=1000"
 

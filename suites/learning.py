@@ -35,7 +35,7 @@ from l2t_bench.training import (
 
 TEACHER_FILE = "theta.safetensors"
 _CHECKPOINTS_EVERY = "2m"
-STATIC_BY = "rmd"  # the backend that a Phi is learned by that does not change
+STATIC_BY = "rmd[engine=auto]"  # the backend that a Phi is learned by that does not change
 
 
 def problem_of(method: str, problem: str) -> str:

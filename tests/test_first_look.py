@@ -903,7 +903,8 @@ class NoisyElsewhere(nn.Linear):
     "backend", ["rmd", "rmd[store=sqrt]", "rmd[store=host]", "rmd[store=reversible]", "truncated[window=3]"]
 )
 def test_noise_in_the_gradient_alone_that_begins_later_is_an_error(backend: str) -> None:
+    plain = random_problem()
+    first = record(plain, general_theta(plain), horizon=1)[0]
+    noisy = random_problem(student=NoisyElsewhere(first.batch[0]))
     with pytest.raises(UserError, match=r"step [1-9]\d* cannot be replayed|cannot be undone"):
-        plain = random_problem()
-        first = record(plain, general_theta(plain), horizon=1)[0]
-        differentiate(backend, random_problem(student=NoisyElsewhere(first.batch[0])), horizon=12)
+        differentiate(backend, noisy, horizon=12)

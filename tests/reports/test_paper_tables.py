@@ -23,6 +23,7 @@ from l2t_bench.reports.rows import rows_of
 from l2t_bench.reports.teaching_tables import teaching_tables
 from l2t_bench.reports.teaching_verdict import teaching_findings
 from l2t_bench.reports.text import summary_tables
+from l2t_bench.reports.training_tables import training_tables
 from l2t_bench.reports.translation_tables import translation_tables
 from l2t_bench.reports.verdict import findings
 
@@ -262,6 +263,29 @@ def test_no_curves_make_no_rows() -> None:
     assert curve_agreements(
         pd.DataFrame(columns=["problem", "variant", "seed", "method", "outer_step", "value"]), {}
     ).empty
+
+
+# -- how teachers were trained
+
+TRAINED = {
+    **{"outer_steps": 40, "students": 1, "lr": 0.6, "teacher_lr": 0.003, "teacher_betas": [0.9, 0.99]},
+    **{"teacher_schedule": "linear", "clip": 1.0, "select_every": 10, "select_students": 8},
+}
+
+
+def test_a_table_says_how_teachers_were_trained_once_for_all_backends_that_were(table1: Any) -> None:
+    for method, changes in (("rmd", {}), ("higher", {}), ("functorch", {"clip": 0.0, "select_every": 0})):
+        folder = table1.plan("teacher", PROBLEM, method, 0, **SETTINGS, **{**TRAINED, **changes})
+        table1.write(folder, "ok", {"loss": "learned", "exactness": "exact", "outer_steps": 40, "curve": curve([0.5])})
+    (table,) = training_tables(results(table1))
+    alike = (PROBLEM, "40", "1", "300", "0.6", "0.003 (0.9, 0.99) linear")
+    assert table.rows == ((*alike, "1", "of every 10, by 8 students on dev"), (*alike, "–", "the last"))
+
+
+def test_a_run_whose_settings_do_not_say_how_has_no_such_table(table1: Any) -> None:
+    teacher(table1, "rmd")
+    taught(table1, "cross-entropy", ERRORS, "cross-entropy")
+    assert not training_tables(results(table1))
 
 
 # -- effective lr, Phi_t
