@@ -171,7 +171,6 @@ _TRANSLATION: Form = {
     "seconds_students?": or_null(is_duration),
 }
 """Of students whose results are translations: BLEU from 0 to 100."""
-_STUDENT: Form = {"seed": is_whole, "dev_accuracy": is_number, "test_accuracy": is_number}
 _MEASUREMENTS: Mapping[str, Form] = {
     "gradient": {
         "exactness": is_text,
@@ -191,8 +190,8 @@ _MEASUREMENTS: Mapping[str, Form] = {
         "loss": is_text,
         "lr": is_number,
         "lr_grid?": list_of({"lr": is_number, "dev_accuracy": is_number}),
-        "students": some_of(_STUDENT),
-        "cross_entropy_as_long?": list_of(_STUDENT),
+        "students": some_of({"seed": is_whole, "dev_accuracy": is_number, "test_accuracy": is_number}),
+        "cross_entropy_as_long?": list_of({"seed": is_whole, "test_accuracy": is_number}),
         **_TRAINING,
         "schedule?": is_text,
         "seconds_students?": or_null(is_duration),

@@ -69,7 +69,7 @@ def judged(
         score = partial(lesson.score, students=settings.tuning_students)
         chosen, table = _chosen(candidates(method, fixed, settings), score)
         taught = lesson.under(chosen)
-        students = _fresh_students(taught, lesson.theta, settings)
+        students = _fresh_students(taught, lesson.theta, settings, ("dev", "test"))
         lrs = _effective_lrs(taught, lesson.theta, settings.horizon)
         as_long = [] if fixed else _of_cross_entropy_as_long(taught, lrs, settings)
     return {
@@ -116,11 +116,13 @@ def _kind_of(method: str, fixed: Fixed | None) -> str:
     return "untrained" if method == UNTRAINED else "learned"
 
 
-def _fresh_students(problem: TeachingProblem, theta: TensorDict, settings: JudgingSettings) -> list[dict[str, Any]]:
+def _fresh_students(
+    problem: TeachingProblem, theta: TensorDict, settings: JudgingSettings, parts: Sequence[Part]
+) -> list[dict[str, Any]]:
     rows = []
     for seed in SeedRange.FRESH.seeds(settings.fresh_students):
-        reached = _accuracies(problem, theta, settings.horizon, seed, ("dev", "test"))
-        rows.append({"seed": seed, "dev_accuracy": reached["dev"], "test_accuracy": reached["test"]})
+        reached = _accuracies(problem, theta, settings.horizon, seed, parts)
+        rows.append({"seed": seed} | {f"{part}_accuracy": reached[part] for part in parts})
     return rows
 
 
@@ -151,7 +153,7 @@ def _of_cross_entropy_as_long(
     """The same fresh students by cross entropy in steps as long; none where it is not known how long they are."""
     if all(point.size is None for point in along):
         return []
-    return _fresh_students(cross_entropy_as_long(problem, along), {}, settings)
+    return _fresh_students(cross_entropy_as_long(problem, along), {}, settings, ("test",))
 
 
 def sizes_of(problem: TeachingProblem) -> dict[str, int]:

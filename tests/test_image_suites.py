@@ -179,6 +179,21 @@ def test_a_teacher_is_kept_and_taught_by_another_cell_as_if_it_were_one(tmp_path
     assert json.loads(json.dumps(trained)) and trained["peak_bytes"] > 0
 
 
+def test_a_teachers_students_are_taught_by_cross_entropy_in_steps_as_long_too(tmp_path: Path) -> None:
+    settings = JudgingSettings(
+        problem=SMALL, horizon=8, untrained_grid=(0.1,), cross_entropy_grid=(0.1,), fixed_schedules=("linear",),
+        tuning_students=1, fresh_students=2,
+    )  # fmt: skip
+    untrained, fixed = (
+        teaching.teaching_cell(method, TeachingSettings(**vars(settings)), "cpu", 0, Recorder(tmp_path))
+        for method in ("untrained-teacher", "cross-entropy")
+    )
+    as_long = untrained["cross_entropy_as_long"]
+    assert [student["seed"] for student in as_long] == [student["seed"] for student in untrained["students"]]
+    assert all(0 <= student["test_accuracy"] <= 1 for student in as_long)
+    assert fixed["cross_entropy_as_long"] == []
+
+
 def test_a_teacher_that_was_cut_on_its_way_is_gone_on_with_and_is_the_undisturbed_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

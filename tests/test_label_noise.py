@@ -113,7 +113,7 @@ def test_every_noise_has_the_learned_loss_and_every_control() -> None:
     for noise in NOISES:
         methods = [cell.method for cell in cells if cell.problem == noise.problem]
         assert methods == [
-            *("rmd", "untrained-teacher", "static-teacher"),
+            *("rmd[engine=auto]", "untrained-teacher", "static-teacher"),
             *("cross-entropy", "label-smoothing", "cross-entropy-dev-too"),
             *noise.corrections,
         ]
