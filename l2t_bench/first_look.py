@@ -199,7 +199,7 @@ def look_through_torch_func(problem: TeachingProblem, state: StudentState, step:
         found, wanted = _gradients_by_torch_func(near)[1], _plain_gradients(near)[1]
     except NOT_TAKEN:
         return
-    if apart := gradients_apart(found, wanted, near.params):
+    if apart := gradients_apart(found, wanted, near.params, computed_in(problem)):
         raise Refused(
             f"under this method the student's gradient is off by {apart:.1%} from that of plain training: it draws "
             "other random numbers and would differentiate another run",
@@ -253,14 +253,19 @@ def _gradients_by_torch_func(at: Trial) -> tuple[Tensor, TensorDict]:
     return loss, gradients
 
 
-def gradients_apart(ours: Tensors, theirs: Tensors, params: Tensors) -> float:
+def gradients_apart(
+    ours: Tensors, theirs: Tensors, params: Tensors, computed: torch.dtype = torch.float64, summands: float = 0.0
+) -> float:
     """How far two gradients at ``params`` are from each other, relative; 0 where half of the digits agree.
 
-    A gradient that is nothing beside the parameters' rounding counts as that.
+    ``computed``: what they were computed in, where that is coarser than the parameters are. A gradient that is nothing
+    beside the parameters' rounding counts as that, and one that is nothing beside ``summands``, the lengths together of
+    the parts that it is the sum of, as a hundredth of these.
     """
-    rounding = torch.finfo(next(iter(params.values())).dtype).eps
-    apart = relative_difference(ours, theirs, rounding * max(1.0, global_norm(params)))
-    return apart if apart > rounding**0.5 else 0.0
+    own = torch.finfo(next(iter(params.values())).dtype).eps
+    least = max(own * max(1.0, global_norm(params)), 0.01 * summands)
+    apart = relative_difference(ours, theirs, least)
+    return apart if apart > max(own, torch.finfo(computed).eps) ** 0.5 else 0.0
 
 
 def same_numbers(left: Tensor, right: Tensor) -> bool:

@@ -16,10 +16,11 @@ from l2t_bench.adjoint import objective_gradient
 from l2t_bench.batch_parts import Division, batch_part, step_parts
 from l2t_bench.batches import Batch
 from l2t_bench.errors import Refused
-from l2t_bench.first_look import gradients_apart, once, same_numbers
-from l2t_bench.microbatches import gradient_by_parts
+from l2t_bench.first_look import computed_in, gradients_apart, once, same_numbers
+from l2t_bench.microbatches import Parts, gradient_by_parts
 from l2t_bench.modules import map_tensors, same_tensors
 from l2t_bench.problem import Step, StudentState, TeachingProblem, example_count
+from l2t_bench.tensors import Tensors, global_norm
 from l2t_bench.training_step import student_gradient
 
 
@@ -36,15 +37,30 @@ def look_at_parts(problem: TeachingProblem, division: Division, state: StudentSt
             "would move it for itself",
             f"normalise by what hangs on no other example (GroupNorm, LayerNorm); {division.instead}",
         )
-    parts = gradient_by_parts(problem, state, step_parts(step, division), phi)
+    divided = step_parts(step, division)
+    parts = gradient_by_parts(problem, state, divided, phi)
     off = None
     if not same_numbers(parts.loss, whole.loss):
         told = f"{parts.loss.item():.6g} by its {division.count} parts"
         off = f"the loss of step {step.index} is {whole.loss.item():.6g}, and {told}"
-    elif apart := gradients_apart(parts.gradients, whole.gradients, state.params):
+    elif apart := _gradients_apart(problem, state, phi, divided, parts.gradients, whole.gradients):
         off = f"the gradient of step {step.index} is {apart:.1%} off when it is taken by its {division.count} parts"
     if off is not None:
         raise Refused(f"{division.asked}: {off}: {_cause(problem.student)}", division.instead)
+
+
+def _gradients_apart(
+    problem: TeachingProblem, state: StudentState, phi: Any, divided: Parts, by_parts: Tensors, whole: Tensors
+) -> float:
+    """``gradients_apart``; where they seem to be, beside the parts' own gradients.
+
+    Near a minimum the parts' gradients cancel each other, and what is left of their sum is rounding.
+    """
+    computed = computed_in(problem)
+    if not gradients_apart(by_parts, whole, state.params, computed):
+        return 0.0
+    lengths = (share * global_norm(student_gradient(problem, state, part, phi).gradients) for share, part in divided)
+    return gradients_apart(by_parts, whole, state.params, computed, sum(lengths))
 
 
 def look_at_dev_once(

@@ -58,9 +58,13 @@ def relative_difference(ours: Tensors, theirs: Tensors, least: float = 1e-30) ->
     """
     if not theirs:
         return 0.0
-    apart = {name: (ours[name] - tensor).double() for name, tensor in theirs.items()}
-    length = global_norm({name: tensor.double() for name, tensor in theirs.items()})
-    return global_norm(apart) / max(length, least)
+    apart = _length_in_float64(ours[name] - tensor for name, tensor in theirs.items())
+    return apart / max(_length_in_float64(theirs.values()), least)
+
+
+def _length_in_float64(tensors: Iterable[Tensor]) -> float:
+    """``global_norm``, of one tensor after another: none is held in float64 beside the next."""
+    return float(torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(part.double()) for part in tensors])))
 
 
 def inner(left: Tensors, right: Tensors) -> Tensor:

@@ -900,7 +900,11 @@ class NoisyElsewhere(nn.Linear):
 
 
 @pytest.mark.parametrize(
-    "backend", ["rmd", "rmd[store=sqrt]", "rmd[store=host]", "rmd[store=reversible]", "truncated[window=3]"]
+    "backend",
+    [
+        *("rmd", "rmd[store=sqrt]", "rmd[store=graph]", "rmd[store=host]", "rmd[store=reversible]"),
+        *("truncated[window=3]", "truncated[window=3,store=graph]"),
+    ],
 )
 def test_noise_in_the_gradient_alone_that_begins_later_is_an_error(backend: str) -> None:
     plain = random_problem()
@@ -908,3 +912,56 @@ def test_noise_in_the_gradient_alone_that_begins_later_is_an_error(backend: str)
     noisy = random_problem(student=NoisyElsewhere(first.batch[0]))
     with pytest.raises(UserError, match=r"step [1-9]\d* cannot be replayed|cannot be undone"):
         differentiate(backend, noisy, horizon=12)
+
+
+def at_a_minimum(middle: nn.Module, dtype: torch.dtype) -> TeachingProblem:
+    """A student whose examples pull it to and fro: what is left of its gradient is rounding, step after step."""
+    student = nn.Sequential(nn.Linear(6, 8), middle, nn.Linear(8, 4)).double()
+    inputs = random_batch(5, 32)[0]
+    pull = random_batch(6, 32)[0][:, :4]
+    problem = random_problem(student=student)
+    start = problem.init_student(0)
+    with torch.no_grad():
+        output = torch.func.functional_call(student, {**start.params, **start.buffers}, inputs)
+    batch = torch.cat([inputs, inputs]), torch.cat([output + pull, output - pull])
+
+    def loss(output: Tensor, target: Tensor, phi: Tensor) -> Tensor:
+        return (output - target).square().mean() * (2 + phi.mean().tanh())
+
+    return dataclasses.replace(problem, loss=loss, train=lambda index, seed: batch).to(dtype=dtype)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+@pytest.mark.parametrize(
+    "backend", ["rmd", "rmd[hvp=for]", "rmd[store=graph]", "rmd[store=sqrt]", "rmd[microbatches=2]"]
+)
+@pytest.mark.parametrize("middle", [nn.SiLU, nn.Mish, lambda: nn.GroupNorm(2, 8)], ids=["SiLU", "Mish", "GroupNorm"])
+def test_a_student_at_a_minimum_is_taken_whatever_formulas_torch_has_for_its_graph(
+    middle: Callable[[], nn.Module], backend: str, dtype: torch.dtype
+) -> None:
+    assert differentiate(backend, at_a_minimum(middle(), dtype)).d_theta
+
+
+class InAutocast(nn.Sequential):
+    def forward(self, inputs: Tensor) -> Tensor:
+        with torch.autocast("cpu", torch.bfloat16):
+            return torch.as_tensor(super().forward(inputs)).to(inputs)
+
+
+@pytest.mark.parametrize(
+    ("middle", "backend"),
+    [
+        *(
+            (middle, backend)
+            for middle in (nn.SiLU, nn.Mish)
+            for backend in ("rmd", "rmd[hvp=for]", "rmd[store=graph]")
+        ),
+        *((lambda: nn.GroupNorm(2, 8), backend) for backend in ("rmd", "rmd[microbatches=2]")),
+    ],
+)
+def test_a_student_in_bfloat16_is_warned_of_and_not_said_to_draw_numbers(
+    middle: Callable[[], nn.Module], backend: str
+) -> None:
+    student = InAutocast(nn.Linear(6, 8), middle(), nn.Linear(8, 4))
+    found = differentiate(backend, random_problem(student=student).to(dtype=torch.float32))
+    assert any(line.startswith("the student computes in torch.bfloat16") for line in found.warnings)

@@ -2,24 +2,23 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from l2t_bench.adjoint import PhiAdjoint, Visit, taken_step
-from l2t_bench.gradient_look import HeldToPlain
+from l2t_bench.gradient_look import look_at_gradient
 from l2t_bench.kept_run import WayBack
 from l2t_bench.measure import Meter
 from l2t_bench.optimizers import Adjoint
 from l2t_bench.problem import Step, StudentState, TeachingProblem
 from l2t_bench.rollout import Rollout
-from l2t_bench.second_order import Maker, SecondOrder, StepGraph
+from l2t_bench.second_order import Maker, StepGraph
 from l2t_bench.sums import WHOLE_BATCH, BatchSums
 from l2t_bench.tensors import TensorDict, added, zeros_like
 from l2t_bench.training_step import StudentGradient, student_step
 
-_LOOK_EVERY = 64  # steps back, from the last one on: a look is one gradient more
+_LOOK_EVERY = 64  # steps back, from the last one on: a look is two gradients more
 
 
 @dataclass(frozen=True)
@@ -114,14 +113,17 @@ class EagerStepper:
 
     def back(self, visit: Visit, adjoint: Adjoint) -> Passed:
         """The adjoint before a step from that after it; what the step adds to d_theta is kept."""
-        problem = self.rollout.problem
-        second_order = self._held_to_plain if self._gone_back % _LOOK_EVERY == 0 else self._second_order
-        self._gone_back += 1
-        return passed_back(problem, self._phi_adjoint, visit, adjoint, second_order, hyper=self._hyper)
+        if visit.second_order is None:
+            if self._gone_back % _LOOK_EVERY == 0:
+                self._look(visit)
+            self._gone_back += 1
+        return passed_back(
+            self.rollout.problem, self._phi_adjoint, visit, adjoint, self._second_order, hyper=self._hyper
+        )
 
-    def _held_to_plain(self, problem: TeachingProblem, state: StudentState, step: Step, phi: Any) -> SecondOrder:
-        plain = self._sums.gradient(problem, state, step, phi).gradients
-        return HeldToPlain(self._second_order(problem, state, step, phi), plain, step, state.params)
+    def _look(self, visit: Visit) -> None:
+        step, state = visit.step, visit.state
+        look_at_gradient(self.rollout.problem, state, step, lambda: self.gradient(step, state))
 
     def back_all(self, visits: Sequence[Visit], adjoint: Adjoint) -> list[Passed]:
         """Go back through ``visits``, the last step first; only the last adjoint is sure to be its step's."""
