@@ -253,3 +253,26 @@ def test_complex_parameters_are_an_error_that_says_how_to_hold_them() -> None:
 
     with pytest.raises(l2t.UserError, match=r"the student's phase is complex, .* \(torch\.view_as_real\)"):
         random_problem(student=Rotated().double())
+
+
+def weighted_by_a_number(output: Tensor, target: Tensor, phi: Tensor) -> Tensor:
+    del target
+    return output.tanh().mean() * (1 + 0.1 * torch.tanh(phi.mean()))
+
+
+@pytest.mark.parametrize("backend", ["rmd[hvp=for]", "forward"])
+def test_a_tangent_that_torch_makes_in_another_dtype_is_a_missing_forward_mode(backend: str) -> None:
+    problem = dataclasses.replace(random_problem(), loss=weighted_by_a_number).to(dtype=torch.float32)
+    with pytest.raises(Refused, match=r"no forward mode for this student \(.*double != float") as caught:
+        l2t.load_backend(backend).teacher_gradient(problem, general_theta(problem), horizon=3)
+    assert "hvp=ror" in str(caught.value.instead)
+
+
+def test_a_student_that_mixes_dtypes_itself_hears_what_torch_says_of_it() -> None:
+    class Mixed(nn.Linear):
+        def forward(self, inputs: Tensor) -> Tensor:
+            return super().forward(inputs.double())
+
+    problem = random_problem(student=Mixed(6, 4)).to(dtype=torch.float32)
+    with pytest.raises(RuntimeError, match="dtype"):
+        l2t.load_backend("rmd").teacher_gradient(problem, general_theta(problem), horizon=3)
