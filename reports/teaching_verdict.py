@@ -75,14 +75,15 @@ def _over_best(row: Row, learned: str, measure: _Measure) -> list[Finding]:
 
 
 def _by_shape(row: Row, learned: str) -> list[Finding]:
-    """Whether it is the loss's shape that teaches; nothing where it was not held to cross entropy of its size."""
+    """What a loss's shape adds to its size; nothing where it was not held to cross entropy in steps as long."""
     gain = estimate_in(row, "over_as_long")
     if math.isnan(gain.value):
         return []
     decided = _decides(gain)
-    detail = f"Over cross entropy, for the same students, in steps as long as its own: {_ACCURACY.over(gain)}."
-    answer = ("its shape does" if gain.value > 0 else "its shape harms") if decided else "undecided"
-    return [Finding(_subject(row), f"{learned}: does its shape teach, or its size?", answer, detail, decided)]
+    answer = _ACCURACY.over(gain) if decided else "undecided"
+    against = "" if decided else f"Over that: {_ACCURACY.over(gain)}. "
+    detail = f"{against}Against cross entropy, for the same students, in steps as long as its own."
+    return [Finding(_subject(row), f"{learned}: what its shape adds to its size", answer, detail, decided)]
 
 
 def _decides(gain: Estimate) -> bool:
