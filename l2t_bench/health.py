@@ -20,6 +20,8 @@ REMEDY = "let the student's lr decay to zero (l2t.linear_decay), lower it, or sh
 _SPAN = 10  # steps over which growth is judged: a single step may kick without harm
 EXPLOSION = 2.0**_SPAN
 """Growth within ten steps, or within a whole run that is shorter, that counts as an explosion: a thousandfold."""
+WHOLE_EXPLOSION = 1e7
+"""Growth since T that counts as one however slow it was: beside it, float32 has no digit of what the last steps add."""
 DEATH = 1e-7
 """Share of |w_bar_T| below which nothing more reaches theta in float32."""
 NONE_TO_WATCH = "no adjoint is walked back: none to watch"
@@ -37,15 +39,28 @@ class AdjointHealth:
 
     @property
     def exploded_at(self) -> int | None:
-        """The latest step t, met first on the way back, where the norm has grown by ``EXPLOSION``.
+        """The latest step t, met first on the way back, where the norm has grown by ``EXPLOSION``, or much in all.
 
-        A run shorter than ten steps is held to the same thousandfold: twice a step means nothing over one or two.
+        A run shorter than ten steps is held to the same thousandfold: twice a step means nothing over one or two. Slow
+        growth is one too, by ``WHOLE_EXPLOSION`` since T.
         """
+        found = (self._fast_at, self._slow_at)
+        return max((step for step in found if step is not None), default=None)
+
+    @property
+    def _fast_at(self) -> int | None:
         for index in range(len(self.norms) - 1 - self._span, -1, -1):
             after, before = self.norms[index + self._span], self.norms[index]
             if after > 0 and before > after * EXPLOSION:
                 return self.first + index
         return None
+
+    @property
+    def _slow_at(self) -> int | None:
+        bound = WHOLE_EXPLOSION * self.norms[-1]
+        if bound == 0:
+            return None
+        return next((self.first + at for at in range(len(self.norms) - 1, -1, -1) if self.norms[at] > bound), None)
 
     @property
     def died_at(self) -> int | None:
@@ -74,8 +89,10 @@ class AdjointHealth:
             return f"the adjoint is zero at step {self.first + len(self.norms) - 1}: the objective is flat there"
         if (step := self.exploded_at) is not None:
             steps = f"{self._span} step{'s' * (self._span != 1)}"
+            fast = f"more than {EXPLOSION:,.0f} times over {steps}"
+            grown = fast if step == self._fast_at else f"more than {WHOLE_EXPLOSION:,.0f} times since the last step"
             return (
-                f"the adjoint explodes at step {step} (more than {EXPLOSION:,.0f} times over {steps}): let "
+                f"the adjoint explodes at step {step} ({grown}): let "
                 "the student's lr decay to zero (l2t.linear_decay), lower it, or clip the teacher gradient"
             )
         if (step := self.died_at) is not None:

@@ -58,12 +58,12 @@ def relative_difference(ours: Tensors, theirs: Tensors, least: float = 1e-30) ->
     """
     if not theirs:
         return 0.0
-    apart = _length_in_float64(ours[name] - tensor for name, tensor in theirs.items())
-    return apart / max(_length_in_float64(theirs.values()), least)
+    apart = length_in_float64(ours[name] - tensor for name, tensor in theirs.items())
+    return apart / max(length_in_float64(theirs.values()), least)
 
 
-def _length_in_float64(tensors: Iterable[Tensor]) -> float:
-    """``global_norm``, of one tensor after another: none is held in float64 beside the next."""
+def length_in_float64(tensors: Iterable[Tensor]) -> float:
+    """``global_norm`` of what is too long for float32's squares, too; one tensor after another is held in float64."""
     return float(torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(part.double()) for part in tensors])))
 
 

@@ -72,9 +72,12 @@ def test_an_explosion_is_named_by_the_step_where_it_begins() -> None:
     assert AdjointHealth(0, tuple(calm)).exploded_at is None and AdjointHealth(0, tuple(calm)).warning == ""
 
 
-def test_growth_below_the_set_factor_is_no_explosion() -> None:
+def test_growth_below_the_set_factor_is_no_explosion_before_it_is_large_in_all() -> None:
     slow = tuple(1.9**power for power in range(60, -1, -1))
-    assert AdjointHealth(0, slow).exploded_at is None
+    assert AdjointHealth(37, slow[37:]).exploded_at is None
+    grown = AdjointHealth(0, slow)
+    assert 1.9 ** (60 - 34) > 1e7 > 1.9 ** (60 - 35) and grown.exploded_at == 34
+    assert "explodes at step 34 (more than 10,000,000 times since the last step)" in grown.warning
     assert AdjointHealth(0, tuple(2.1**power for power in range(60, -1, -1))).exploded_at == 50
 
 

@@ -23,6 +23,8 @@ from l2t_bench.problem import TeachingProblem
 from l2t_bench.suites.settings import TeachingSettings
 from l2t_bench.suites.teaching import teaching_cell
 from l2t_bench.tensors import TensorDict, global_norm, mean_of
+from l2t_bench.trainer.contribution import Contribution
+from l2t_bench.trainer.outer_step import outer_step_of
 from l2t_bench.training import (
     SeedRange,
     Selection,
@@ -388,3 +390,10 @@ def test_a_teaching_cell_takes_any_fixed_loss_by_its_name_with_an_lr_of_its_own(
 def test_a_teaching_cell_of_a_loss_that_is_none_is_a_mistake(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="smooth02"):
         teaching_cell("smooth02", TeachingSettings(), "cpu", 0, Recorder(tmp_path))
+
+
+def test_a_gradient_whose_squares_are_too_large_for_float32_is_clipped_and_has_a_length() -> None:
+    steep = {"W": torch.full((4,), 1e25)}
+    assert clipped(steep, 1.0)["W"].tolist() == pytest.approx([0.5] * 4)
+    given = Contribution(steep, value=0.5, seconds=1.0, health=None, warnings=())
+    assert outer_step_of(0, [given], 1).gradient_norm == pytest.approx(2e25)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from l2t_bench.errors import Diverged, UserError
-from l2t_bench.tensors import TensorDict, Tensors, global_norm
+from l2t_bench.tensors import TensorDict, Tensors, length_in_float64
 
 Factor = Callable[[int, int], float]
 """(outer step, outer steps) -> what the lr is multiplied by."""
@@ -132,7 +132,7 @@ def _factor(given: Any, outer_step: int) -> float:
 
 def distance(left: Tensors, right: Tensors) -> float:
     """|left - right| over all entries together."""
-    return global_norm({name: tensor - right[name] for name, tensor in left.items()})
+    return length_in_float64(tensor - right[name] for name, tensor in left.items())
 
 
 def _tupled(value: Any, key: str) -> Any:

@@ -13,7 +13,7 @@ from l2t_bench.lessons import teach
 from l2t_bench.measures import Measure, Part, default_measure, measured_on
 from l2t_bench.metabatch.contract import teacher_gradients
 from l2t_bench.problem import TeachingProblem
-from l2t_bench.tensors import TensorDict, Tensors, global_norm, mean_of
+from l2t_bench.tensors import TensorDict, Tensors, length_in_float64, mean_of
 from l2t_bench.trainer.ascent import distance
 from l2t_bench.trainer.contribution import Contribution, contribution_of
 from l2t_bench.trainer.phases import Phases, add_cost
@@ -46,7 +46,7 @@ def outer_step_of(index: int, given: Sequence[Contribution], students: int) -> O
     seconds, raw = sum(each.seconds for each in given), [each.d_theta for each in given]
     if not raw:
         return OuterStep(index, 0.0, 0.0, None, 0.0, students, seconds)
-    value, norm = fmean(each.value for each in given), global_norm(mean_of(raw))
+    value, norm = fmean(each.value for each in given), length_in_float64(mean_of(raw).values())
     healths = [each.health for each in given if each.health is not None]
     return OuterStep(
         index,
@@ -75,7 +75,7 @@ def standard_error(gradients: Sequence[Tensors]) -> float | None:
 
 def clipped(tensors: TensorDict, bound: float | None) -> TensorDict:
     """``tensors`` scaled to norm ``bound`` where they are longer."""
-    norm = global_norm(tensors)
+    norm = length_in_float64(tensors.values())
     if bound is None or norm <= bound:
         return tensors
     return {name: tensor * (bound / norm) for name, tensor in tensors.items()}
