@@ -29,14 +29,10 @@ def teaching_tables(results: Results, *, detail: bool = False) -> list[Table]:
     ]
 
 
-_DIFFERENCES = {
-    "over cross-entropy": "over_cross_entropy",
-    "over its size": "over_as_long",
-    "over best fixed": "over_best_fixed",
-    "over untrained": "over_untrained",
-}
+_DIFFERENCES = {"over cross-entropy": "over_cross_entropy", "over untrained": "over_untrained"}
+_MORE_DIFFERENCES = {"over its size": "over_as_long", "over best fixed": "over_best_fixed"}
 _TEACHING_COLUMNS = ("loss", "lr", "outer steps", "test accuracy", *_DIFFERENCES)
-_TEACHING_DETAIL = ("students", "signal / noise", "straightness", "training, s", "students, s")
+_TEACHING_DETAIL = (*_MORE_DIFFERENCES, "students", "signal / noise", "straightness", "training, s", "students, s")
 
 
 def _teaching_table(problem: Any, variant: Any, planned: pd.DataFrame, teaching: pd.DataFrame, detail: bool) -> Table:
@@ -48,11 +44,11 @@ def _teaching_table(problem: Any, variant: Any, planned: pd.DataFrame, teaching:
         rows.append((f"{loss_name(row, several)}: {row['status']}", *[DASH] * (len(columns) - 1)))
     counts = sorted(set(measured["students"]))
     each = f", {counts[0]} students each" if len(counts) == 1 else ""
-    note = with_data(with_apart(_teaching_note(measured), variant), planned)
+    note = with_data(with_apart(_teaching_note(measured, detail), variant), planned)
     return Table(f"Students taught on {case_name(problem, variant)}{each}", columns, tuple(rows), note)
 
 
-def _teaching_note(measured: pd.DataFrame) -> str:
+def _teaching_note(measured: pd.DataFrame, detail: bool) -> str:
     if measured.empty:
         return ""
     note = (
@@ -61,7 +57,7 @@ def _teaching_note(measured: pd.DataFrame) -> str:
     )
     if best := said(filter(None, measured["best_fixed"])):
         note += f" Best fixed: {best}, the best on test of the losses that are not learned and are told no more."
-    if measured["over_as_long"].notna().any():
+    if detail and measured["over_as_long"].notna().any():
         note += (
             " Over its size: over cross entropy, for the same students, in steps as long as this loss's: what is "
             "left is owed to its shape."
@@ -88,6 +84,7 @@ def _teaching_row(row: Row, several: bool, detail: bool) -> tuple[str, ...]:
     more = ("signal_to_noise", "straightness", "seconds_training", "seconds_students")
     return (
         *short,
+        *(points(estimate_in(row, name)) for name in _MORE_DIFFERENCES.values()),
         str(row["students"]),
         *(number(row[column], 2 if column in more[:2] else 3) for column in more),
     )
