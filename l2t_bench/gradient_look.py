@@ -11,6 +11,24 @@ from l2t_bench.first_look import computed_in, gradients_apart
 from l2t_bench.problem import Step, StudentState, TeachingProblem
 from l2t_bench.training_step import StudentGradient
 
+_EVERY = 64  # a look is two gradients more
+
+
+class GradientLooks:
+    """Looks at the first of the gradients that come by, and at every 64th after it."""
+
+    def __init__(self) -> None:
+        self._seen = 0
+
+    def see(
+        self, problem: TeachingProblem, state: StudentState, step: Step, gradient: Callable[[], StudentGradient]
+    ) -> None:
+        """Raises as ``look_at_gradient`` does."""
+        due = self._seen % _EVERY == 0
+        self._seen += 1
+        if due:
+            look_at_gradient(problem, state, step, gradient)
+
 
 def look_at_gradient(
     problem: TeachingProblem, state: StudentState, step: Step, gradient: Callable[[], StudentGradient]

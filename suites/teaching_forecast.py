@@ -47,7 +47,8 @@ def measure(cell: Cell, memory_limit: int | None) -> Expected:
     spec = problem_of(cell.method, settings.problem)
     fixed = fixed_of(cell.method)
     tried = len(candidates(cell.method, fixed, settings))
-    students = settings.fresh_students + 1 + (tried * settings.tuning_students if tried > 1 else 0)
+    fresh = settings.fresh_students * (1 if fixed else 2)  # a teacher's once more, by cross entropy in steps as long
+    students = fresh + 1 + (tried * settings.tuning_students if tried > 1 else 0)
     step = cost_of_step(spec, cell.device, cell.dtype)
     _check_room(step, _left(cell, spec, memory_limit))
     seconds = STARTING + students * settings.horizon * step.seconds

@@ -68,6 +68,13 @@ def test_students_are_counted_for_tuning_and_for_the_result() -> None:
 
 
 @pytest.mark.usefixtures("known")
+def test_a_teachers_students_are_counted_twice_by_its_loss_and_by_cross_entropy_in_steps_as_long() -> None:
+    settings = JudgingSettings(problem=SMALL, horizon=100, untrained_grid=(0.1,), fresh_students=5)
+    found = teaching_forecast.measure(cell_of("teaching", "untrained-teacher", settings, needs="teacher-x-0"), None)
+    assert found.seconds == pytest.approx(STARTING + (2 * 5 + 1) * 100 * 0.001)
+
+
+@pytest.mark.usefixtures("known")
 def test_a_cell_that_trains_its_teacher_itself_takes_both() -> None:
     settings = TeachingSettings(problem=SMALL, outer_steps=6, learned_grid=(0.1,), fresh_students=5)
     both = teaching_forecast.measure(cell_of("teaching", "rmd", settings), None)

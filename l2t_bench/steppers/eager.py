@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from l2t_bench.adjoint import PhiAdjoint, Visit, taken_step
-from l2t_bench.gradient_look import look_at_gradient
+from l2t_bench.gradient_look import GradientLooks
 from l2t_bench.kept_run import WayBack
 from l2t_bench.measure import Meter
 from l2t_bench.optimizers import Adjoint
@@ -17,8 +17,6 @@ from l2t_bench.second_order import Maker, StepGraph
 from l2t_bench.sums import WHOLE_BATCH, BatchSums
 from l2t_bench.tensors import TensorDict, added, zeros_like
 from l2t_bench.training_step import StudentGradient, student_step
-
-_LOOK_EVERY = 64  # steps back, from the last one on: a look is two gradients more
 
 
 @dataclass(frozen=True)
@@ -53,7 +51,7 @@ class EagerStepper:
         self.rollout, self.meter = rollout, meter
         self._second_order, self._hyper, self._sums = sums.second_order(second_order), hyper, sums
         self._phi_adjoint = PhiAdjoint(rollout.problem, rollout.theta)
-        self._gone_back = 0
+        self._gradient_looks = GradientLooks()
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -114,16 +112,14 @@ class EagerStepper:
     def back(self, visit: Visit, adjoint: Adjoint) -> Passed:
         """The adjoint before a step from that after it; what the step adds to d_theta is kept."""
         if visit.second_order is None:
-            if self._gone_back % _LOOK_EVERY == 0:
-                self._look(visit)
-            self._gone_back += 1
+            self._look(visit)
         return passed_back(
             self.rollout.problem, self._phi_adjoint, visit, adjoint, self._second_order, hyper=self._hyper
         )
 
     def _look(self, visit: Visit) -> None:
         step, state = visit.step, visit.state
-        look_at_gradient(self.rollout.problem, state, step, lambda: self.gradient(step, state))
+        self._gradient_looks.see(self.rollout.problem, state, step, lambda: self.gradient(step, state))
 
     def back_all(self, visits: Sequence[Visit], adjoint: Adjoint) -> list[Passed]:
         """Go back through ``visits``, the last step first; only the last adjoint is sure to be its step's."""

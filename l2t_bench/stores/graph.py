@@ -10,7 +10,7 @@ from torch import Tensor
 
 from l2t_bench.adjoint import Visit, phi_leaves
 from l2t_bench.errors import UserError
-from l2t_bench.gradient_look import look_at_gradient
+from l2t_bench.gradient_look import GradientLooks
 from l2t_bench.measure import Meter
 from l2t_bench.modules import same_tensors, tensor_leaves
 from l2t_bench.problem import Step, StudentState
@@ -22,7 +22,6 @@ from l2t_bench.stores.contract import Law, Room, Sizes, Store, Wanted, sizes_of
 from l2t_bench.tensors import TensorDict, Tensors
 from l2t_bench.training_step import student_gradient
 
-_LOOK_EVERY = 64  # steps between two looks at a gradient that is taken beside its graph
 _OBJECTS = 2_500  # bytes of autograd's own objects beside each saved tensor, as measured
 
 
@@ -50,7 +49,7 @@ class KeepGraphs(Store):
         self._room_for_graphs: int | None = None
         self._from = wanted.first
         self._same_bits = True
-        self._beside = 0  # graphs that the run was not trained by
+        self._gradient_looks = GradientLooks()  # of graphs that the run was not trained by
         self._visits: list[Visit] = []
 
     @classmethod
@@ -125,10 +124,8 @@ class KeepGraphs(Store):
 
     def _look(self, step: Step, state: StudentState) -> None:
         """A run that is not trained by its graphs is held to them: a gradient that changes would be another one."""
-        if self._beside % _LOOK_EVERY == 0:
-            problem, phi = self.rollout.problem, self._phi(step)
-            look_at_gradient(problem, state, step, lambda: student_gradient(problem, state, step, phi))
-        self._beside += 1
+        problem, phi = self.rollout.problem, self._phi(step)
+        self._gradient_looks.see(problem, state, step, lambda: student_gradient(problem, state, step, phi))
 
     def _phi(self, step: Step) -> Any:
         return self.rollout.phi(step)
