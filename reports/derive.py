@@ -16,7 +16,7 @@ from l2t_bench.reports.load_translation import translations
 from l2t_bench.reports.methods import in_order
 from l2t_bench.reports.paper_derive import beside_the_paper, scores
 from l2t_bench.reports.provenance import host_gigabytes
-from l2t_bench.reports.teaching_derive import equivalences, teaching_summary
+from l2t_bench.reports.teaching_derive import equivalences, over_teachers, teaching_summary
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,6 +40,8 @@ class Results:
     coefficients: pd.DataFrame  # of Phi_t
     teaching: pd.DataFrame  # by accuracy
     translating: pd.DataFrame  # by BLEU
+    teaching_over_teachers: pd.DataFrame  # by accuracy, where there are several seeds
+    translating_over_teachers: pd.DataFrame
     aggregates: pd.DataFrame  # ratios over problems
     break_even: pd.DataFrame  # of compilation
     equivalences: pd.DataFrame  # of the learned losses
@@ -79,6 +81,8 @@ def analyse(run: Run) -> Results:
         coefficients=load_teaching.coefficients(run),
         teaching=teaching_summary(students, teachings),
         translating=teaching_summary(translated, teachings, "test_bleu"),
+        teaching_over_teachers=over_teachers(students),
+        translating_over_teachers=over_teachers(translated, "test_bleu"),
         aggregates=aggregates(summary),
         break_even=break_even(outer_steps(quality)),
         equivalences=equivalences(students),

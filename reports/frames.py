@@ -29,6 +29,8 @@ def csv_frames(results: Results) -> dict[str, pd.DataFrame]:
         "largest-horizon.csv": results.fitting,
         "teaching.csv": results.teaching,
         "translating.csv": results.translating,
+        "teaching-over-teachers.csv": results.teaching_over_teachers,
+        "translating-over-teachers.csv": results.translating_over_teachers,
         "equivalence.csv": results.equivalences,
         "over-problems.csv": results.aggregates,
         "paper.csv": results.papers,

@@ -9,7 +9,7 @@ from l2t_bench.paper.numbers import PaperTable, paper_tables
 from l2t_bench.reports.estimates import named
 from l2t_bench.reports.load import Run
 from l2t_bench.reports.methods import in_order
-from l2t_bench.reports.statistics import NOTHING, Estimate, bootstrap_mean
+from l2t_bench.reports.statistics import NOTHING, students_mean
 
 _CASE = ["suite", "profile", "problem", "variant"]
 _ESTIMATE = list(named("here", NOTHING))
@@ -78,7 +78,7 @@ def _measured(own: pd.DataFrame, scored: pd.DataFrame, teachings: pd.DataFrame, 
     taught = scored[scored["cell_id"].isin(own["cell_id"])]
     costs = teachings[teachings["cell_id"].isin(own["cell_id"])]
     teachers = int(taught["seed"].nunique())
-    here = _mean(taught, teachers)
+    here = students_mean(taught, taught["score"])
     failed = own[own["status"] != "ok"]
     return {
         **named("here", here),
@@ -93,9 +93,3 @@ def _measured(own: pd.DataFrame, scored: pd.DataFrame, teachings: pd.DataFrame, 
         "status": "ok" if failed.empty else str(failed["status"].iloc[0]),
         "message": "" if failed.empty else str(failed["message"].iloc[0]),
     }
-
-
-def _mean(taught: pd.DataFrame, teachers: int) -> Estimate:
-    """What was drawn independently is the unit: teachers, each with the mean of its students, or students."""
-    units = taught.groupby("seed")["score"].mean() if teachers > 1 else taught["score"]
-    return bootstrap_mean(units.to_numpy()) if len(units) else NOTHING

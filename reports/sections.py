@@ -22,6 +22,7 @@ from l2t_bench.reports.paper_tables import paper_tables
 from l2t_bench.reports.phases_figure import phases
 from l2t_bench.reports.quality_curves import quality_by_horizon, quality_by_window
 from l2t_bench.reports.quality_figure import gradient_quality
+from l2t_bench.reports.seed_tables import seed_tables
 from l2t_bench.reports.stationary_tables import stationary_tables
 from l2t_bench.reports.statistics_tables import aggregate_tables, equivalence_tables
 from l2t_bench.reports.table import Table
@@ -104,6 +105,7 @@ def _teaching(results: Results) -> tuple[Part, ...]:
     return (
         *paper_tables(results, detail=True),
         *training_tables(results),
+        *seed_tables(results, detail=True),
         *_parts([student_accuracy(results)], teaching_tables(results, detail=True)),
         *translation_tables(results, detail=True),
         *_parts([effective_lr(results)], teaching_warning_tables(results)),

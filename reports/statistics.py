@@ -64,6 +64,17 @@ def bootstrap_mean(values: Values) -> Estimate:
     return Estimate(float(sample.mean()), float(low), float(high), sample.size)
 
 
+def students_mean(students: pd.DataFrame, values: pd.Series) -> Estimate:
+    """The mean of students' ``values`` with its interval, over what was drawn independently.
+
+    That is the ``seed`` where there are several, each with the mean of its students, who share a teacher; else it is
+    the student.
+    """
+    seeds = students["seed"]
+    units = values.groupby(seeds).mean() if seeds.nunique() > 1 else values
+    return bootstrap_mean(units.to_numpy(dtype=float))
+
+
 # -- pairs
 
 

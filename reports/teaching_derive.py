@@ -1,5 +1,8 @@
 """What teaching reached: accuracies, differences to the controls, and whether learned losses teach alike."""
 
+from collections.abc import Iterator
+from typing import Any
+
 import pandas as pd
 
 from l2t_bench.reports import statistics
@@ -13,7 +16,7 @@ from l2t_bench.reports.methods import (
     in_order,
     reference_method,
 )
-from l2t_bench.reports.statistics import NOTHING, Estimate, bootstrap_mean
+from l2t_bench.reports.statistics import NOTHING, Estimate, students_mean
 
 
 def equivalences(students: pd.DataFrame) -> pd.DataFrame:
@@ -60,25 +63,52 @@ def teaching_summary(students: pd.DataFrame, teachings: pd.DataFrame, value: str
     """
     rows = []
     for _, group in statistics.with_round(students).groupby([*VARIANT, "seed", "round"]):
-        best = best_fixed(group, value)
-        for method in in_order(group["method"]):
-            own = group[group["method"] == method]
-            rows.append(
-                {
-                    "cell_id": own["cell_id"].iloc[0],
-                    "students": len(own),
-                    **named(value, bootstrap_mean(own[value].to_numpy(float))),
-                    **named("over_cross_entropy", difference(group, method, CROSS_ENTROPY, value)),
-                    **named("over_untrained", difference(group, method, UNTRAINED, value)),
-                    "best_fixed": best,
-                    **named("over_best_fixed", difference(group, method, best, value)),
-                    **named("over_as_long", over_as_long(own)),
-                }
-            )
-    columns = ["cell_id", "students", "best_fixed"]
-    for name in (value, "over_cross_entropy", "over_untrained", "over_best_fixed", "over_as_long"):
-        columns += list(named(name, NOTHING))
-    return pd.DataFrame(rows, columns=columns).merge(teachings, on="cell_id", how="left")
+        cells = group.groupby("method")["cell_id"].first()
+        rows += [{"cell_id": cells[method], **reached} for method, reached in _reached(group, value)]
+    return pd.DataFrame(rows, columns=["cell_id", *_reached_columns(value)]).merge(teachings, on="cell_id", how="left")
+
+
+def over_teachers(students: pd.DataFrame, value: str = "test_accuracy") -> pd.DataFrame:
+    """One row per problem, variant and method that has several seeds: what their teachers reach in the mean.
+
+    The columns of ``teaching_summary`` that are estimates, over seeds and not over students: students of one seed share
+    a teacher, and in some suites a split of the data, and say nothing of the next one. ``teachers`` counts the seeds.
+    """
+    rows = []
+    for (problem, variant), group in statistics.with_round(students).groupby(VARIANT):
+        seeds, losses = (group.groupby("method")[name] for name in ("seed", "loss"))
+        counts, kinds = seeds.nunique(), losses.first()
+        rows += [
+            {"problem": problem, "variant": variant, "method": method, "loss": kinds[method]}
+            | {"teachers": counts[method], **reached}
+            for method, reached in _reached(group, value)
+            if counts[method] > 1
+        ]
+    return pd.DataFrame(rows, columns=[*VARIANT, "method", "loss", "teachers", *_reached_columns(value)])
+
+
+def _reached(students: pd.DataFrame, value: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Each method, and what its students reach, by itself and over the controls."""
+    best = best_fixed(students, value)
+    for method in in_order(students["method"]):
+        own = students[students["method"] == method]
+        yield (
+            method,
+            {
+                "students": len(own[["seed", "student_seed"]].drop_duplicates()),
+                "best_fixed": best,
+                **named(value, students_mean(own, own[value].astype(float))),
+                **named("over_cross_entropy", difference(students, method, CROSS_ENTROPY, value)),
+                **named("over_untrained", difference(students, method, UNTRAINED, value)),
+                **named("over_best_fixed", difference(students, method, best, value)),
+                **named("over_as_long", over_as_long(own)),
+            },
+        )
+
+
+def _reached_columns(value: str) -> list[str]:
+    estimates = (value, "over_cross_entropy", "over_untrained", "over_best_fixed", "over_as_long")
+    return ["students", "best_fixed", *(column for name in estimates for column in named(name, NOTHING))]
 
 
 def best_fixed(students: pd.DataFrame, value: str = "test_accuracy") -> str:
@@ -96,14 +126,13 @@ def over_as_long(students: pd.DataFrame) -> Estimate:
     """Test accuracy under a loss minus that of the same students by cross entropy in steps as long."""
     if "as_long_accuracy" not in students or students["as_long_accuracy"].isna().any():
         return NOTHING
-    return bootstrap_mean((students["test_accuracy"] - students["as_long_accuracy"]).to_numpy(float))
+    return students_mean(students, (students["test_accuracy"] - students["as_long_accuracy"]).astype(float))
 
 
 def difference(students: pd.DataFrame, method: str, control: str, value: str = "test_accuracy") -> Estimate:
-    """``value`` under one loss minus a control's, paired by student seed; nothing for the control itself."""
+    """``value`` under one loss minus a control's, paired by seed and student; nothing for the control itself."""
     if method == control or control not in set(students["method"]):
         return NOTHING
-    one_teacher = students.assign(problem="", seed=0)
-    differences = statistics.accuracy_differences(one_teacher, control, value=value)
+    differences = statistics.accuracy_differences(students.assign(problem=""), control, value=value)
     intervals = statistics.difference_intervals(differences[differences["method"] == method], ["method"])
     return estimate_of(intervals.iloc[0].to_dict()) if len(intervals) else NOTHING

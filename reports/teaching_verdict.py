@@ -1,56 +1,50 @@
 """What the data decide of the losses that were learned: better than others or not, and alike or not."""
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
+
+import pandas as pd
 
 from l2t_bench.reports.derive import Results, of_case
 from l2t_bench.reports.estimates import estimate_in
 from l2t_bench.reports.finding import Finding
-from l2t_bench.reports.formats import accuracy, bleu, bleu_difference, equivalent, points
+from l2t_bench.reports.formats import equivalent, points
 from l2t_bench.reports.methods import CROSS_ENTROPY, VARIANT
 from l2t_bench.reports.rows import Row, rows_of
 from l2t_bench.reports.statistics import EQUIVALENT, Estimate
+from l2t_bench.reports.teaching_measures import ACCURACY, BLEU, Measure
 from l2t_bench.reports.variants import case_name
 from l2t_bench.reports.words import loss_label
-
-
-@dataclass(frozen=True)
-class _Measure:
-    """What students are judged by, and how its means and differences are written."""
-
-    column: str
-    name: str
-    mean: Callable[[Estimate], str]
-    difference: Callable[[Estimate], str]
-    unit: str  # of differences
-
-    def over(self, gain: Estimate) -> str:
-        return f"{self.difference(gain)} {self.unit}"
-
-
-_ACCURACY = _Measure("test_accuracy", "Test accuracy", accuracy, points, "points")
-_BLEU = _Measure("test_bleu", "Test BLEU", bleu, bleu_difference, "BLEU")
 
 
 def teaching_findings(results: Results) -> list[Finding]:
     """The verdict on each problem's teaching."""
     found = []
-    for teaching, measure in ((results.teaching, _ACCURACY), (results.translating, _BLEU)):
+    for teaching, pooled, measure in _judged(results):
         for (problem, variant), rows in teaching.groupby(VARIANT):
-            several = rows["seed"].nunique() > 1
-            for row in rows_of(rows[rows["loss"] == "learned"]):
-                label = loss_label(row, several)
-                learned = f"{label[:1].upper()}{label[1:]}"
-                found += [_gain(row, learned, measure), *_over_best(row, learned, measure), *_by_shape(row, learned)]
+            over_all = of_case(pooled, problem, variant)
+            for row in rows_of(over_all if len(over_all) else rows):
+                if row["loss"] == "learned":
+                    label = loss_label(row)
+                    learned = f"{label[:1].upper()}{label[1:]}"
+                    found += [_gain(row, learned, measure), *_over_best(row, learned, measure)]
+                    found += _by_shape(row, learned)
             found += [_alike(row) for row in rows_of(of_case(results.equivalences, problem, variant))]
     return found
 
 
-def _gain(row: Row, learned: str, measure: _Measure) -> Finding:
+def _judged(results: Results) -> list[tuple[pd.DataFrame, pd.DataFrame, Measure]]:
+    """Each cell's students, and those of several seeds: where there are several the verdict is over all of them."""
+    return [
+        (results.teaching, results.teaching_over_teachers, ACCURACY),
+        (results.translating, results.translating_over_teachers, BLEU),
+    ]
+
+
+def _gain(row: Row, learned: str, measure: Measure) -> Finding:
     """Whether a learned loss teaches better than cross entropy."""
     gain, untrained = estimate_in(row, "over_cross_entropy"), estimate_in(row, "over_untrained")
-    reached = f"{measure.name} {measure.mean(estimate_in(row, measure.column))} over {row['students']} students."
+    students = f"{row['students']} students" + (f" of {row['teachers']} seeds" if "teachers" in row else "")
+    reached = f"{measure.name} {measure.mean(estimate_in(row, measure.column))} over {students}."
     beside = "" if math.isnan(untrained.value) else f" Over the untrained teacher: {measure.over(untrained)}."
     decided = _decides(gain)
     answer = measure.over(gain) if decided else "undecided"
@@ -60,7 +54,7 @@ def _gain(row: Row, learned: str, measure: _Measure) -> Finding:
     return Finding(_subject(row), f"{learned}, against cross-entropy", answer, f"{reached}{against}{beside}", decided)
 
 
-def _over_best(row: Row, learned: str, measure: _Measure) -> list[Finding]:
+def _over_best(row: Row, learned: str, measure: Measure) -> list[Finding]:
     """Whether it teaches better than every fixed loss; nothing where cross entropy is the best of them, or alone."""
     best, gain = row["best_fixed"], estimate_in(row, "over_best_fixed")
     if best in ("", CROSS_ENTROPY) or math.isnan(gain.value):
@@ -80,8 +74,8 @@ def _by_shape(row: Row, learned: str) -> list[Finding]:
     if math.isnan(gain.value):
         return []
     decided = _decides(gain)
-    answer = _ACCURACY.over(gain) if decided else "undecided"
-    against = "" if decided else f"Over that: {_ACCURACY.over(gain)}. "
+    answer = ACCURACY.over(gain) if decided else "undecided"
+    against = "" if decided else f"Over that: {ACCURACY.over(gain)}. "
     detail = f"{against}Against cross entropy, for the same students, in steps as long as its own."
     return [Finding(_subject(row), f"{learned}: what its shape adds to its size", answer, detail, decided)]
 

@@ -10,6 +10,7 @@ from l2t_bench.reports.load import Run
 from l2t_bench.reports.paper_tables import paper_tables
 from l2t_bench.reports.provenance import machines, provenance
 from l2t_bench.reports.sections import sections
+from l2t_bench.reports.seed_tables import seed_tables
 from l2t_bench.reports.statistics_tables import aggregate_tables, equivalence_tables
 from l2t_bench.reports.table import Table
 from l2t_bench.reports.teaching_tables import teaching_tables
@@ -32,6 +33,7 @@ def tables_of(results: Results) -> list[Table]:
         *break_even_tables(results.break_even, units="seeds"),
         *warning_tables(results),
         *paper_tables(results),
+        *seed_tables(results),
         *teaching_tables(results),
         *translation_tables(results),
         *equivalence_tables(results),

@@ -18,7 +18,7 @@ from l2t_bench.names import split_spec, write_spec
 from l2t_bench.problem import TeachingProblem
 from l2t_bench.registry import load_backend
 from l2t_bench.suites.controls import STATIC
-from l2t_bench.suites.settings import TrainingSettings
+from l2t_bench.suites.settings import JudgingSettings, TrainingSettings
 from l2t_bench.tensors import TensorDict
 from l2t_bench.trainer.identity import surroundings
 from l2t_bench.training import (
@@ -38,12 +38,14 @@ _CHECKPOINTS_EVERY = "2m"
 STATIC_BY = "rmd[engine=auto]"  # the backend that a Phi is learned by that does not change
 
 
-def problem_of(method: str, problem: str) -> str:
-    """The problem as a method has it: one that learns a static Phi has another teacher."""
-    if method != STATIC:
-        return problem
-    name, options = split_spec(problem)
-    return write_spec(name, {**options, "teacher": "static"})
+def problem_of(method: str, settings: TrainingSettings | JudgingSettings, seed: int) -> str:
+    """The problem as a method and a seed have it: one that learns a static Phi has another teacher."""
+    name, options = split_spec(settings.problem)
+    if settings.first_split is not None:
+        options = {**options, "split": str(settings.first_split + seed)}
+    if method == STATIC:
+        options = {**options, "teacher": "static"}
+    return write_spec(name, options)
 
 
 class _Curve(Callback):

@@ -13,9 +13,13 @@ OWN = "own"  # the problem's own lr and schedule
 
 @dataclass(frozen=True)
 class TrainingSettings:
-    """How a teacher is trained, by Algorithm 1. ``select_every=0``: none is chosen, the last teacher is kept."""
+    """How a teacher is trained, by Algorithm 1. ``select_every=0``: none is chosen, the last teacher is kept.
+
+    ``first_split``: the data split of seed 0, where each seed has the next; ``None``: all have the problem's own.
+    """
 
     problem: str = DIGITS
+    first_split: int | None = None
     lr: float = 1.2  # of the students that the teacher is trained on
     horizon: int = 300
     outer_steps: int = 25
@@ -49,10 +53,11 @@ class JudgingSettings:
     """How a loss is judged. Grids hold student learning rates; each loss is judged at the one that is best on dev.
 
     ``fixed_schedules`` and ``learned_schedules``: how the lr goes, ``constant``, ``linear`` to zero, or ``own``: the
-    problem's lr and schedule, whatever the grids.
+    problem's lr and schedule, whatever the grids. ``first_split``: as in ``TrainingSettings``.
     """
 
     problem: str = DIGITS
+    first_split: int | None = None
     lr: float = 1.2  # of the problem's own schedule
     horizon: int = 300
     learned_grid: Sequence[float] = (0.6, 1.2, 2.4)

@@ -32,7 +32,7 @@ from l2t_bench.tensors import TensorDict
 def train(cell: Cell, recorder: Recorder) -> dict[str, Any]:
     """The task of a teacher cell: its settings are ``TrainingSettings``. The teacher is kept as ``TEACHER_FILE``."""
     settings = TrainingSettings(**cell.settings)
-    problem = _built(cell, settings.problem, recorder)
+    problem = _built(cell, settings, recorder)
     return {**teacher_kept(problem, cell, settings, recorder), **sizes_of(problem)}
 
 
@@ -46,7 +46,7 @@ def measure(cell: Cell, recorder: Recorder) -> dict[str, Any]:
             recorder.data.update(data_record(cell.problem))
         return teaching_cell(cell.method, TeachingSettings(**cell.settings), cell.device, cell.seed, recorder)
     settings = JudgingSettings(**cell.settings)
-    problem = _built(cell, settings.problem, recorder)
+    problem = _built(cell, settings, recorder)
     theta = load_file(recorder.needed_artifact(TEACHER_FILE), device=str(problem.device))
     return judged(cell.method, problem, theta, settings, recorder)
 
@@ -59,7 +59,7 @@ def teaching_cell(
     ``static-teacher`` is a Phi that is learned and does not change.
     """
     with recorder.phase("build"):
-        problem = build_problem(problem_of(method, settings.problem), device=device)
+        problem = build_problem(problem_of(method, settings, seed), device=device)
     theta: TensorDict = problem.init_teacher(seed)
     record: dict[str, Any] = {"outer_steps": 0, "curve": [], "selection": [], "selected_outer_step": 0}
     if method != UNTRAINED and fixed_of(method) is None:
@@ -69,8 +69,8 @@ def teaching_cell(
     return record | judged(method, problem, theta, JudgingSettings(**settings.of_judging()), recorder)
 
 
-def _built(cell: Cell, problem: str, recorder: Recorder) -> TeachingProblem:
+def _built(cell: Cell, settings: TrainingSettings | JudgingSettings, recorder: Recorder) -> TeachingProblem:
     with recorder.phase("data"):
         recorder.data.update(data_record(cell.problem))
     with recorder.phase("build"):
-        return build_problem(problem_of(cell.method, problem), device=cell.device, dtype=cell.dtype)
+        return build_problem(problem_of(cell.method, settings, cell.seed), device=cell.device, dtype=cell.dtype)

@@ -35,7 +35,7 @@ _GRADIENT_STEPS = 3  # a step forward, its replay and its vector product: a grad
 def train(cell: Cell, memory_limit: int | None) -> Expected:
     """Of a teacher cell. Raises ``Refused`` where the backend does not do it, or where it would not fit."""
     settings = TrainingSettings(**cell.settings)
-    return expected_training(cell, problem_of(cell.method, settings.problem), settings, memory_limit)
+    return expected_training(cell, problem_of(cell.method, settings, cell.seed), settings, memory_limit)
 
 
 def measure(cell: Cell, memory_limit: int | None) -> Expected:
@@ -44,7 +44,7 @@ def measure(cell: Cell, memory_limit: int | None) -> Expected:
     Raises ``Refused`` as ``train`` does, and where a student's step alone would not fit.
     """
     settings = JudgingSettings(**cell.settings) if cell.needs else TeachingSettings(**cell.settings)
-    spec = problem_of(cell.method, settings.problem)
+    spec = problem_of(cell.method, settings, cell.seed)
     fixed = fixed_of(cell.method)
     tried = len(candidates(cell.method, fixed, settings))
     fresh = settings.fresh_students * (1 if fixed else 2)  # a teacher's once more, by cross entropy in steps as long

@@ -10,10 +10,14 @@ from hypothesis import strategies as st
 
 import l2t_bench as l2t
 from l2t_bench.data.label_noise import LabelNoise, transition, with_noise
+from l2t_bench.engine.cell import Cell
 from l2t_bench.engine.suite import Request
 from l2t_bench.losses.image import cross_entropy
 from l2t_bench.registry import load_loss
-from l2t_bench.suites.noisy_labels import NOISES, SUITE
+from l2t_bench.suites.controls import STATIC
+from l2t_bench.suites.learning import problem_of
+from l2t_bench.suites.noisy_labels import FIRST_SPLIT, NOISES, SUITE
+from l2t_bench.suites.settings import TeachingSettings
 
 KINDS = ("pair-flip", "symmetric")
 rates = st.floats(0, 0.99)
@@ -127,3 +131,21 @@ def test_the_problem_of_a_cell_has_the_noise_that_it_is_named_after() -> None:
         assert problem.name != named.name
         for key in ("label_noise", "noise_rate"):
             assert f"{key}={cell.problem.partition(f'{key}=')[2].rstrip(']').partition(',')[0]}" in problem.name
+
+
+def test_each_seed_has_a_split_of_its_own_under_settings_that_are_alike() -> None:
+    """Else a report would set no seed beside another, or take one split's students for several."""
+    cells = [
+        cell for cell in SUITE.cells("smoke", Request(seeds=(0, 3))) if cell.method in ("rmd[engine=auto]", STATIC)
+    ]
+    assert len({str(cell.settings) for cell in cells}) == 1
+    specs = {(cell.method, cell.seed): _spec_of(cell) for cell in cells}
+    splits = {key: spec.partition("split=")[2].partition(",")[0].rstrip("]") for key, spec in specs.items()}
+    assert splits == {(method, seed): str(FIRST_SPLIT + seed) for method, seed in specs}
+    assert ["teacher=static" in spec for spec in specs.values()] == [method == STATIC for method, _ in specs]
+    first, other = (l2t.build_problem(specs["rmd[engine=auto]", seed]) for seed in (0, 3))
+    assert not torch.equal(first.dev_batches[0][0], other.dev_batches[0][0])
+
+
+def _spec_of(cell: Cell) -> str:
+    return problem_of(cell.method, TeachingSettings(**cell.settings), cell.seed)

@@ -142,11 +142,11 @@ class RunWriter:
         }
         return self.write(folder, "ok", measurements)
 
-    def teaching(self, problem: str, method: str, accuracies: list[float], **more: Any) -> Path:
-        """A teaching cell with one student per accuracy."""
+    def teaching(self, problem: str, method: str, accuracies: list[float], *, teacher: int = 0, **more: Any) -> Path:
+        """A teaching cell of the seed ``teacher`` with one student per accuracy."""
         learned = method not in ("untrained-teacher", "cross-entropy")
         folder = self.plan(
-            "teaching", problem, method, 0, **({"equivalence_margin": self.margin} if self.margin else {})
+            "teaching", problem, method, teacher, **({"equivalence_margin": self.margin} if self.margin else {})
         )
         measurements = {
             "loss": "learned" if learned else method.removesuffix("-teacher"),

@@ -129,6 +129,7 @@ def test_differences_of_students_are_paired_by_their_seed() -> None:
     students = pd.DataFrame(
         {
             "method": ["rmd"] * 3 + ["cross-entropy"] * 3,
+            "seed": 0,
             "student_seed": [1, 2, 3, 3, 2, 4],
             "test_accuracy": [0.9, 0.8, 0.7, 0.6, 0.5, 0.1],
         }
