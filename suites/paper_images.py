@@ -71,13 +71,14 @@ def papers_cifar() -> Problems:
 
 # By the recipe: a sharpened objective, a student lr that falls to zero, Phi that begins small, selection on held-out
 # students. On MNIST a teacher overfits a small dev set: dev is many times train. Chosen on split 1. The grids were made
-# wider after split 5 had been shown, where some losses' best rate had been the end of its grid: another is shown since.
+# wider after split 5 had been shown, where some losses' best rate had been the end of its grid, and lost the rates
+# above all that were ever chosen: another split is shown since.
 _RECIPE = TeachingSettings(
     students=1,
     select_every=10,
     select_students=8,
-    cross_entropy_grid=(0.0125, 0.025, 0.05, 0.1, 0.2, 0.4),
-    fixed_grid=(0.001, 0.004, 0.0125, 0.05, 0.1, 0.2, 0.4),
+    cross_entropy_grid=(0.0125, 0.025, 0.05, 0.1, 0.2),
+    fixed_grid=(0.00025, 0.001, 0.004, 0.0125, 0.05, 0.1, 0.2),
     tuning_students=2,
     fresh_students=20,
 )
@@ -112,12 +113,10 @@ def smoke_mnist() -> Problems:
 
 def _mlp_and_lenet(data: str, *, mlp: str, lenet: str) -> Problems:
     """By the recipe, of so many images."""
-    return {
-        f"{data}/mlp": _by_the_recipe(f"{data}/mlp", f"{_RECIPES_PROBLEM},{mlp}", lr=0.6, horizon=300, outer_steps=40),
-        f"{data}/lenet": _by_the_recipe(
-            f"{data}/lenet", f"{_RECIPES_PROBLEM},{lenet}", lr=1.2, horizon=100, outer_steps=20
-        ),
-    }
+    small = _by_the_recipe(f"{data}/mlp", f"{_RECIPES_PROBLEM},{mlp}", lr=0.6, horizon=300, outer_steps=40)
+    larger = _by_the_recipe(f"{data}/lenet", f"{_RECIPES_PROBLEM},{lenet}", lr=1.2, horizon=100, outer_steps=20)
+    # Two once took the worse schedule for cross entropy; four of LeNet's would take a quarter of an hour more.
+    return {f"{data}/mlp": replace(small, tuning_students=4), f"{data}/lenet": larger}
 
 
 def quick_cifar() -> Problems:
