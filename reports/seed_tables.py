@@ -41,7 +41,7 @@ def _table(problem: str, variant: str, rows: pd.DataFrame, measure: Measure, sho
     cells = tuple(_row(row, measure, list(differences.values())) for row in rows_of(rows))
     note = f"{_NOTE} Differences in {'percentage points' if measure is ACCURACY else measure.unit}."
     if best := said(filter(None, rows["best_fixed"])):
-        note += f" Best fixed: {best}, the best on test over all seeds of the losses that are not learned."
+        note += f" Best fixed: {best}, the best on test over all seeds of losses that are not learned, nor told more."
     return Table(f"Over several seeds: {case_name(problem, variant)}", columns, cells, note)
 
 
