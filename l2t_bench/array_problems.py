@@ -57,10 +57,11 @@ class ArraysLeNet(OwnArrays):
 
     hidden: int = 500
     pool: Literal["max", "average"] = "max"
+    filters: int = 20
 
     def student(self) -> nn.Module:
-        padding = 0 if self.size >= 16 else 2
-        return LeNet(self.size, padding, self.hidden, self.classes, self.nonlinearity, self.pool, self.channels)
+        shape = (self.size, 0 if self.size >= 16 else 2, self.hidden, self.classes)
+        return LeNet(*shape, self.nonlinearity, self.pool, self.channels, self.filters)
 
 
 @dataclass(frozen=True)

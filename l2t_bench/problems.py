@@ -171,6 +171,7 @@ class DigitsLeNet(ImageProblem):
 
     hidden: int = 500
     pool: Literal["max", "average"] = "max"
+    filters: int = 20
     size: ClassVar[int] = 8
     padding: ClassVar[int] = 2
 
@@ -178,7 +179,8 @@ class DigitsLeNet(ImageProblem):
         return ImageForm(channels=1, size=self.size, classes=_CLASSES)
 
     def student(self) -> nn.Module:
-        return LeNet(self.size, self.padding, self.hidden, _CLASSES, self.nonlinearity, self.pool)
+        shape = (self.size, self.padding, self.hidden, _CLASSES)
+        return LeNet(*shape, self.nonlinearity, self.pool, filters=self.filters)
 
     def load(self) -> tuple[Arrays, Arrays | None]:
         return load_digits()

@@ -20,6 +20,7 @@ from l2t_bench.suites.paper_images import (
     cifar_horizon,
     papers_mnist,
     quick_cifar,
+    quick_lenet,
     quick_mnist,
     smallest,
 )
@@ -55,8 +56,8 @@ FIGURE3 = Suite(
     "the paper's Figure 3: the dev measure along the teacher's optimisation, with every backend",
     {
         "paper": lambda request: _climbs("paper", _only(papers_mnist(), _LENET), request, dtype="float32"),
-        "quick": lambda request: _climbs("quick", _only(quick_mnist(), _LENET), request),
-        "smoke": lambda request: _climbs("smoke", smallest(_only(quick_mnist(), _LENET)), request),
+        "quick": lambda request: _climbs("quick", quick_lenet(), request),
+        "smoke": lambda request: _climbs("smoke", smallest(quick_lenet()), request),
     },
     default_profile="quick",
 )

@@ -24,6 +24,7 @@ def parameters(module: nn.Module) -> int:
         (LeNet(28), 431_080),
         (LeNet(28), (25 + 1) * 20 + (20 * 25 + 1) * 50 + (800 + 1) * 500 + (500 + 1) * 10),
         (MLP(64, hidden=100), 7_510),
+        (LeNet(28, filters=8, hidden=100), (25 + 1) * 8 + (8 * 25 + 1) * 20 + (320 + 1) * 100 + (100 + 1) * 10),
         (LeNet(8, padding=2), (25 + 1) * 20 + (20 * 25 + 1) * 50 + (200 + 1) * 500 + (500 + 1) * 10),
     ],
 )
@@ -72,6 +73,7 @@ def test_pooling_is_of_the_kind_that_was_asked_for() -> None:
         (lambda: LeNet(28, pool="sum"), "no pooling 'sum': there are max and average"),
         (lambda: LeNet(8), "images of 8x8 are too small for LeNet with padding 0"),
         (lambda: MLP(4, hidden=0), "the hidden layer must have at least one unit, not 0"),
+        (lambda: LeNet(28, filters=0), "a LeNet must have at least one filter, not 0"),
         (lambda: LeNet(28, hidden=-1), "the hidden layer must have at least one unit, not -1"),
     ],
 )
