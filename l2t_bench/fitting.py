@@ -17,7 +17,10 @@ from l2t_bench.resident import available_bytes, resident_bytes
 from l2t_bench.units import byte_count, told
 
 _GLANCE = 5  # steps of the run that a first look takes
-_KINDS = (Exactness.EXACT, Exactness.QUANTISED, Exactness.TRUNCATED, Exactness.STATIONARY)
+_KINDS = (
+    *(Exactness.EXACT, Exactness.QUANTISED, Exactness.TRUNCATED, Exactness.STATIONARY),
+    *(Exactness.FINITE_DIFFERENCE, Exactness.STOCHASTIC),
+)
 
 
 @dataclass(frozen=True)
@@ -154,6 +157,12 @@ def peaks_of(variants: Sequence[Backend], problem: TeachingProblem, horizon: int
         else:
             beside = beside if beside is not None else beside_law(variant, problem, partial(variant.scaling, problem))
             yield known + beside + record_bytes(variant, problem, horizon)
+
+
+def settled(backend: TeacherGradientBackend, problem: TeachingProblem, steps: int) -> TeacherGradientBackend:
+    """The method as so many student steps will find it: one that changes on the way could not be gone on with."""
+    found: TeacherGradientBackend = backend.settled(problem, steps) if hasattr(backend, "settled") else backend
+    return found
 
 
 def predict_seconds(backend: TeacherGradientBackend, problem: TeachingProblem, horizon: int) -> float:

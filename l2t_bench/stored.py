@@ -23,7 +23,7 @@ from l2t_bench.prediction import Scaling
 from l2t_bench.problem import Step, StudentState, TeachingProblem
 from l2t_bench.rollout import TryOut
 from l2t_bench.second_order import MODES, Maker
-from l2t_bench.steppers.catalogue import CHOSEN_AMONG, ENGINES, Engine, engine_at, stepper_for
+from l2t_bench.steppers.catalogue import CHOSEN_AMONG, ENGINES, Engine, settled_engine, stepper_for
 from l2t_bench.steppers.eager import EagerStepper
 from l2t_bench.stores.catalogue import STORES
 from l2t_bench.stores.contract import Law, Room, Store, Wanted, share_held, sizes_of
@@ -200,7 +200,7 @@ class StoredRMD(Backend):
         return Scaling(self.steps_back(horizon), round(share * law.bytes), law.recomputed)
 
     def settled(self, problem: TeachingProblem, horizon: int) -> Backend:
-        return replace(self, engine=engine_at(self._engine(problem), problem, horizon))
+        return replace(self, engine=settled_engine(self._engine(problem), problem, horizon))
 
     def _engine(self, problem: TeachingProblem) -> Engine:
         """Where a batch is divided ``auto`` has no choice: compiled steps take it whole."""

@@ -13,7 +13,7 @@ from torch import nn
 
 from l2t_bench.asked import checked_count, checked_horizon
 from l2t_bench.errors import Diverged, RankError
-from l2t_bench.fitting import check_fits
+from l2t_bench.fitting import check_fits, settled
 from l2t_bench.gradient import TeacherGradientBackend
 from l2t_bench.metabatch.contract import for_students
 from l2t_bench.modules import trained_parameters
@@ -109,7 +109,7 @@ class TeacherTrainer:
         method = load_backend(backend) if isinstance(backend, str) else backend
         self._plan = Plan(
             problem,
-            _settled(method, self._sharing.taught(problem), horizon * runs),
+            settled(method, self._sharing.taught(problem), horizon * runs),
             theta,
             outer_steps,
             horizon,
@@ -237,12 +237,6 @@ def _started(problem: TeachingProblem, teacher: Teacher, seed: int) -> tuple[Tea
         theta = {name: tensor.detach() for name, tensor in teacher.items()}
     problem.check_theta(theta)
     return problem, {name: tensor.to(problem.device) for name, tensor in theta.items()}
-
-
-def _settled(backend: TeacherGradientBackend, problem: TeachingProblem, steps: int) -> TeacherGradientBackend:
-    """The method as so many student steps will find it: one that changes on the way could not be gone on with."""
-    settled: TeacherGradientBackend = backend.settled(problem, steps) if hasattr(backend, "settled") else backend
-    return settled
 
 
 def _progress(course: Course, first: int, spent: float, before: float) -> Progress:

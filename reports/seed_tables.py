@@ -16,8 +16,8 @@ _DIFFERENCES = {"over cross-entropy": "over_cross_entropy", "over best fixed": "
 _MORE_DIFFERENCES = {"over its size": "over_as_long", "over untrained": "over_untrained"}
 _NOTE = (
     "The unit is the seed: each has a teacher of its own, where the suite says so a split of the data too, and counts "
-    "with the mean of its students. Means over seeds with a 95 % bootstrap interval; differences paired by seed and "
-    "student."
+    "with the mean of its students. Those seeds count that every loss has. Means over seeds with a 95 % bootstrap "
+    "interval; differences paired by seed and student."
 )
 
 

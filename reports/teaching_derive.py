@@ -69,22 +69,29 @@ def teaching_summary(students: pd.DataFrame, teachings: pd.DataFrame, value: str
 
 
 def over_teachers(students: pd.DataFrame, value: str = "test_accuracy") -> pd.DataFrame:
-    """One row per problem, variant and method that has several seeds: what their teachers reach in the mean.
+    """One row per method of a problem and variant that have several seeds: what their teachers reach in the mean.
 
     The columns of ``teaching_summary`` that are estimates, over seeds and not over students: students of one seed share
-    a teacher, and in some suites a split of the data, and say nothing of the next one. ``teachers`` counts the seeds.
+    a teacher, and in some suites a split of the data, and say nothing of the next one. Of a run that goes on those
+    seeds count that every method has, ``teachers`` of them; where these are fewer than two there is no row.
     """
     rows = []
     for (problem, variant), group in statistics.with_round(students).groupby(VARIANT):
-        seeds, losses = (group.groupby("method")[name] for name in ("seed", "loss"))
-        counts, kinds = seeds.nunique(), losses.first()
-        rows += [
-            {"problem": problem, "variant": variant, "method": method, "loss": kinds[method]}
-            | {"teachers": counts[method], **reached}
-            for method, reached in _reached(group, value)
-            if counts[method] > 1
-        ]
+        shared = _seeds_of_all(group)
+        if len(shared) > 1:
+            common = group[group["seed"].isin(shared)]
+            losses = common.groupby("method")["loss"].first()
+            rows += [
+                {"problem": problem, "variant": variant, "method": method, "loss": losses[method]}
+                | {"teachers": len(shared), **reached}
+                for method, reached in _reached(common, value)
+            ]
     return pd.DataFrame(rows, columns=[*VARIANT, "method", "loss", "teachers", *_reached_columns(value)])
+
+
+def _seeds_of_all(students: pd.DataFrame) -> set[Any]:
+    """The seeds under which every method has students: means over unequal ones would compare splits, not losses."""
+    return set.intersection(*(set(own["seed"]) for _, own in students.groupby("method")))
 
 
 def _reached(students: pd.DataFrame, value: str) -> Iterator[tuple[str, dict[str, Any]]]:

@@ -22,9 +22,10 @@ def teaching_findings(results: Results) -> list[Finding]:
     for teaching, pooled, measure in _judged(results):
         for (problem, variant), rows in teaching.groupby(VARIANT):
             over_all = of_case(pooled, problem, variant)
-            for row in rows_of(over_all if len(over_all) else rows):
+            by_seed = over_all.empty and rows["seed"].nunique() > 1
+            for row in rows_of(rows if over_all.empty else over_all):
                 if row["loss"] == "learned":
-                    label = loss_label(row)
+                    label = loss_label(row, by_seed)
                     learned = f"{label[:1].upper()}{label[1:]}"
                     found += [_gain(row, learned, measure), *_over_best(row, learned, measure)]
                     found += _by_shape(row, learned)

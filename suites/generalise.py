@@ -1,7 +1,8 @@
 """Does a teacher teach others than it has learned with (beyond the paper): another student, a run four times as long?
 
-Beside the teacher from elsewhere stand, on the same students: the one that learned with them, the untrained one, and
-fixed losses. What is carried over is theta; the student's lr is chosen on dev anew, as every loss's is.
+Beside the teacher from elsewhere stand, on the same students: the one that learned with them, the untrained one, a
+learned Phi that does not change, and fixed losses. What is carried over is theta; the student's lr is chosen on dev
+anew, as every loss's is.
 """
 
 from collections.abc import Sequence
@@ -11,13 +12,16 @@ from l2t_bench.engine.cell import Cell
 from l2t_bench.engine.suite import Request, Suite
 from l2t_bench.names import write_spec
 from l2t_bench.suites.cells import Series
-from l2t_bench.suites.controls import CROSS_ENTROPY, UNTRAINED
+from l2t_bench.suites.controls import CROSS_ENTROPY, STATIC, UNTRAINED
 from l2t_bench.suites.settings import TeachingSettings
 
-VERSION = 1
+VERSION = 2
 NAME = "generalise"
 LEARNED_BY = "rmd"
-CONTROLS = (UNTRAINED, CROSS_ENTROPY, "label-smoothing", "cross-entropy-dev-too")
+CONTROLS = (
+    *(UNTRAINED, "label-smoothing"),
+    *(CROSS_ENTROPY, "cross-entropy-constant", "cross-entropy-decayed", "cross-entropy-dev-too"),
+)
 _RECIPE = "beta=4,gain=0.3,refresh=20,schedule=linear"
 _SMALL_CIFAR = "batch=32,dev=1000,filters=4,lr=0.1,train=1000"
 
@@ -80,6 +84,7 @@ def _of_transfer(
         carried = write_spec(method.partition("[")[0], {"from": f"{source.problem}-T{source.horizon}"})
         cells += [elsewhere, series.taught(target.name, carried, seed, settings, elsewhere.cell_id)]
         cells += series.learned_and_taught(target.name, method, seed, settings)
+    cells += series.learned_and_taught(target.name, STATIC, seed, settings)
     return [*cells, *(series.taught(target.name, method, seed, settings) for method in CONTROLS)]
 
 

@@ -4,6 +4,7 @@ import dataclasses
 import os
 import subprocess
 import sys
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,7 @@ from l2t_bench.steppers.tracing import given
 from l2t_bench.tensors import TensorDict
 from l2t_bench.verification.ladder import OPTIMIZERS, section
 from l2t_bench.verification.samples import general_theta, random_problem
-from l2t_bench.verification.students import student_problem
+from l2t_bench.verification.students import STUDENTS, student_problem
 from l2t_bench.verification.subject import Outcome
 from l2t_bench.verification.vectors import relative_error
 
@@ -124,9 +125,7 @@ def test_the_ladder_is_climbed_with_compiled_steps_under_every_optimiser(optimiz
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "student", ["lenet", "resnet", "lstm", "transformer", "dropout", "augmentation", "frozen", "tied embedding"]
-)
+@pytest.mark.parametrize("student", [student for student in STUDENTS if student != "unused"])  # refused: plain torch
 def test_the_ladder_is_climbed_with_compiled_steps_by_every_kind_of_student(student: str) -> None:
     assert_climbed(student_problem(student))
 
@@ -470,6 +469,24 @@ def test_auto_takes_a_step_of_many_operators_in_plain_torch_without_tracing_it(m
     assert "operators, which take minutes to compile: auto does it up to 100" in warning
     plain = l2t.load_backend("rmd").teacher_gradient(problem, theta, steps=found.steps)
     assert relative_error(found.d_theta, plain.d_theta) == 0
+
+
+@pytest.mark.parametrize("most", [1, 1000])
+def test_what_auto_is_settled_at_beforehand_leaves_large_steps_in_plain_torch_too(
+    most: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A teacher's training and a prediction settle the engine before their runs."""
+    monkeypatch.setattr(catalogue, "PAYS_FROM", 1)
+    monkeypatch.setattr(catalogue, "MOST_OPERATORS", most)
+    asked: list[object] = []
+    monkeypatch.setattr("l2t_bench.steppers.compiled.compiled_steps", lambda wish: asked.append(wish) or "not here")
+    backend, problem = l2t.load_backend("rmd[engine=auto]"), l2t.build_problem("digits/mlp[hidden=4,dev=50]")
+    trainer = l2t.TeacherTrainer(problem, None, backend, outer_steps=1, horizon=3)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of steps that were not compiled
+        trainer.train()
+        backend.predict(problem, 20)
+    assert bool(asked) == (most > 1)
 
 
 # -- the parts ---------------------------------------------------------------------------------------------------------

@@ -258,3 +258,10 @@ def test_a_test_set_that_train_and_dev_leave_nothing_for_is_said_to_be_empty(tmp
     problem = l2t.build_problem(f"arrays/mlp[path={path},size=8,channels=2,classes=3,batch=6,train=45,dev=15]")
     with pytest.raises(l2t.UserError, match="the test set is empty: train and dev take all the images there are"):
         _ = problem.test_batches
+
+
+def test_digits_whose_dev_lacks_a_class_are_refused_before_the_first_step() -> None:
+    """They are split by a shuffle, which may leave one out."""
+    problem = l2t.build_problem("digits/mlp[dev=5]")
+    with pytest.raises(l2t.UserError, match="dev has 5 examples and none of class"):
+        l2t.teach(problem, problem.init_teacher(0), horizon=1)

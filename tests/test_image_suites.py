@@ -66,6 +66,16 @@ def test_the_papers_table_2_has_every_student_of_the_paper() -> None:
     assert {cell.settings["horizon"] for cell in cells} == {45_000 // 128 * assumed.CIFAR_EPOCHS}
 
 
+@pytest.mark.parametrize("suite", ["noisy-labels", "generalise"])
+@pytest.mark.parametrize("profile", ["smoke", "quick"])
+def test_beyond_the_paper_too_every_learned_loss_has_the_usual_controls(suite: str, profile: str) -> None:
+    cells = planned(suite, profile)
+    for problem in {cell.problem for cell in cells if cell.kind == "teaching"}:
+        methods = {cell.method for cell in cells if cell.problem == problem and cell.kind == "teaching"}
+        assert {"untrained-teacher", "static-teacher", "cross-entropy", "label-smoothing"} <= methods
+        assert {f"cross-entropy-{how}" for how in ("constant", "decayed", "dev-too")} <= methods
+
+
 @pytest.mark.parametrize("table", ["table1", "table2"])
 @pytest.mark.parametrize("profile", ["smoke", "quick", "paper"])
 def test_beside_every_learned_loss_stand_its_controls(table: str, profile: str) -> None:

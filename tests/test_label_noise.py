@@ -117,11 +117,11 @@ def test_every_noise_has_the_learned_loss_and_every_control() -> None:
     for noise in NOISES:
         methods = [cell.method for cell in cells if cell.problem == noise.problem]
         assert methods == [
-            *("rmd[engine=auto]", "untrained-teacher", "static-teacher"),
-            *("cross-entropy", "label-smoothing", "cross-entropy-dev-too"),
+            *("rmd[engine=auto]", "untrained-teacher", "static-teacher", "label-smoothing"),
+            *("cross-entropy", "cross-entropy-constant", "cross-entropy-decayed", "cross-entropy-dev-too"),
             *noise.corrections,
         ]
-    assert len({cell.cell_id for cell in cells}) == len(cells) == 62
+    assert len({cell.cell_id for cell in cells}) == len(cells) == 80
 
 
 def test_the_problem_of_a_cell_has_the_noise_that_it_is_named_after() -> None:

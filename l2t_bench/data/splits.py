@@ -45,9 +45,9 @@ class ImageSplits:
     ``load`` gives the pool and the test set; where the data set has no test set of its own, ``None``: what is left of
     the pool after train and dev is then the test set. Dev is never taken from a test set.
 
-    ``stratified``: train and dev have the classes in the pool's proportions (``stratified_rows``), and dev has every
-    class. ``subtract_mean``: the mean image of train, per pixel and channel, is subtracted from all three (appendix
-    B.2). With a ``form`` the images and labels are held to it when they are loaded; ``UserError`` where they differ.
+    ``stratified``: train and dev have the classes in the pool's proportions (``stratified_rows``). ``subtract_mean``:
+    the mean image of train, per pixel and channel, is subtracted from all three (appendix B.2). With a ``form`` the
+    images and labels are held to it when they are loaded; ``UserError`` where they differ or dev lacks a class.
     ``label_noise``, with a ``form``: train's labels are drawn wrong; dev's and test's never are.
     """
 
@@ -90,7 +90,7 @@ class ImageSplits:
         self._check(pool, "training images")
         rows = stratified_rows(pool.labels, self._sizes) if self._stratified else None
         train_rows, dev_rows, rest = rows or split_rows(len(pool.labels), self._sizes)
-        if self._stratified and self._form is not None:
+        if self._form is not None:
             check_dev(pool.labels[dev_rows], self._form.classes)
         taught = self._with_noise(Arrays(pool.images[train_rows], pool.labels[train_rows]))
         if test is None:

@@ -11,7 +11,7 @@ from l2t_bench.data.checksums import data_record
 from l2t_bench.engine.cell import Cell
 from l2t_bench.engine.hyper_gradients import hyper_figures, hyper_tensors
 from l2t_bench.engine.recorder import Recorder
-from l2t_bench.fitting import check_room
+from l2t_bench.fitting import check_room, settled
 from l2t_bench.gradient import Cost, Refused, TeacherGradient, TeacherGradientBackend
 from l2t_bench.health import AdjointHealth
 from l2t_bench.metabatch.contract import for_students
@@ -46,6 +46,8 @@ def measure(cell: Cell, recorder: Recorder) -> dict[str, Any]:
         theta = general_theta(problem, cell.seed)
     with recorder.phase("warm-up"):
         check_room(for_students(backend, 1), problem, max(horizons), recorder.memory_limit)
+        steps = sum(horizon * repeats for horizon, repeats in zip(horizons, cell.settings["repeats"], strict=True))
+        backend = settled(backend, problem, steps)  # else its repeats might be by two engines
     with whole_pages():  # memory first, times after it
         with recorder.phase("warm-up") as phase:
             warm = backend.teacher_gradient(problem, theta, horizon=_WARM_UP, seed=cell.seed).cost

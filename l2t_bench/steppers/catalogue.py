@@ -10,6 +10,7 @@ from l2t_bench.steppers.compiled import CompiledStepper
 from l2t_bench.steppers.cuda_graphs import recorder_for
 from l2t_bench.steppers.eager import EagerStepper
 from l2t_bench.steppers.graphed import GraphedStepper
+from l2t_bench.steppers.operators import operators_at_first
 from l2t_bench.sums import WHOLE_BATCH, BatchSums
 
 Engine = Literal["eager", "compiled", "graphed", "auto"]
@@ -18,13 +19,13 @@ CHOSEN_AMONG: tuple[Engine, ...] = ("eager", "compiled")
 """What a choice of a backend weighs; not ``graphed``, which has been timed on a GPU for one problem only."""
 
 PAYS_FROM = 5_000
-"""Steps of a problem after which ``auto`` compiles: by then plain torch has cost about what compiling costs, so that
-the two together are at most twice the better of them. Steps and not seconds are counted: the same calls in the same
-order give the same bits."""
-MOST_OPERATORS = 300
-"""Operators of a step up to which ``auto`` compiles, which takes about a second for each: LeNet has 27, ResNet-32 219.
-An LSTM or a Transformer that translates has 400 to thousands, written out word by word, and other widths at most steps,
-each of which would be compiled anew."""
+"""Steps of a problem after which ``auto`` compiles. Steps and not seconds are counted: the same calls in the same
+order give the same bits. An MNIST student's 5,000 steps in plain torch take about as long as its compilation from an
+empty cache, a digits MLP's a third of that; with Inductor's cache on disk the second process has it in seconds."""
+MOST_OPERATORS = 60
+"""Operators of a step up to which ``auto`` compiles: an MLP has 24, LeNet 35, whose compilation takes 10 to 45 s.
+ResNet-8 has 71, and its compilation had not ended after ten minutes on a CPU; an LSTM or a Transformer that translates
+has 400 to thousands, written out word by word, and other widths at most steps, each of which would be compiled anew."""
 _COUNT = "steps under engine=auto"
 
 
@@ -62,6 +63,17 @@ def engine_at(engine: Engine, problem: TeachingProblem, horizon: int) -> Literal
     if engine == "auto":
         return "compiled" if problem.derived.get(_COUNT, 0) + horizon >= PAYS_FROM else "eager"
     return engine
+
+
+def settled_engine(engine: Engine, problem: TeachingProblem, steps: int) -> Literal["eager", "compiled", "graphed"]:
+    """The engine that so many steps of the problem are settled at beforehand: one that no run will change.
+
+    ``auto`` compiles where they pay for it, unless a step has more than ``MOST_OPERATORS``.
+    """
+    found = engine_at(engine, problem, steps)
+    if engine == "auto" and found == "compiled" and operators_at_first(problem) > MOST_OPERATORS:
+        return "eager"
+    return found
 
 
 def _count(rollout: Rollout) -> None:

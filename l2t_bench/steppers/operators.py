@@ -7,6 +7,9 @@ from torch import Tensor
 from torch.autograd.graph import Node
 
 from l2t_bench.problem import Step, StudentState, TeachingProblem
+from l2t_bench.rollout import Rollout
+
+_COUNTED = "operators of a run's first step"
 
 
 def operators_of(problem: TeachingProblem, state: StudentState, step: Step, phi: Any) -> int:
@@ -14,6 +17,16 @@ def operators_of(problem: TeachingProblem, state: StudentState, step: Step, phi:
     params = {name: param.detach().requires_grad_() for name, param in state.params.items()}
     with torch.enable_grad():
         return _nodes_behind(problem.train_loss(params, state.buffers, phi, step)[0])
+
+
+def operators_at_first(problem: TeachingProblem) -> int:
+    """``operators_of`` the step that a run begins with, counted once for a problem. Raises what a run's begin does."""
+    if _COUNTED not in problem.derived:
+        rollout, state = Rollout(problem, problem.init_teacher(0), horizon=1), problem.init_student(0)
+        step = rollout.step(0, state)
+        problem.derived[_COUNTED] = operators_of(problem, state, step, rollout.phi(step))
+    count: int = problem.derived[_COUNTED]
+    return count
 
 
 def _nodes_behind(loss: Tensor) -> int:

@@ -65,3 +65,18 @@ def test_a_page_and_a_terminal_show_it_before_the_tables_of_each_seed(writer: An
         place for place, title in enumerate(titles) if title.startswith("Students taught on digits/mlp")
     )
     assert "Over several seeds: digits/mlp" in write_report(results.run.path).read_text()
+
+
+def test_of_a_run_that_goes_on_those_seeds_count_that_every_loss_has(writer: Any) -> None:
+    """Else a control's one finished seed, an easy split, would be the best fixed loss, and its students the unit."""
+    for teacher in range(5):
+        writer.teaching("digits/mlp", "rmd", [each + 0.01 for each in STUDENTS], teacher=teacher)
+        writer.teaching("digits/mlp", "cross-entropy", STUDENTS, teacher=teacher)
+    writer.teaching("digits/mlp", "untrained-teacher", [each - 0.05 for each in STUDENTS], teacher=2)
+    results = analyse(load_run(writer.finish()))
+    assert results.teaching_over_teachers.empty and not seed_tables(results)
+    writer.teaching("digits/mlp", "untrained-teacher", [each - 0.03 for each in STUDENTS], teacher=4)
+    pooled = analyse(load_run(writer.finish())).teaching_over_teachers
+    assert set(pooled["teachers"]) == {2} and set(pooled["students"]) == {12}
+    (learned,) = pooled.query("method == 'rmd'").to_dict("records")
+    assert (learned["over_untrained"], learned["over_untrained_n"]) == (pytest.approx(0.05), 2)
