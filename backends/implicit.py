@@ -18,8 +18,8 @@ from l2t_bench.modules import mix_seeds
 from l2t_bench.prediction import Scaling
 from l2t_bench.problem import Step, StudentState, TeachingProblem
 from l2t_bench.second_order import Maker, StepGraph
-from l2t_bench.stationary import mistrust, trained_twice_at_the_end
-from l2t_bench.tensors import TensorDict, from_vector, to_vector, zeros_like
+from l2t_bench.stationary import mistrust, power_of_two_above, trained_twice_at_the_end
+from l2t_bench.tensors import TensorDict, from_vector, scaled, to_vector, zeros_like
 from l2t_bench.training_step import loss_gradients
 
 _LANCZOS = 10  # steps of the short run that looks at the spectrum where the solver does not
@@ -90,7 +90,8 @@ class Implicit(Backend):
         value, w_bar = run.dev_gradient(final)
         with run.reverse():
             stationarity = _Stationarity(run, final, run.rollout.steps[-self.batches :])
-            b = to_vector(w_bar)
+            scale = power_of_two_above(w_bar)
+            b = to_vector(w_bar) / scale
             solution = self._solve(run, stationarity.hessian_product, b)
             away = stationarity.hessian_product(solution.u) + self.damping * solution.u - b
             residual = float(torch.linalg.vector_norm(away) / torch.linalg.vector_norm(b).clamp(min=1e-300))
@@ -101,7 +102,7 @@ class Implicit(Backend):
                 negative=solution.negative_curvature,
                 damping=self.damping,
             )
-            d_theta = stationarity.mixed_product(-solution.u)
+            d_theta = scaled(scale, stationarity.mixed_product(-solution.u))
         diagnostics = {"residual": residual, "smallest_ritz": solution.smallest_ritz}
         return Derivative(d_theta, value, final, diagnostics=diagnostics, warnings=warnings)
 

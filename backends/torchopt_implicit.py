@@ -19,8 +19,8 @@ from l2t_bench.linear_solvers import conjugate_residuals, smallest_ritz_of
 from l2t_bench.prediction import Scaling
 from l2t_bench.problem import Step, StudentState, TeachingProblem
 from l2t_bench.second_order import Maker, StepGraph
-from l2t_bench.stationary import mistrust, trained_twice_at_the_end
-from l2t_bench.tensors import from_vector, to_vector
+from l2t_bench.stationary import mistrust, power_of_two_above, trained_twice_at_the_end
+from l2t_bench.tensors import from_vector, scaled, to_vector
 
 _Product = Callable[[Sequence[Tensor]], tuple[Tensor, ...]]
 _TOLERANCE = 1e-10  # of the residual, relative; TorchOpt's own 1e-5 stops far above what float64 can do
@@ -83,8 +83,9 @@ class TorchOptImplicit(Backend):
             with warnings.catch_warnings():  # TorchOpt calls torch.func.vjp by its old name
                 warnings.simplefilter("ignore", FutureWarning)
                 at_omega: Any = stationary(solution, theta)
-                found = torch.autograd.grad(at_omega, theta, tuple(w_bar.values()))
-        d_theta = dict(zip(run.theta, found, strict=True))
+                scale = power_of_two_above(w_bar)
+                found = torch.autograd.grad(at_omega, theta, tuple(each / scale for each in w_bar.values()))
+        d_theta = scaled(scale, dict(zip(run.theta, found, strict=True)))
         diagnostics = {"residual": looks[-1].residual, "smallest_ritz": looks[-1].smallest - self.damping}
         return Derivative(d_theta, value, final, diagnostics=diagnostics, warnings=self._warnings(looks[-1]))
 

@@ -6,6 +6,7 @@ from l2t_bench.backend import Run
 from l2t_bench.errors import Diverged
 from l2t_bench.problem import Step, StudentState
 from l2t_bench.rollout import check_replay, train_student
+from l2t_bench.tensors import Tensors
 
 _UNSOLVED = 0.1  # of the residual: above it the result is said to be no solution
 
@@ -26,6 +27,16 @@ def trained_twice_at_the_end(run: Run, batches: int) -> StudentState:
     check_replay(run.rollout, held.pop(), run.rollout.steps[first:])
     run.meter.count(recomputed_steps=run.horizon - first)
     return final
+
+
+def power_of_two_above(tensors: Tensors) -> float:
+    """A power of two above their largest entry, by which they are divided without rounding; 1 for none, or not finite.
+
+    The squares of a w_bar that is all but zero, as a dead student's, are none: solvers would take it for zero, or
+    divide by it.
+    """
+    largest = max(float(tensor.abs().max()) for tensor in tensors.values())
+    return 2.0 ** math.frexp(largest)[1] if 0 < largest < math.inf else 1.0
 
 
 def mistrust(name: str, *, residual: float, smallest: float, negative: bool, damping: float) -> tuple[str, ...]:

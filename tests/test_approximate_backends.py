@@ -139,6 +139,23 @@ def test_a_system_that_is_not_solved_is_said(backend: str) -> None:
     assert "the linear system is not solved (residual 0." in warning
 
 
+@pytest.mark.parametrize(
+    "backend",
+    [
+        *(f"torchopt-implicit[solver={solver},damping=1,batches=3]" for solver in ("cg", "normal-cg")),
+        *(f"implicit[solver={solver},damping=1,batches=3]" for solver in ("cg", "conjugate-residual", "nystrom")),
+    ],
+)
+def test_a_dev_gradient_whose_squares_are_none_is_solved_for_as_any_other(backend: str) -> None:
+    """A student that all but died has one; TorchOpt's conjugate gradients divided by zero."""
+    problem, tiny = random_problem(), 2.0**-600
+    objective = problem.objective
+    faint = dataclasses.replace(problem, objective=lambda output, target: tiny * objective(output, target))
+    plain, found = gradient(backend, problem, 5), gradient(backend, faint, 5)
+    assert relative_error(scaled(1 / tiny, found.d_theta), plain.d_theta) < 1e-12
+    assert found.diagnostics["residual"] == pytest.approx(plain.diagnostics["residual"], abs=1e-12)
+
+
 def test_conjugate_residuals_solve_where_the_curvature_is_indefinite_and_neumann_says_that_it_does_not() -> None:
     saddle = Bowl(shift=-1.5)
     solved = gradient("implicit[solver=conjugate-residual,damping=0]", saddle.problem(), horizon=5)
