@@ -1,8 +1,9 @@
-"""Where the time of a compiled teacher gradient goes, operator by operator, beside the floor that arithmetic sets.
+"""Where the time of a compiled teacher gradient goes, operator by operator, beside what arithmetic and traffic take.
 
-``python tests/benchmarks/operators.py PROBLEM HORIZON``. The floor: the floating-point operations of the traced step
-and step back at the rate of a large matrix product, and the bytes that they must move between parameters, slots,
-adjoint and trajectory at the rate of a large copy, both measured here first.
+``python tests/benchmarks/operators.py PROBLEM HORIZON``. The latter is an estimate without cache or overlap: the
+floating-point operations of a step and the step back (products and convolutions, as plain torch takes them) at the rate
+of a large matrix product, and the bytes that are moved between parameters, slots, adjoint and trajectory at the rate
+of a large copy, both measured here first.
 """
 
 import argparse
@@ -11,6 +12,7 @@ from collections.abc import Callable, Iterator
 
 import torch
 from torch.profiler import ProfilerActivity, profile
+from torch.utils.flop_counter import FlopCounterMode
 
 import l2t_bench as l2t
 
@@ -36,7 +38,7 @@ def main() -> None:
         backend.teacher_gradient(problem, theta, horizon=given.horizon)
     for line in operators(seen, given.horizon):
         print(line)
-    print(floor(problem))
+    print(estimate(problem))
 
 
 def operators(seen: profile, horizon: int) -> Iterator[str]:
@@ -47,8 +49,21 @@ def operators(seen: profile, horizon: int) -> Iterator[str]:
         yield f"{event.key[:70]:70s} {event.count / horizon:6.2f} {event.self_cpu_time_total / horizon:9.1f}"
 
 
-def floor(problem: l2t.TeachingProblem) -> str:
-    """The least bytes: w, m read and written forward; w_bar, m_bar read and written back (SGD with momentum)."""
+def work_of_a_step(problem: l2t.TeachingProblem) -> int:
+    """Floating-point operations of a step, its replay and its vector product: what a third step adds to two."""
+    theta, backend = problem.init_teacher(0), l2t.load_backend("rmd")
+    counted = []
+    for horizon in (2, 3):
+        backend.teacher_gradient(problem, theta, horizon=horizon)  # looks that are taken once
+        with FlopCounterMode(display=False) as counter:
+            backend.teacher_gradient(problem, theta, horizon=horizon)
+        counted.append(counter.get_total_flops())
+    return counted[1] - counted[0]
+
+
+def estimate(problem: l2t.TeachingProblem) -> str:
+    """Of the bytes: w, m read and written forward; w_bar, m_bar read and written back (SGD with momentum)."""
+    work = work_of_a_step(problem)
     size = sum(param.numel() * param.element_size() for param in problem.init_student(0).params.values())
     left, right = torch.randn(_MATRIX, _MATRIX), torch.randn(_MATRIX, _MATRIX)
     product = torch.empty(_MATRIX, _MATRIX)
@@ -58,6 +73,7 @@ def floor(problem: l2t.TeachingProblem) -> str:
     return "\n".join(
         (
             f"a product of {_MATRIX}x{_MATRIX}: {flops / 1e9:.0f} GFLOP/s",
+            f"a step and the step back: {work / 1e6:.0f} MFLOP, {1e6 * work / flops:.0f} us at that rate",
             f"a copy of {4 * _COPY >> 20} MiB: {bandwidth / 1e9:.1f} GB/s",
             f"parameters: {size / 1e6:.2f} MB; eight passes over them: {8e6 * size / bandwidth:.0f} us",
         )
