@@ -34,6 +34,7 @@ from l2t_bench.verification.subject import Outcome
 from l2t_bench.verification.vectors import relative_error
 
 HORIZON = 8
+NOT_COMPILED = ("unused", "transformer, dropout")  # plain torch takes their steps, and a warning says why
 
 
 def both(
@@ -125,9 +126,14 @@ def test_the_ladder_is_climbed_with_compiled_steps_under_every_optimiser(optimiz
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("student", [student for student in STUDENTS if student != "unused"])  # refused: plain torch
+@pytest.mark.parametrize("student", [student for student in STUDENTS if student not in NOT_COMPILED])
 def test_the_ladder_is_climbed_with_compiled_steps_by_every_kind_of_student(student: str) -> None:
     assert_climbed(student_problem(student))
+
+
+@pytest.mark.slow
+def test_a_transformer_with_dropout_whose_compiled_steps_are_others_goes_in_plain_torch_and_says_so() -> None:
+    assert_plain(student_problem("transformer, dropout"), "its compiled steps differ from the plain ones")
 
 
 def assert_climbed(problem: TeachingProblem) -> None:
