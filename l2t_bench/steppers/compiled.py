@@ -16,7 +16,7 @@ from l2t_bench.second_order import Maker, StepGraph
 from l2t_bench.steppers.compiling import Functions, NotFinite, Wish, compiled_steps, settings_of_torch
 from l2t_bench.steppers.eager import EagerStepper, Passed
 from l2t_bench.steppers.holding import PlainLosses, same_step
-from l2t_bench.steppers.operators import operators_of
+from l2t_bench.steppers.operators import operators_at_first
 from l2t_bench.steppers.rows import Places, adjoint_place, copy_into
 from l2t_bench.steppers.tracing import Given, given
 from l2t_bench.tensors import TensorDict, added, zeros_like
@@ -157,10 +157,11 @@ class CompiledStepper(EagerStepper):
     def _make(self, step: Step, state: StudentState, ours: Given | None) -> Functions | str:
         if ours is None:
             return "its batches hold more than tensors"
-        if self._most_operators is not None and (count := self._operators(step, state)) > self._most_operators:
+        most = self._most_operators
+        if most is not None and (count := operators_at_first(self.rollout.problem)) > most:
             return (
                 f"a step has {count:,} operators, which take minutes to compile: auto does it up to "
-                f"{self._most_operators}, engine=compiled whatever it takes"
+                f"{most}, engine=compiled whatever it takes"
             )
         keeps = bool(self._kept)
         problem, asked = self.rollout.problem, (self._second_order, self._slots, keeps, self._hyper, self.numbers_on)
@@ -175,11 +176,6 @@ class CompiledStepper(EagerStepper):
     def _functions(self) -> Functions:
         assert isinstance(self._made, Functions), "steps fit nothing else"
         return self._made
-
-    def _operators(self, step: Step, state: StudentState) -> int:
-        """Of the first step that is asked about, for all of them."""
-        problem, phi = self.rollout.problem, self.rollout.phi(step)
-        return self.made_once("operators of a step", lambda: operators_of(problem, state, step, phi))
 
     def made_once(self, key: Hashable, make: Callable[[], Made]) -> Made:
         """What is made once for a problem, and kept with it; of a run that diverges, whose next may be healthy, not."""
