@@ -31,7 +31,7 @@ _PROBLEM = """
     class Tiny(DigitsMLP):
         hidden: int = 3
         train: int = 40
-        dev: int = 20
+        dev: int = 60
         batch: int = 5
 
     class Zero:
