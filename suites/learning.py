@@ -39,10 +39,13 @@ STATIC_BY = "rmd[engine=auto]"  # the backend that a Phi is learned by that does
 
 
 def problem_of(method: str, settings: TrainingSettings | JudgingSettings, seed: int) -> str:
-    """The problem as a method and a seed have it: one that learns a static Phi has another teacher."""
+    """The problem as a method and a seed have it: one that learns a static Phi has another teacher.
+
+    A seed has its own split where settings number them, unless the problem names one.
+    """
     name, options = split_spec(settings.problem)
     if settings.first_split is not None:
-        options = {**options, "split": str(settings.first_split + seed)}
+        options = {"split": str(settings.first_split + seed), **options}
     if method == STATIC:
         options = {**options, "teacher": "static"}
     return write_spec(name, options)

@@ -15,7 +15,8 @@ OWN = "own"  # the problem's own lr and schedule
 class TrainingSettings:
     """How a teacher is trained, by Algorithm 1. ``select_every=0``: none is chosen, the last teacher is kept.
 
-    ``first_split``: the data split of seed 0, where each seed has the next; ``None``: all have the problem's own.
+    ``first_split``: the data split of seed 0, where each seed has the next; ``None``, or where the problem names a
+    split: all have that.
     """
 
     problem: str = DIGITS

@@ -14,6 +14,7 @@ from l2t_bench.adam import Adam
 from l2t_bench.data.checksums import data_record
 from l2t_bench.engine.cell import Cell
 from l2t_bench.engine.recorder import Recorder
+from l2t_bench.errors import UserError
 from l2t_bench.lessons import teach, with_fixed_loss, with_start
 from l2t_bench.losses.sequence import WordCrossEntropy
 from l2t_bench.optimizers import linear_decay
@@ -53,8 +54,13 @@ def warming(problem: TeachingProblem, settings: WarmStartSettings) -> TeachingPr
 
 
 def train(cell: Cell, recorder: Recorder) -> dict[str, Any]:
-    """The task of a teacher cell: Algorithm 1, each student from the warm start that it needs."""
+    """The task of a teacher cell: Algorithm 1, each student from the warm start that it needs.
+
+    Raises ``UserError`` for settings that number splits: the warm start was trained on the problem's own.
+    """
     settings = TrainingSettings(**cell.settings)
+    if settings.first_split is not None:
+        raise UserError("first_split does not go with a warm start, which has the problem's own split: name one there")
     problem = _from_start(_built(cell, settings.problem, recorder), recorder)
     record = teacher_kept(problem, cell, settings, recorder)
     with recorder.phase("io"):

@@ -147,5 +147,10 @@ def test_each_seed_has_a_split_of_its_own_under_settings_that_are_alike() -> Non
     assert not torch.equal(first.dev_batches[0][0], other.dev_batches[0][0])
 
 
+def test_a_split_that_a_problem_names_is_the_split_of_every_seed() -> None:
+    settings = TeachingSettings(problem="digits/mlp[split=5,train=500]", first_split=FIRST_SPLIT)
+    assert [problem_of("rmd", settings, seed) for seed in (0, 3)] == ["digits/mlp[split=5,train=500]"] * 2
+
+
 def _spec_of(cell: Cell) -> str:
     return problem_of(cell.method, TeachingSettings(**cell.settings), cell.seed)

@@ -1,7 +1,7 @@
 """Table 3 as a suite: one warm start for all losses, teachers trained from it, students judged by BLEU."""
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -152,6 +152,12 @@ def run(tmp_path: Path) -> Path:
     trained = translation_cells.train(teacher, Recorder(tmp_path / "teacher", needed=tmp_path / "warm"))
     check_measurements("teacher", json.loads(json.dumps(trained)))
     return tmp_path
+
+
+def test_a_teacher_cannot_have_another_split_than_its_warm_start(tmp_path: Path) -> None:
+    teacher = cell_of("teacher", "rmd", replace(TRAINING, first_split=3), "warm-start-x-0")
+    with pytest.raises(UserError, match="has the problem's own split: name one there"):
+        translation_cells.train(teacher, Recorder(tmp_path))
 
 
 def test_a_teacher_keeps_its_warm_start_for_its_students(run: Path) -> None:

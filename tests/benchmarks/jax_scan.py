@@ -28,23 +28,21 @@ Arrays = dict[str, Any]
 
 def mlp(params: Arrays, images: Any) -> Any:
     """Logits (B, 10) of images (B, 1, 28, 28)."""
-    first, second = sorted({name.rpartition(".")[0] for name in params})
-    flat = images.reshape(images.shape[0], -1)
-    hidden = jax.nn.relu(flat @ params[f"{first}.weight"].T + params[f"{first}.bias"])
-    return hidden @ params[f"{second}.weight"].T + params[f"{second}.bias"]
+    return linear(params, "output", jax.nn.relu(linear(params, "hidden", images.reshape(images.shape[0], -1))))
 
 
 def lenet(params: Arrays, images: Any) -> Any:
     """The same, two convolutions 5x5 with max-pooling and two layers."""
-    layers = sorted({name.rpartition(".")[0] for name in params}, key=lambda name: list(params).index(f"{name}.weight"))
     held = images
-    for layer in layers[:2]:
+    for layer in ("first", "second"):
         held = jax.lax.conv_general_dilated(held, params[f"{layer}.weight"], (1, 1), "VALID")
         held = jax.nn.relu(held + params[f"{layer}.bias"][None, :, None, None])
         held = jax.lax.reduce_window(held, -jnp.inf, jax.lax.max, (1, 1, 2, 2), (1, 1, 2, 2), "VALID")
-    held = held.reshape(held.shape[0], -1)
-    held = jax.nn.relu(held @ params[f"{layers[2]}.weight"].T + params[f"{layers[2]}.bias"])
-    return held @ params[f"{layers[3]}.weight"].T + params[f"{layers[3]}.bias"]
+    return mlp(params, held)
+
+
+def linear(params: Arrays, layer: str, inputs: Any) -> Any:
+    return inputs @ params[f"{layer}.weight"].T + params[f"{layer}.bias"]
 
 
 def gradient_by_scan(
@@ -82,7 +80,7 @@ def main(kind: str = "mlp", horizon: int = 200, rounds: int = 9) -> None:
         jnp.asarray(torch.stack(parts).numpy())
         for parts in (*zip(*batches, strict=True), [step.features for step in result.steps])
     )
-    dev = tuple(jnp.asarray(part.numpy()) for part in problem.dev_batches[0])
+    dev = tuple(jnp.asarray(torch.cat(parts).numpy()) for parts in zip(*problem.dev_batches, strict=True))
     start = {name: jnp.asarray(param.numpy()) for name, param in problem.init_student(0).params.items()}
     as_jax = {name: jnp.asarray(tensor.numpy()) for name, tensor in theta.items()}
     student = {"mlp": mlp, "lenet": lenet}[kind]
