@@ -554,6 +554,39 @@ def test_a_product_that_two_functions_have_in_common_is_passed_on_and_not_taken_
     assert not any("mm" in str(node.target) for node in then.graph.graph.nodes)
 
 
+def convolved_and_pooled(x: Tensor, w: Tensor) -> Tensor:
+    return nn.functional.max_pool2d(nn.functional.conv2d(x, w), 2)
+
+
+def test_of_a_convolution_and_its_pooling_what_is_taken_is_passed_on_and_not_what_led_there() -> None:
+    x, w, v = torch.randn(20, 1, 28, 28), torch.randn(8, 1, 5, 5), torch.randn(400, 400)
+    forward = graph_of(lambda x, w: [convolved_and_pooled(x, w).sum()], x, w, roles=("x", "w"))
+
+    def backward(x: Tensor, w: Tensor, v: Tensor) -> list[Tensor]:
+        return [convolved_and_pooled(x, w).tanh() * v[0, 0]]
+
+    back = graph_of(backward, x, w, v, roles=("x", "w", "v"))
+    expected = back.graph(x, w, v)[0]
+    first, then = shared(forward, back)
+    _, kept = first.graph(x, w)
+    assert torch.equal(kept, convolved_and_pooled(x, w))
+    assert torch.equal(then.graph(x, w, v, kept)[0], expected)
+    assert not any("conv" in str(node.target) or "pool" in str(node.target) for node in then.graph.graph.nodes)
+
+
+def test_what_has_no_room_is_taken_again_from_what_has() -> None:
+    """The second product is larger than a quarter of the inputs, the first is not."""
+    x, w, v = torch.randn(50, 300), torch.randn(40, 300), torch.randn(900, 40)
+    roles = ("x", "w", "v")
+    forward = graph_of(lambda x, w, v: [((x @ w.t()) @ v.t()).sum()], x, w, v, roles=roles)
+    back = graph_of(lambda x, w, v: [((x @ w.t()) @ v.t()).tanh().sum()], x, w, v, roles=roles)
+    expected = back.graph(x, w, v)[0]
+    first, then = shared(forward, back)
+    _, kept = first.graph(x, w, v)
+    assert torch.equal(kept, x @ w.t()) and torch.equal(then.graph(x, w, v, kept)[0], expected)
+    assert sum("mm" in str(node.target) for node in then.graph.graph.nodes) == 1
+
+
 def test_what_is_drawn_at_random_or_of_other_inputs_is_not_passed_on() -> None:
     w, x = torch.randn(200, 300), torch.randn(40, 300)
 

@@ -1,6 +1,7 @@
 """What a step and the step back through it compute in common, and is cheaper kept between them than computed again."""
 
-from collections.abc import Hashable, Mapping
+import operator
+from collections.abc import Container, Hashable, Mapping
 from dataclasses import replace
 
 import torch
@@ -13,35 +14,65 @@ from torch.utils.flop_counter import flop_registry
 from l2t_bench.steppers.traced import RANDOM, SAME, Traced
 
 _WORTH = 32
-"""Floating-point operations per byte from which a result is kept: fewer take less time than the byte's way to memory
+"""Floating-point operations per byte from which a product is kept: fewer take less time than the byte's way to memory
 and back, at some tens of operations a byte on today's processors."""
+_WORTH_OF_CONVOLUTION = 8
+"""The same of a convolution, which reaches a fraction of a product's rate where it has few channels: an MNIST LeNet's
+first, of one channel, has 12 operations a byte, and a step that keeps it takes a seventh less time."""
+_POOLED = torch.ops.aten.max_pool2d_with_indices.default
+"""Kept, if there is room: a compiler looks for each window's largest entry, and its place, one by one."""
 _SHARE = 0.25
 """Of the size of a step's inputs, at the most: a store of states is chosen for the size of those."""
 
 
 def shared(forward: Traced, back: Traced) -> tuple[Traced, Traced]:
-    """The step also returns what it keeps, and the step back takes that as its last inputs, where it is worth it."""
+    """The step also returns what it keeps, and the step back takes that as its last inputs, where it is worth it.
+
+    Kept is what the step back takes from the step, and not what only led there: of a convolution and its pooling, the
+    pooling. What has no room is computed again, from what comes before it if that is kept.
+    """
     numbering = _Numbering()
     known = {number: node for node, number in numbering.of(forward).items()}
+    theirs = {
+        node: known[number] for node, number in numbering.of(back).items() if number in known and _worth_keeping(node)
+    }
     room = _SHARE * sum(tensor.numel() * tensor.element_size() for tensor in back.inputs)
-    kept: list[tuple[Node, Node]] = []
-    for ours, number in numbering.of(back).items():
-        theirs = known.get(number)
-        if theirs is None or not _worth_keeping(ours) or (size := _size(ours)) > room:
-            continue
-        room -= size
-        kept.append((theirs, ours))
+    while sum(map(_size, kept := _taken(back, theirs))) > room:
+        del theirs[max(kept, key=_size)]
     if not kept:
         return forward, back
-    return _returning(forward, [node for node, _ in kept]), _taking(back, [node for _, node in kept])
+    return _returning(forward, [theirs[node] for node in kept]), _taking(back, kept)
+
+
+def _taken(traced: Traced, offered: Container[Node]) -> list[Node]:
+    """Which of the nodes on offer the outputs are reached from without another of them in between."""
+    found: list[Node] = []
+    seen: set[Node] = set()
+    ahead = [node for node in traced.graph.graph.nodes if node.op == "output"]
+    while ahead:
+        node = ahead.pop()
+        if node in seen:
+            continue
+        seen.add(node)
+        if node in offered:
+            found.append(node)
+        else:
+            ahead.extend(node.all_input_nodes)
+    return found
 
 
 def _worth_keeping(node: Node) -> bool:
-    operations = flop_registry.get(getattr(node.target, "overloadpacket", None))
-    if operations is None or not isinstance(node.meta.get("val"), Tensor):
+    if not isinstance(node.meta.get("val"), Tensor):
+        return False
+    if node.target is operator.getitem:
+        return node.all_input_nodes[0].target is _POOLED
+    packet = getattr(node.target, "overloadpacket", None)
+    if packet not in flop_registry:
         return False
     arguments = tree_map(lambda arg: arg.meta["val"] if isinstance(arg, Node) else arg, (node.args, node.kwargs))
-    return bool(operations(*arguments[0], **arguments[1], out_val=node.meta["val"]) >= _WORTH * _size(node))
+    operations = flop_registry[packet](*arguments[0], **arguments[1], out_val=node.meta["val"])
+    enough = _WORTH_OF_CONVOLUTION if packet is torch.ops.aten.convolution else _WORTH
+    return bool(operations >= enough * _size(node))
 
 
 def _size(node: Node) -> int:
@@ -79,8 +110,8 @@ class _Numbering:
         return repr(tree_map(lambda arg: f"%{found[arg]}" if isinstance(arg, Node) else arg, (node.args, node.kwargs)))
 
 
-def _repeatable(operator: torch._ops.OpOverload) -> bool:
-    return RANDOM not in operator.tags and not operator._schema.is_mutable
+def _repeatable(target: torch._ops.OpOverload) -> bool:
+    return RANDOM not in target.tags and not target._schema.is_mutable
 
 
 def _returning(traced: Traced, nodes: list[Node]) -> Traced:

@@ -1,9 +1,9 @@
 """The figures that are claimed of memory and time, each held to its bound: a row a claim, as Markdown.
 
-``python tests/benchmarks/bounds.py [--problem P] [--shorter N]`` takes three quarters of an hour of one core, most of it the
-10,000 steps at the end; ``--shorter N`` divides every horizon by N, to try the script out. Each figure is measured in a
-process of its own: peaks above the start as gradient cells measure them (``alone.py``), times in turn in one process.
-The exit code is 1 where a bound is not reached.
+``python tests/benchmarks/bounds.py [--problem P] [--shorter N]`` takes three quarters of an hour of one core, most of
+it the 10,000 steps at the end; ``--shorter N`` divides every horizon by N, to try the script out. Each figure is
+measured in a process of its own: peaks above the start as gradient cells measure them (``alone.py``), times in turn in
+one process. The exit code is 1 where a bound is not reached.
 """
 
 import argparse
