@@ -574,6 +574,25 @@ def test_of_a_convolution_and_its_pooling_what_is_taken_is_passed_on_and_not_wha
     assert not any("conv" in str(node.target) or "pool" in str(node.target) for node in then.graph.graph.nodes)
 
 
+@pytest.mark.parametrize(("side", "dtype"), [(181, torch.int16), (182, torch.int32)])
+def test_the_places_of_what_is_pooled_are_passed_on_by_no_more_bytes_than_an_image_has_places(
+    side: int, dtype: torch.dtype
+) -> None:
+    x = torch.randn(1, 1, side, side)
+
+    def places(x: Tensor) -> Tensor:
+        found: Tensor = nn.functional.max_pool2d(x, 2, ceil_mode=True, return_indices=True)[1]
+        return found
+
+    forward = graph_of(lambda x: [places(x).sum()], x, roles=("x",))
+    back = graph_of(lambda x: [places(x) * 2], x, roles=("x",))
+    expected = back.graph(x)[0]
+    first, then = shared(forward, back)
+    _, kept = first.graph(x)
+    assert kept.dtype == then.inputs[-1].dtype == dtype and int(kept.max()) == side**2 - 1
+    assert torch.equal(then.graph(x, kept)[0], expected) and then.graph(x, kept)[0].dtype == torch.int64
+
+
 def test_what_has_no_room_is_taken_again_from_what_has() -> None:
     """The second product is larger than a quarter of the inputs, the first is not."""
     x, w, v = torch.randn(50, 300), torch.randn(40, 300), torch.randn(900, 40)
