@@ -23,8 +23,8 @@ ON_ALL_CORES = -n auto --dist loadfile --no-loadscope-reorder
 test: $(STAMP)  ## the tests, without the longer proofs
 	$(BIN)/python -m pytest $(ON_ALL_CORES) -m "not slow"
 
-test-all: $(STAMP)  ## every test
-	$(BIN)/python -m pytest $(ON_ALL_CORES)
+test-all: $(STAMP)  ## every test, and which take longest
+	$(BIN)/python -m pytest $(ON_ALL_CORES) --durations=60 --durations-min=5
 
 # 77: there can be no SLURM here; the reason is printed.
 slurm-test: $(STAMP)  ## runs on a real SLURM of one node, two minutes; as root it installs slurm-wlm and munge
