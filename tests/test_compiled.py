@@ -132,6 +132,17 @@ def test_the_ladder_is_climbed_with_compiled_steps_by_every_kind_of_student(stud
 
 
 @pytest.mark.slow
+def test_a_lenet_with_relu_and_max_pooling_is_compiled_to_the_plain_runs_gradient() -> None:
+    """The ladder's has tanh and average pooling, for central differences."""
+    problem = l2t.build_problem("digits/lenet[batch=20,filters=4,hidden=20]", dtype="float64")
+    theta = general_theta(problem)
+    plain = l2t.load_backend("rmd").teacher_gradient(problem, theta, horizon=5)
+    compiled = l2t.load_backend("rmd[engine=compiled]").teacher_gradient(problem, theta, steps=plain.steps)
+    assert not compiled.warnings and compiled.cost.seconds_compile > 0
+    assert relative_error(compiled.d_theta, plain.d_theta) < 1e-12
+
+
+@pytest.mark.slow
 def test_a_transformer_with_dropout_whose_compiled_steps_are_others_goes_in_plain_torch_and_says_so() -> None:
     assert_plain(student_problem("transformer, dropout"), "its compiled steps differ from the plain ones")
 
@@ -574,6 +585,42 @@ def test_of_a_convolution_and_its_pooling_what_is_taken_is_passed_on_and_not_wha
     assert not any("conv" in str(node.target) or "pool" in str(node.target) for node in then.graph.graph.nodes)
 
 
+def test_a_convolution_that_the_step_back_has_for_its_shape_alone_is_not_passed_on() -> None:
+    """torch's derivative of pooling is given what was pooled, and reads its places."""
+    x, w, v = torch.randn(20, 1, 28, 28), torch.randn(8, 1, 5, 5), torch.randn(400, 400)
+
+    def gradient(x: Tensor, w: Tensor, v: Tensor) -> list[Tensor]:
+        w = w.detach().requires_grad_()
+        return list(torch.autograd.grad(convolved_and_pooled(x, w).tanh().sum() * v[0, 0], [w]))
+
+    forward = graph_of(lambda x, w: [convolved_and_pooled(x, w).sum()], x, w, roles=("x", "w"))
+    _, then = shared(forward, graph_of(gradient, x, w, v, roles=("x", "w", "v")))
+    kept = [(tuple(tensor.shape), tensor.dtype) for tensor in then.inputs[3:]]
+    assert sorted(kept, key=str) == [((20, 8, 12, 12), torch.float32), ((20, 8, 12, 12), torch.int16)]
+
+
+def test_what_is_written_and_not_returned_is_passed_on_too_as_it_was_before_it_was_written_over() -> None:
+    w, x = torch.randn(200, 300), torch.randn(40, 300)
+
+    def forward(w: Tensor, x: Tensor) -> list[Tensor]:
+        product = x @ w.t()
+        total = product.sum()
+        product.mul_(2)
+        return [total]
+
+    def back(w: Tensor, x: Tensor, v: Tensor) -> list[Tensor]:
+        v.copy_((x @ w.t()).tanh())
+        return [v.sum() * 0]
+
+    v = torch.zeros(40, 200)
+    pair = graph_of(forward, w, x, roles=("w", "x")), graph_of(back, w, x, v, roles=("w", "x", "v"))
+    first, then = shared(*pair)
+    _, kept = first.graph(w, x)
+    assert torch.equal(kept, x @ w.t())
+    then.graph(w, x, v, kept)
+    assert torch.equal(v, (x @ w.t()).tanh())
+
+
 @pytest.mark.parametrize(("side", "dtype"), [(181, torch.int16), (182, torch.int32)])
 def test_the_places_of_what_is_pooled_are_passed_on_by_no_more_bytes_than_an_image_has_places(
     side: int, dtype: torch.dtype
@@ -595,7 +642,7 @@ def test_the_places_of_what_is_pooled_are_passed_on_by_no_more_bytes_than_an_ima
 
 def test_what_has_no_room_is_taken_again_from_what_has() -> None:
     """The second product is larger than a quarter of the inputs, the first is not."""
-    x, w, v = torch.randn(50, 300), torch.randn(40, 300), torch.randn(900, 40)
+    x, w, v = torch.randn(50, 300), torch.randn(80, 300), torch.randn(900, 80)
     roles = ("x", "w", "v")
     forward = graph_of(lambda x, w, v: [((x @ w.t()) @ v.t()).sum()], x, w, v, roles=roles)
     back = graph_of(lambda x, w, v: [((x @ w.t()) @ v.t()).tanh().sum()], x, w, v, roles=roles)

@@ -1,7 +1,7 @@
 """What a step and the step back through it compute in common, and is cheaper kept between them than computed again."""
 
 import operator
-from collections.abc import Container, Hashable, Mapping
+from collections.abc import Container, Hashable, Iterable, Mapping
 from dataclasses import replace
 
 import torch
@@ -18,9 +18,11 @@ _WORTH = 32
 and back, at some tens of operations a byte on today's processors."""
 _WORTH_OF_CONVOLUTION = 8
 """The same of a convolution, which reaches a fraction of a product's rate where it has few channels: an MNIST LeNet's
-first, of one channel, has 12 operations a byte, and a step that keeps it takes an eighth less time."""
+first, of one channel, has 12 operations a byte, and to keep it was seen to save a tenth of the step."""
 _POOLED = torch.ops.aten.max_pool2d_with_indices.default
 """Kept, if there is room: a compiler looks for each window's largest entry, and its place, one by one."""
+_BEFORE_POOLING = {torch.ops.aten.max_pool2d_with_indices_backward.default: 1}
+"""Which argument of an operator is there for its shape alone."""
 _SHARE = 0.25
 """Of the size of a step's inputs, at the most: a store of states is chosen for the size of those."""
 
@@ -28,8 +30,9 @@ _SHARE = 0.25
 def shared(forward: Traced, back: Traced) -> tuple[Traced, Traced]:
     """The step also returns what it keeps, and the step back takes that as its last inputs, where it is worth it.
 
-    Kept is what the step back takes from the step, and not what only led there: of a convolution and its pooling, the
-    pooling. What has no room is computed again, from what comes before it if that is kept.
+    Kept is what the step back reads of the step, and not what only led there: where it reads what was pooled and not
+    the convolution before it, what was pooled. What has no room is computed again, from what comes before it if that
+    is kept; the largest first.
     """
     numbering = _Numbering()
     known = {number: node for node, number in numbering.of(forward).items()}
@@ -37,18 +40,19 @@ def shared(forward: Traced, back: Traced) -> tuple[Traced, Traced]:
         node: known[number] for node, number in numbering.of(back).items() if number in known and _worth_keeping(node)
     }
     room = _SHARE * sum(tensor.numel() * tensor.element_size() for tensor in back.inputs)
-    while sum(map(_size, kept := _taken(back, theirs))) > room:
-        del theirs[max(kept, key=_size)]
+    while sum(map(_size, kept := _read_of(back, theirs))) > room:
+        for node in _largest(kept):
+            del theirs[node]
     if not kept:
         return forward, back
-    return _returning(forward, [theirs[node] for node in kept]), _taking(back, kept)
+    return _returning(forward, [(theirs[node], _kept_as(node)) for node in kept]), _taking(back, kept)
 
 
-def _taken(traced: Traced, offered: Container[Node]) -> list[Node]:
-    """Which of the nodes on offer the outputs are reached from without another of them in between."""
+def _read_of(traced: Traced, offered: Container[Node]) -> list[Node]:
+    """The nodes on offer that what is returned or written is reached from, without another of them in between."""
     found: list[Node] = []
     seen: set[Node] = set()
-    ahead = [node for node in traced.graph.graph.nodes if node.op == "output"]
+    ahead = [node for node in traced.graph.graph.nodes if node.op == "output" or _writes(node)]
     while ahead:
         node = ahead.pop()
         if node in seen:
@@ -57,8 +61,21 @@ def _taken(traced: Traced, offered: Container[Node]) -> list[Node]:
         if node in offered:
             found.append(node)
         else:
-            ahead.extend(node.all_input_nodes)
+            unread = node.args[_BEFORE_POOLING[node.target]] if node.target in _BEFORE_POOLING else None
+            ahead.extend(other for other in node.all_input_nodes if other is not unread)
     return found
+
+
+def _writes(node: Node) -> bool:
+    return isinstance(node.target, torch._ops.OpOverload) and node.target._schema.is_mutable
+
+
+def _largest(nodes: Iterable[Node]) -> list[Node]:
+    """The one that takes most; values and places of one pooling are taken again together."""
+    together: dict[Node, list[Node]] = {}
+    for node in nodes:
+        together.setdefault(node.all_input_nodes[0] if node.target is operator.getitem else node, []).append(node)
+    return max(together.values(), key=lambda each: sum(map(_size, each)))
 
 
 def _worth_keeping(node: Node) -> bool:
@@ -83,7 +100,7 @@ def _size(node: Node) -> int:
 def _kept_as(node: Node) -> torch.dtype:
     """Its own dtype; of a largest entry's place in its image, which torch has as int64, one that is wide enough."""
     dtype: torch.dtype = node.meta["val"].dtype
-    if dtype != torch.int64:
+    if node.target is not operator.getitem or dtype.is_floating_point:
         return dtype
     height, width = node.all_input_nodes[0].all_input_nodes[0].meta["val"].shape[-2:]
     return torch.int16 if height * width <= 1 << 15 else torch.int32
@@ -123,15 +140,16 @@ def _repeatable(target: torch._ops.OpOverload) -> bool:
     return RANDOM not in target.tags and not target._schema.is_mutable
 
 
-def _returning(traced: Traced, nodes: list[Node]) -> Traced:
+def _returning(traced: Traced, wanted: list[tuple[Node, torch.dtype]]) -> Traced:
     graph = traced.graph.graph
+    kept = []
+    for node, dtype in wanted:
+        # Of its own, in one layout (a compiler may lay out what a convolution gives as it likes), and taken at once: an
+        # activation may be written into the very tensor later.
+        options: dict[str, Argument] = {"memory_format": torch.contiguous_format, "dtype": dtype}
+        with graph.inserting_after(node):
+            kept.append(graph.call_function(torch.ops.aten._to_copy.default, (node,), options))
     output = next(node for node in graph.nodes if node.op == "output")
-    with graph.inserting_before(output):  # a compiler may lay out what a convolution gives as it likes
-        options: dict[str, Argument] = {"memory_format": torch.contiguous_format}
-        kept = [
-            graph.call_function(torch.ops.aten._to_copy.default, (node,), {**options, "dtype": _kept_as(node)})
-            for node in nodes
-        ]
     output.args = ([*output.args[0], *kept],)
     traced.graph.recompile()
     return traced
