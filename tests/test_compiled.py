@@ -587,7 +587,7 @@ def test_of_a_convolution_and_its_pooling_what_is_taken_is_passed_on_and_not_wha
 
 def test_a_convolution_that_the_step_back_has_for_its_shape_alone_is_not_passed_on() -> None:
     """torch's derivative of pooling is given what was pooled, and reads its places."""
-    x, w, v = torch.randn(20, 1, 28, 28), torch.randn(8, 1, 5, 5), torch.randn(400, 400)
+    x, w, v = torch.randn(20, 1, 28, 28), torch.randn(8, 1, 5, 5), torch.randn(1000, 1000)
 
     def gradient(x: Tensor, w: Tensor, v: Tensor) -> list[Tensor]:
         w = w.detach().requires_grad_()
