@@ -20,10 +20,11 @@ CHOSEN_AMONG: tuple[Engine, ...] = ("eager", "compiled")
 
 PAYS_FROM = 5_000
 """Steps of a problem after which ``auto`` compiles. Steps and not seconds are counted: the same calls in the same
-order give the same bits. From an empty cache compiling has paid after 3,800 steps of an MNIST MLP, 1,900 to 4,500 of
-LeNet, 6,700 to 17,000 of a digits MLP; with Inductor's cache on disk the second process has it in seconds."""
+order give the same bits. From an empty cache compiling has paid after 3,800 steps of an MNIST MLP, 1,900 to 4,500 of a
+LeNet with batches of 20 (some 500 with 500), 6,700 to 17,000 of a digits MLP; with Inductor's cache on disk the second
+process has it in seconds."""
 MOST_OPERATORS = 60
-"""Operators of a step up to which ``auto`` compiles: an MLP has 24, LeNet 35, whose compilation takes 10 to 45 s.
+"""Operators of a step up to which ``auto`` compiles: an MLP has 24, LeNet 35, whose compilation takes 10 to 80 s.
 ResNet-8 has 71, and its compilation had not ended after ten minutes on a CPU; an LSTM or a Transformer that translates
 has 400 to thousands, written out word by word, and other widths at most steps, each of which would be compiled anew."""
 _COUNT = "steps under engine=auto"
