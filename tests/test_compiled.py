@@ -84,11 +84,13 @@ def test_a_truncated_run_does(momentum: TeachingProblem, options: str) -> None:
     assert relative_error(compiled.d_theta, plain.d_theta) <= 1e-12 and not compiled.warnings
 
 
+@pytest.mark.slow
 def test_hyper_gradients_come_of_compiled_steps_too(momentum: TeachingProblem) -> None:
     _, plain, compiled = both(momentum, "hyper=true")
     assert_same(plain, compiled)
 
 
+@pytest.mark.slow
 def test_adam_whose_correction_changes_with_the_step_is_compiled_once() -> None:
     problem = random_problem(optimizer=Adam(lr=linear_decay(0.03), weight_decay=0.05, clip=0.09))
     assert_same(*both(problem)[1:])
