@@ -52,7 +52,7 @@ def _read_of(traced: Traced, offered: Container[Node]) -> list[Node]:
     """The nodes on offer that what is returned or written is reached from, without another of them in between."""
     found: list[Node] = []
     seen: set[Node] = set()
-    ahead = [node for node in traced.graph.graph.nodes if node.op == "output" or _writes(node)]
+    ahead = [node for node in traced.graph.graph.nodes if node.op == "output" or _writes(node.target)]
     while ahead:
         node = ahead.pop()
         if node in seen:
@@ -66,8 +66,8 @@ def _read_of(traced: Traced, offered: Container[Node]) -> list[Node]:
     return found
 
 
-def _writes(node: Node) -> bool:
-    return isinstance(node.target, torch._ops.OpOverload) and node.target._schema.is_mutable
+def _writes(target: object) -> bool:
+    return isinstance(target, torch._ops.OpOverload) and target._schema.is_mutable
 
 
 def _largest(nodes: Iterable[Node]) -> list[Node]:
@@ -137,7 +137,7 @@ class _Numbering:
 
 
 def _repeatable(target: torch._ops.OpOverload) -> bool:
-    return RANDOM not in target.tags and not target._schema.is_mutable
+    return RANDOM not in target.tags and not _writes(target)
 
 
 def _returning(traced: Traced, wanted: list[tuple[Node, torch.dtype]]) -> Traced:
@@ -164,10 +164,11 @@ def _taking(traced: Traced, nodes: list[Node]) -> Traced:
         with graph.inserting_after(last):
             last = graph.placeholder(f"kept_{count}")
         last.meta["val"] = value.to(dtype)
-        with graph.inserting_before(node):
-            as_it_was = graph.call_function(torch.ops.aten._to_copy.default, (last,), {"dtype": value.dtype})
-        as_it_was.meta["val"] = value
-        node.replace_all_uses_with(as_it_was if dtype != value.dtype else last)
+        as_it_was = last
+        if dtype != value.dtype:
+            with graph.inserting_before(node):
+                as_it_was = graph.call_function(torch.ops.aten._to_copy.default, (last,), {"dtype": value.dtype})
+        node.replace_all_uses_with(as_it_was)
         examples.append(torch.zeros(value.shape, dtype=dtype, device=value.device))
     graph.eliminate_dead_code()
     traced.graph.recompile()
