@@ -25,6 +25,7 @@ from l2t_bench.rollout import TryOut
 from l2t_bench.second_order import MODES, Maker
 from l2t_bench.steppers.catalogue import CHOSEN_AMONG, ENGINES, Engine, settled_engine, stepper_for
 from l2t_bench.steppers.eager import EagerStepper
+from l2t_bench.steppers.sharing import ACTIVATIONS
 from l2t_bench.stores.catalogue import STORES
 from l2t_bench.stores.contract import Law, Room, Store, Wanted, share_held, sizes_of
 from l2t_bench.sweep import Swept, reverse_sweep
@@ -39,16 +40,19 @@ class StoredRMD(Backend):
     ``store``: what is kept of the run (see ``l2t_bench.stores``). ``hvp``: how the second derivatives are taken,
     ``ror`` reverse-over-reverse or ``for`` forward-over-reverse. ``engine``: how steps are taken (see
     ``l2t_bench.steppers``), ``eager``, ``compiled``, ``graphed`` (compiled, and on a GPU replayed in blocks as CUDA
-    graphs), or ``auto``: compiled where it pays. ``hyper``: also the derivatives by the optimiser's numbers. What the
-    store may take: ``budget``, of memory (``2GB``), or a number of ``snapshots``, and a ``directory`` for its files;
-    each store says which of these it reads. ``students``: how many of an outer step's students are taken at once (see
-    ``l2t_bench.metabatch``), each at the memory of one. ``microbatches``: in how many parts, one after another, a
-    step's batch is taken (see ``l2t_bench.microbatches``), for a graph that is as much smaller.
+    graphs), or ``auto``: compiled where it pays. ``activations``: what a compiled step keeps of its forward pass for
+    the way back, beside the state, where all of these are kept: ``some``, up to a quarter of what it takes in, or
+    ``all`` that is cheaper kept than computed again. ``hyper``: also the derivatives by the optimiser's numbers. What
+    the store may take: ``budget``, of memory (``2GB``), or a number of ``snapshots``, and a ``directory`` for its
+    files; each store says which of these it reads. ``students``: how many of an outer step's students are taken at
+    once (see ``l2t_bench.metabatch``), each at the memory of one. ``microbatches``: in how many parts, one after
+    another, a step's batch is taken (see ``l2t_bench.microbatches``), for a graph that is as much smaller.
     """
 
     store: Literal["all", "sqrt", "binomial", "disk", "host", "graph", "reversible"] = "all"
     hvp: Literal["ror", "for"] = "ror"
     engine: Literal["eager", "compiled", "graphed", "auto"] = "eager"
+    activations: Literal["some", "all"] = "some"
     hyper: bool = False
     budget: str | None = None
     snapshots: int | None = None
@@ -62,7 +66,7 @@ class StoredRMD(Backend):
             raise UserError(f"{self.name}: students must be at least 1, not {self.students}")
         if self.students > 1 and not STORES[self.store].stacks:
             raise UserError(f"{self.name}: store={self.store} goes with students=1 only")
-        for option, given in (("store", STORES), ("hvp", MODES), ("engine", ENGINES)):
+        for option, given in (("store", STORES), ("hvp", MODES), ("engine", ENGINES), ("activations", ACTIVATIONS)):
             if (value := getattr(self, option)) not in given:
                 raise UserError(f"{self.name}: {option} must be one of {', '.join(given)}, not {value!r}")
         if self.hvp not in STORES[self.store].modes:
@@ -70,6 +74,11 @@ class StoredRMD(Backend):
         if self.engine not in STORES[self.store].engines:
             raise UserError(
                 f"{self.name}: store={self.store} goes with engine={'|'.join(STORES[self.store].engines)} only"
+            )
+        if self.activations != "some" and (self.engine == "eager" or not STORES[self.store].keeps_between):
+            raise UserError(
+                f"{self.name}: activations={self.activations} goes with engine=compiled|graphed|auto and "
+                f"store={'|'.join(name for name, store in STORES.items() if store.keeps_between)} only"
             )
         self._check_room()
         if self.microbatches < 1:
@@ -178,6 +187,7 @@ class StoredRMD(Backend):
             for name, store in STORES.items()
             if self.hvp in store.modes
             and self.engine in store.engines
+            and (self.activations == "some" or store.keeps_between)
             and (self.students == 1 or store.stacks)
             and (self.microbatches == 1 or name != "graph")
         )
@@ -186,7 +196,7 @@ class StoredRMD(Backend):
     def choices(self, horizon: int) -> tuple[Backend, ...]:
         del horizon
         engines = CHOSEN_AMONG if self.microbatches == 1 else ("eager",)
-        own = (replace(self, store="all", engine=engine) for engine in engines)
+        own = (replace(self, store="all", engine=engine, activations="some") for engine in engines)
         return tuple(variant for by_engine in own for variant in by_engine.variants())
 
     def scaling(self, problem: TeachingProblem, horizon: int) -> Scaling:
@@ -200,7 +210,8 @@ class StoredRMD(Backend):
         return Scaling(self.steps_back(horizon), round(share * law.bytes), law.recomputed)
 
     def settled(self, problem: TeachingProblem, horizon: int) -> Backend:
-        return replace(self, engine=settled_engine(self._engine(problem), problem, horizon))
+        engine = settled_engine(self._engine(problem), problem, horizon)
+        return replace(self, engine=engine, activations="some" if engine == "eager" else self.activations)
 
     def _engine(self, problem: TeachingProblem) -> Engine:
         """Where a batch is divided ``auto`` has no choice: compiled steps take it whole."""
@@ -262,6 +273,7 @@ class StoredRMD(Backend):
             second_order=MODES[self.hvp],
             hyper=self.hyper,
             slots=self.wanted(run.problem, run.horizon).slots,
+            activations=self.activations,
             sums=run.sums if self.microbatches == 1 else MicroBatches(into_microbatches(self.microbatches)),
         )
 

@@ -12,7 +12,6 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.fx.experimental.proxy_tensor import make_fx
 
 import l2t_bench as l2t
 from l2t_bench.adam import Adam
@@ -21,10 +20,9 @@ from l2t_bench.gradient import TeacherGradient
 from l2t_bench.measure import Meter
 from l2t_bench.optimizers import SGD, linear_decay
 from l2t_bench.problem import TeachingProblem
-from l2t_bench.steppers import catalogue, compiling
+from l2t_bench.steppers import catalogue, compiling, sharing
 from l2t_bench.steppers.rows import row_form
-from l2t_bench.steppers.sharing import shared
-from l2t_bench.steppers.traced import Traced, keep_sums_apart
+from l2t_bench.steppers.traced import Traced
 from l2t_bench.steppers.tracing import given
 from l2t_bench.tensors import TensorDict
 from l2t_bench.verification.ladder import OPTIMIZERS, section
@@ -452,6 +450,43 @@ def test_a_store_that_keeps_graphs_says_which_engine_it_goes_with() -> None:
         l2t.load_backend("rmd[store=graph,engine=compiled]")
 
 
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ("activations=all", r"activations=all goes with engine=compiled\|graphed\|auto and store=all only"),
+        ("engine=compiled,store=sqrt,activations=all", "activations=all goes with"),
+        ("engine=compiled,activations=most", "activations must be one of some, all, not 'most'"),
+    ],
+)
+def test_activations_are_kept_by_compiled_steps_where_all_states_are_and_else_refused(options: str, told: str) -> None:
+    with pytest.raises(l2t.UserError, match=told):
+        l2t.load_backend(f"rmd[{options}]")
+
+
+def test_a_method_that_keeps_all_activations_has_the_same_gradient_by_more_that_is_kept(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A large batch on a small student: what its products give is more than a quarter of what a step takes in."""
+    problem = l2t.build_problem("digits/mlp[batch=300,hidden=100,features=none]")
+    theta = general_theta(problem)
+    plain = l2t.load_backend("rmd").teacher_gradient(problem, theta, horizon=4)
+    kept = {}
+
+    def watched(forward: Traced, back: Traced, activations: Any) -> tuple[Traced, Traced]:
+        pair = sharing.shared(forward, back, activations)
+        kept[activations] = sum(tensor.nbytes for tensor in pair[1].inputs[len(back.inputs) :])
+        return pair
+
+    monkeypatch.setattr(compiling, "shared", watched)
+    for activations in ("some", "all"):
+        backend = l2t.load_backend(f"rmd[engine=compiled,activations={activations}]")
+        assert_same(plain, backend.teacher_gradient(problem, theta, steps=plain.steps), bound=1e-5)
+    assert 0 <= kept["some"] < kept["all"]
+    assert isinstance(backend, Backend) and list(map(str, backend.variants())) == [str(backend)]
+    auto = l2t.load_backend("rmd[engine=auto,activations=all]")
+    assert isinstance(auto, Backend) and str(auto.settled(problem, 5)) == "rmd"
+
+
 def test_a_compiled_method_has_variants_that_go_with_it_and_a_memory_that_is_measured(
     momentum: TeachingProblem,
 ) -> None:
@@ -525,148 +560,6 @@ def test_a_step_whose_batch_is_of_another_shape_dtype_layout_or_device_is_of_ano
     targets, features = torch.zeros(3, dtype=torch.int64), torch.zeros(1)
     forms = [found.form for inputs in (torch.ones(3, 4), other) if (found := given((inputs, targets), features))]
     assert len(forms) == 2 and forms[0] != forms[1]
-
-
-def graph_of(function: Any, *inputs: Tensor, roles: tuple[str, ...]) -> Traced:
-    return Traced(make_fx(function, tracing_mode="fake")(*inputs), list(inputs), roles)
-
-
-def test_a_sum_kept_apart_from_its_product_has_the_same_bits() -> None:
-    generator = torch.Generator().manual_seed(0)
-    left, right, other = (torch.randn(6, 6, generator=generator) for _ in range(3))
-    traced = graph_of(
-        lambda a, b, c: [c + (a @ b).t().t(), (a @ b) + c, c + a], left, right, other, roles=("a", "b", "c")
-    )
-    before = traced.graph(left, right, other)
-    keep_sums_apart(traced.graph)
-    names = [str(node.target) for node in traced.graph.graph.nodes]
-    assert names.count("aten.sub.Tensor") == 2 and names.count("aten.add.Tensor") == 1
-    assert all(torch.equal(x, y) for x, y in zip(before, traced.graph(left, right, other), strict=True))
-
-
-def test_a_scaled_sum_with_a_matrix_product_keeps_its_scale() -> None:
-    left, right, other = (torch.randn(3, 3) for _ in range(3))
-    ways = (lambda a, b, c: [torch.add(a @ b, c, alpha=0.05)], lambda a, b, c: [torch.add(c, (a @ b).t(), alpha=0.05)])
-    for way in ways:
-        traced = graph_of(way, left, right, other, roles=("a", "b", "c"))
-        keep_sums_apart(traced.graph)
-        assert not any("add" in str(node.target) for node in traced.graph.graph.nodes)
-        found, wanted = compiling._compiled(traced, random=False)(left, right, other)[0], way(left, right, other)[0]
-        assert torch.allclose(found, wanted, rtol=1e-6, atol=1e-6)
-
-
-def test_a_product_that_two_functions_have_in_common_is_passed_on_and_not_taken_again() -> None:
-    w, x, v = torch.randn(200, 300), torch.randn(40, 300), torch.randn(40, 200)
-    forward = graph_of(lambda w, x: [torch.relu(x @ w.t()).sum()], w, x, roles=("w", "x"))
-    back = graph_of(lambda w, x, v: [((x @ w.t()).tanh() * v).sum()], w, x, v, roles=("w", "x", "v"))
-    expected = back.graph(w, x, v)[0]
-    first, then = shared(forward, back)
-    loss, kept = first.graph(w, x)
-    assert torch.equal(kept, x @ w.t()) and torch.equal(loss, torch.relu(x @ w.t()).sum())
-    assert torch.equal(then.graph(w, x, v, kept)[0], expected)
-    assert not any("mm" in str(node.target) for node in then.graph.graph.nodes)
-
-
-def convolved_and_pooled(x: Tensor, w: Tensor) -> Tensor:
-    return nn.functional.max_pool2d(nn.functional.conv2d(x, w), 2)
-
-
-def test_of_a_convolution_and_its_pooling_what_is_taken_is_passed_on_and_not_what_led_there() -> None:
-    x, w, v = torch.randn(20, 1, 28, 28), torch.randn(8, 1, 5, 5), torch.randn(400, 400)
-    forward = graph_of(lambda x, w: [convolved_and_pooled(x, w).sum()], x, w, roles=("x", "w"))
-
-    def backward(x: Tensor, w: Tensor, v: Tensor) -> list[Tensor]:
-        return [convolved_and_pooled(x, w).tanh() * v[0, 0]]
-
-    back = graph_of(backward, x, w, v, roles=("x", "w", "v"))
-    expected = back.graph(x, w, v)[0]
-    first, then = shared(forward, back)
-    _, kept = first.graph(x, w)
-    assert torch.equal(kept, convolved_and_pooled(x, w))
-    assert torch.equal(then.graph(x, w, v, kept)[0], expected)
-    assert not any("conv" in str(node.target) or "pool" in str(node.target) for node in then.graph.graph.nodes)
-
-
-def test_a_convolution_that_the_step_back_has_for_its_shape_alone_is_not_passed_on() -> None:
-    """torch's derivative of pooling is given what was pooled, and reads its places."""
-    x, w, v = torch.randn(20, 1, 28, 28), torch.randn(8, 1, 5, 5), torch.randn(1000, 1000)
-
-    def gradient(x: Tensor, w: Tensor, v: Tensor) -> list[Tensor]:
-        w = w.detach().requires_grad_()
-        return list(torch.autograd.grad(convolved_and_pooled(x, w).tanh().sum() * v[0, 0], [w]))
-
-    forward = graph_of(lambda x, w: [convolved_and_pooled(x, w).sum()], x, w, roles=("x", "w"))
-    _, then = shared(forward, graph_of(gradient, x, w, v, roles=("x", "w", "v")))
-    kept = [(tuple(tensor.shape), tensor.dtype) for tensor in then.inputs[3:]]
-    assert sorted(kept, key=str) == [((20, 8, 12, 12), torch.float32), ((20, 8, 12, 12), torch.int16)]
-
-
-def test_what_is_written_and_not_returned_is_passed_on_too_as_it_was_before_it_was_written_over() -> None:
-    w, x = torch.randn(200, 300), torch.randn(40, 300)
-
-    def forward(w: Tensor, x: Tensor) -> list[Tensor]:
-        product = x @ w.t()
-        total = product.sum()
-        product.mul_(2)
-        return [total]
-
-    def back(w: Tensor, x: Tensor, v: Tensor) -> list[Tensor]:
-        v.copy_((x @ w.t()).tanh())
-        return [v.sum() * 0]
-
-    v = torch.zeros(40, 200)
-    pair = graph_of(forward, w, x, roles=("w", "x")), graph_of(back, w, x, v, roles=("w", "x", "v"))
-    first, then = shared(*pair)
-    _, kept = first.graph(w, x)
-    assert torch.equal(kept, x @ w.t())
-    then.graph(w, x, v, kept)
-    assert torch.equal(v, (x @ w.t()).tanh())
-
-
-@pytest.mark.parametrize(("side", "dtype"), [(181, torch.int16), (182, torch.int32)])
-def test_the_places_of_what_is_pooled_are_passed_on_by_no_more_bytes_than_an_image_has_places(
-    side: int, dtype: torch.dtype
-) -> None:
-    x = torch.randn(1, 1, side, side)
-
-    def places(x: Tensor) -> Tensor:
-        found: Tensor = nn.functional.max_pool2d(x, 2, ceil_mode=True, return_indices=True)[1]
-        return found
-
-    forward = graph_of(lambda x: [places(x).sum()], x, roles=("x",))
-    back = graph_of(lambda x: [places(x) * 2], x, roles=("x",))
-    expected = back.graph(x)[0]
-    first, then = shared(forward, back)
-    _, kept = first.graph(x)
-    assert kept.dtype == then.inputs[-1].dtype == dtype and int(kept.max()) == side**2 - 1
-    assert torch.equal(then.graph(x, kept)[0], expected) and then.graph(x, kept)[0].dtype == torch.int64
-
-
-def test_what_has_no_room_is_taken_again_from_what_has() -> None:
-    """The second product is larger than a quarter of the inputs, the first is not."""
-    x, w, v = torch.randn(50, 300), torch.randn(80, 300), torch.randn(900, 80)
-    roles = ("x", "w", "v")
-    forward = graph_of(lambda x, w, v: [((x @ w.t()) @ v.t()).sum()], x, w, v, roles=roles)
-    back = graph_of(lambda x, w, v: [((x @ w.t()) @ v.t()).tanh().sum()], x, w, v, roles=roles)
-    expected = back.graph(x, w, v)[0]
-    first, then = shared(forward, back)
-    _, kept = first.graph(x, w, v)
-    assert torch.equal(kept, x @ w.t()) and torch.equal(then.graph(x, w, v, kept)[0], expected)
-    assert sum("mm" in str(node.target) for node in then.graph.graph.nodes) == 1
-
-
-def test_what_is_drawn_at_random_or_of_other_inputs_is_not_passed_on() -> None:
-    w, x = torch.randn(200, 300), torch.randn(40, 300)
-
-    def function(w: Tensor, x: Tensor) -> list[Tensor]:
-        return [(nn.functional.dropout(x, 0.5) @ w.t()).sum()]
-
-    for roles in (("w", "x"), ("w", "another x")):
-        pair = graph_of(function, w, x, roles=("w", "x")), graph_of(function, w, x, roles=roles)
-        assert shared(*pair) == pair
-    plain = graph_of(lambda w, x: [(x @ w.t()).sum()], w, x, roles=("w", "x"))
-    other = graph_of(lambda w, x: [(x @ w.t()).sum()], w, x, roles=("w", "another x"))
-    assert shared(plain, other) == (plain, other)
 
 
 def test_a_phase_inside_another_is_no_part_of_it() -> None:

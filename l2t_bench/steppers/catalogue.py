@@ -1,6 +1,6 @@
 """The steppers by name."""
 
-from typing import Literal
+from typing import Any, Literal
 
 from l2t_bench.measure import Meter
 from l2t_bench.problem import TeachingProblem
@@ -11,6 +11,7 @@ from l2t_bench.steppers.cuda_graphs import recorder_for
 from l2t_bench.steppers.eager import EagerStepper
 from l2t_bench.steppers.graphed import GraphedStepper
 from l2t_bench.steppers.operators import operators_at_first
+from l2t_bench.steppers.sharing import Activations
 from l2t_bench.sums import WHOLE_BATCH, BatchSums
 
 Engine = Literal["eager", "compiled", "graphed", "auto"]
@@ -38,22 +39,24 @@ def stepper_for(
     second_order: Maker,
     hyper: bool,
     slots: bool,
+    activations: Activations = "some",
     sums: BatchSums = WHOLE_BATCH,
 ) -> EagerStepper:
     """What takes the steps of a run. ``slots``: whether the states gone back through have theirs.
 
-    ``sums``: how sums over a batch are taken; compiled steps take them from whole batches only.
+    ``activations``: what compiled steps keep for their steps back, where the states of all steps are kept. ``sums``:
+    how sums over a batch are taken; compiled steps take them from whole batches only.
     """
     settled = engine_at(engine, rollout.problem, rollout.horizon)
     if engine == "auto":
         _count(rollout)
     if settled == "eager":
         return EagerStepper(rollout, meter, second_order=second_order, hyper=hyper, sums=sums)
+    alike: dict[str, Any] = {"second_order": second_order, "hyper": hyper, "slots": slots, "activations": activations}
     if settled == "compiled":
         most = MOST_OPERATORS if engine == "auto" else None
-        return CompiledStepper(rollout, meter, second_order=second_order, hyper=hyper, slots=slots, most_operators=most)
-    recorder = recorder_for(rollout.problem.device)
-    return GraphedStepper(rollout, meter, recorder=recorder, second_order=second_order, hyper=hyper, slots=slots)
+        return CompiledStepper(rollout, meter, most_operators=most, **alike)
+    return GraphedStepper(rollout, meter, recorder=recorder_for(rollout.problem.device), **alike)
 
 
 def engine_at(engine: Engine, problem: TeachingProblem, horizon: int) -> Literal["eager", "compiled", "graphed"]:

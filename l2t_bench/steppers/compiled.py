@@ -18,6 +18,7 @@ from l2t_bench.steppers.eager import EagerStepper, Passed
 from l2t_bench.steppers.holding import PlainLosses, same_step
 from l2t_bench.steppers.operators import operators_at_first
 from l2t_bench.steppers.rows import Places, adjoint_place, copy_into
+from l2t_bench.steppers.sharing import Activations
 from l2t_bench.steppers.tracing import Given, given
 from l2t_bench.tensors import TensorDict, added, zeros_like
 
@@ -30,8 +31,9 @@ class CompiledStepper(EagerStepper):
     The first step is another function than those after it (torch's first-step rule), and so is one with a smaller
     batch: they are taken in plain torch, and nothing is compiled again in silence. ``warnings`` says what went in plain
     torch beside the first step, and why. The functions are made once for a problem, and kept with it. ``slots``:
-    whether the states gone back through have theirs. ``most_operators``: of a step that is compiled; one that has more
-    is taken in plain torch, which is found out without tracing it.
+    whether the states gone back through have theirs. ``activations``: what a step keeps for its step back, where the
+    states of all steps are kept (see ``sharing``). ``most_operators``: of a step that is compiled; one that has more is
+    taken in plain torch, which is found out without tracing it.
     """
 
     engine = "compiled"
@@ -44,11 +46,12 @@ class CompiledStepper(EagerStepper):
         second_order: Maker = StepGraph,
         hyper: bool = False,
         slots: bool = False,
+        activations: Activations = "some",
         most_operators: int | None = None,
     ) -> None:
         super().__init__(rollout, meter, second_order=second_order, hyper=hyper)
         self._most_operators = most_operators
-        self._slots = slots or hyper
+        self._slots, self._activations = slots or hyper, activations
         # Compiled code knows its inputs by their places, and takes them to lie as those that it was traced with.
         names = trained_parameters(rollout.problem.teacher)
         self._theta = {name: rollout.theta[name].detach().contiguous() for name in names}
@@ -163,8 +166,9 @@ class CompiledStepper(EagerStepper):
                 f"a step has {count:,} operators, which take minutes to compile: auto does it up to "
                 f"{most}, engine=compiled whatever it takes"
             )
-        keeps = bool(self._kept)
-        problem, asked = self.rollout.problem, (self._second_order, self._slots, keeps, self._hyper, self.numbers_on)
+        activations = self._activations if self._kept else None
+        problem = self.rollout.problem
+        asked = self._second_order, self._slots, activations, self._hyper, self.numbers_on
         wish = Wish(problem, self._theta, state, step, ours, *asked)
         key = ("compiled steps", ours.form, *asked, settings_of_torch(problem.device))
         made = self.made_once(key, lambda: compiled_steps(wish))

@@ -17,7 +17,7 @@ from l2t_bench.precision import float32_settings
 from l2t_bench.problem import Step, StudentState, TeachingProblem
 from l2t_bench.second_order import Maker
 from l2t_bench.steppers.comparing import BothWays, plain_both_ways, random_adjoint
-from l2t_bench.steppers.sharing import shared
+from l2t_bench.steppers.sharing import Activations, shared
 from l2t_bench.steppers.traced import Traced
 from l2t_bench.steppers.tracing import Given, Held, Tracer, held
 from l2t_bench.tensors import TensorDict, Tensors, relative_difference
@@ -91,7 +91,7 @@ class Wish:
     given: Given
     second_order: Maker
     slots: bool  # whether the states gone back through have theirs
-    keeps: bool  # whether what a step has in common with the step back is kept in between
+    activations: Activations | None  # what a step keeps of what it has in common with the step back
     hyper: bool
     numbers_on: torch.device
 
@@ -110,7 +110,8 @@ def compiled_steps(wish: Wish) -> Functions | str:
     failed = "traced"
     try:
         forward, back = tracer.forward(), tracer.back(wish.second_order, slots=wish.slots, hyper=wish.hyper)
-        forward, back = shared(forward, back) if wish.keeps else (forward, back)
+        if wish.activations is not None:
+            forward, back = shared(forward, back, wish.activations)
         failed, random = "compiled", forward.random or back.random
         functions = Functions(
             wish.problem,

@@ -27,6 +27,7 @@ from l2t_bench.steppers.compiled import CompiledStepper
 from l2t_bench.steppers.eager import Passed
 from l2t_bench.steppers.recording import Recorder, StaticCall, copy_all, kept
 from l2t_bench.steppers.rows import copy_into
+from l2t_bench.steppers.sharing import Activations
 from l2t_bench.steppers.tracing import given_rows, held
 
 BLOCK = 10
@@ -57,8 +58,9 @@ class GraphedStepper(CompiledStepper):
         second_order: Maker = StepGraph,
         hyper: bool = False,
         slots: bool = False,
+        activations: Activations = "some",
     ) -> None:
-        super().__init__(rollout, meter, second_order=second_order, hyper=hyper, slots=slots)
+        super().__init__(rollout, meter, second_order=second_order, hyper=hyper, slots=slots, activations=activations)
         self._recorder, self._block = recorder, block
         self._longest = 0  # row of steps that was known ahead
         self._why = ""  # no blocks are recorded

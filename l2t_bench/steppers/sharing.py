@@ -1,8 +1,11 @@
 """What a step and the step back through it compute in common, and is cheaper kept between them than computed again."""
 
+import math
 import operator
 from collections.abc import Container, Hashable, Iterable, Mapping
 from dataclasses import replace
+from types import MappingProxyType
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -23,11 +26,12 @@ _POOLED = torch.ops.aten.max_pool2d_with_indices.default
 """Kept, if there is room: a compiler looks for each window's largest entry, and its place, one by one."""
 _BEFORE_POOLING = {torch.ops.aten.max_pool2d_with_indices_backward.default: 1}
 """Which argument of an operator is there for its shape alone."""
-_SHARE = 0.25
-"""Of the size of a step's inputs, at the most: a store of states is chosen for the size of those."""
+Activations = Literal["some", "all"]
+ACTIVATIONS: Mapping[Activations, float] = MappingProxyType({"some": 0.25, "all": math.inf})
+"""What may be kept, by the size of a step's inputs: ``some``, as a store of states is chosen for the size of those."""
 
 
-def shared(forward: Traced, back: Traced) -> tuple[Traced, Traced]:
+def shared(forward: Traced, back: Traced, activations: Activations = "some") -> tuple[Traced, Traced]:
     """The step also returns what it keeps, and the step back takes that as its last inputs, where it is worth it.
 
     Kept is what the step back reads of the step, and not what only led there: where it reads what was pooled and not
@@ -39,7 +43,7 @@ def shared(forward: Traced, back: Traced) -> tuple[Traced, Traced]:
     theirs = {
         node: known[number] for node, number in numbering.of(back).items() if number in known and _worth_keeping(node)
     }
-    room = _SHARE * sum(tensor.numel() * tensor.element_size() for tensor in back.inputs)
+    room = ACTIVATIONS[activations] * sum(tensor.numel() * tensor.element_size() for tensor in back.inputs)
     while sum(map(_size, kept := _read_of(back, theirs))) > room:
         for node in _largest(kept):
             del theirs[node]

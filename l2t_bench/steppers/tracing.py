@@ -20,7 +20,8 @@ from l2t_bench.optimizers import Adjoint
 from l2t_bench.problem import Step, StudentState, TeachingProblem
 from l2t_bench.second_order import Maker
 from l2t_bench.steppers.eager import passed_back
-from l2t_bench.steppers.traced import Traced, keep_sums_apart
+from l2t_bench.steppers.rewriting import rewritten
+from l2t_bench.steppers.traced import Traced
 from l2t_bench.tensors import TensorDict, Tensors
 from l2t_bench.training_step import student_step
 
@@ -191,8 +192,7 @@ class Tracer:
             return function(**pytree.tree_unflatten(list(flat_leaves), spec))
 
         graph = make_fx(flat, tracing_mode="fake", _allow_non_fake_inputs=True)(*leaves)
-        keep_sums_apart(graph)
-        return Traced(graph, leaves, tuple(pytree.keystr(path) for path, _ in paths))
+        return Traced(rewritten(graph), leaves, tuple(pytree.keystr(path) for path, _ in paths))
 
 
 def _check_same_form(after: Tensors, before: Tensors) -> None:
