@@ -45,8 +45,11 @@ class TruncatedRMD(StoredRMD):
             raise UserError(f"truncated: every must be a number of steps, or 0 for the end alone, not {self.every}")
         if self.every and self.students > 1:
             raise UserError("truncated: every goes with students=1: the windows of a run are gone back through alone")
-        if self.every and (self.store != "all" or self.hyper):
-            raise UserError("truncated: every keeps the last window of states in memory: store=all, hyper=false")
+        if self.every and (self.store != "all" or self.hyper or self.activations != "some"):
+            raise UserError(
+                "truncated: every keeps the last window of states in memory, and nothing else: store=all, hyper=false, "
+                "activations=some"
+            )
 
     def steps_back(self, horizon: int) -> int:
         return min(self.window, horizon)

@@ -40,9 +40,9 @@ class StoredRMD(Backend):
     ``store``: what is kept of the run (see ``l2t_bench.stores``). ``hvp``: how the second derivatives are taken,
     ``ror`` reverse-over-reverse or ``for`` forward-over-reverse. ``engine``: how steps are taken (see
     ``l2t_bench.steppers``), ``eager``, ``compiled``, ``graphed`` (compiled, and on a GPU replayed in blocks as CUDA
-    graphs), or ``auto``: compiled where it pays. ``activations``: what a compiled step keeps of its forward pass for
-    the way back, beside the state, where all of these are kept: ``some``, up to a quarter of what it takes in, or
-    ``all`` that is cheaper kept than computed again. ``hyper``: also the derivatives by the optimiser's numbers. What
+    graphs), or ``auto``: compiled where it pays. ``activations``: with ``store=all``, what a compiled step keeps of
+    its forward pass for the way back: ``some``, at most a quarter of its inputs' size, or ``all`` that takes longer to
+    compute again than to keep. ``hyper``: also the derivatives by the optimiser's numbers. What
     the store may take: ``budget``, of memory (``2GB``), or a number of ``snapshots``, and a ``directory`` for its
     files; each store says which of these it reads. ``students``: how many of an outer step's students are taken at
     once (see ``l2t_bench.metabatch``), each at the memory of one. ``microbatches``: in how many parts, one after

@@ -481,7 +481,7 @@ def test_a_method_that_keeps_all_activations_has_the_same_gradient_by_more_that_
     for activations in ("some", "all"):
         backend = l2t.load_backend(f"rmd[engine=compiled,activations={activations}]")
         assert_same(plain, backend.teacher_gradient(problem, theta, steps=plain.steps), bound=1e-5)
-    assert 0 <= kept["some"] < kept["all"]
+    assert kept["some"] < kept["all"]
     assert isinstance(backend, Backend) and list(map(str, backend.variants())) == [str(backend)]
     auto = l2t.load_backend("rmd[engine=auto,activations=all]")
     assert isinstance(auto, Backend) and str(auto.settled(problem, 5)) == "rmd"

@@ -8,10 +8,6 @@ from traced_graph import graph_of
 from l2t_bench.steppers.sharing import shared
 
 
-def draw(*shape: int) -> Tensor:
-    return torch.randn(*shape, dtype=torch.float64)
-
-
 def test_a_product_that_two_functions_have_in_common_is_passed_on_and_not_taken_again() -> None:
     w, x, v = torch.randn(200, 300), torch.randn(40, 300), torch.randn(40, 200)
     forward = graph_of(lambda w, x: [torch.relu(x @ w.t()).sum()], w, x, roles=("w", "x"))
@@ -128,7 +124,7 @@ def test_what_is_drawn_at_random_or_of_other_inputs_is_not_passed_on() -> None:
 
 def test_a_pooling_that_has_no_room_is_taken_again_whole() -> None:
     """There is room for its values, of eight bytes, or its places, of two, but not for both."""
-    x, w, v = draw(20, 1, 28, 28), draw(8, 1, 5, 5), draw(220, 400)
+    x, w, v = (torch.randn(*shape).double() for shape in ((20, 1, 28, 28), (8, 1, 5, 5), (220, 400)))
 
     def gradient(x: Tensor, w: Tensor, v: Tensor) -> list[Tensor]:
         w = w.detach().requires_grad_()

@@ -65,6 +65,7 @@ def test_it_says_by_itself_how_much_of_the_adjoint_it_cuts_off() -> None:
         ("window=5,every=-1", "every must be a number of steps"),
         ("window=5,every=2,store=sqrt", "every keeps the last window of states in memory"),
         ("window=5,every=2,hyper=true", "every keeps the last window of states in memory"),
+        ("window=5,every=2,engine=compiled,activations=all", "activations=some"),
     ],
 )
 def test_options_that_do_not_go_together_are_named(options: str, answer: str) -> None:

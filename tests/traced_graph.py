@@ -9,4 +9,5 @@ from l2t_bench.steppers.traced import Traced
 
 
 def graph_of(function: Any, *inputs: Tensor, roles: tuple[str, ...]) -> Traced:
-    return Traced(make_fx(function, tracing_mode="fake")(*inputs), list(inputs), roles)
+    graph = make_fx(function, tracing_mode="fake", _allow_non_fake_inputs=True)(*inputs)
+    return Traced(graph, list(inputs), roles)

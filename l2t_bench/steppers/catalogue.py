@@ -1,6 +1,6 @@
 """The steppers by name."""
 
-from typing import Any, Literal
+from typing import Literal
 
 from l2t_bench.measure import Meter
 from l2t_bench.problem import TeachingProblem
@@ -52,11 +52,25 @@ def stepper_for(
         _count(rollout)
     if settled == "eager":
         return EagerStepper(rollout, meter, second_order=second_order, hyper=hyper, sums=sums)
-    alike: dict[str, Any] = {"second_order": second_order, "hyper": hyper, "slots": slots, "activations": activations}
     if settled == "compiled":
-        most = MOST_OPERATORS if engine == "auto" else None
-        return CompiledStepper(rollout, meter, most_operators=most, **alike)
-    return GraphedStepper(rollout, meter, recorder=recorder_for(rollout.problem.device), **alike)
+        return CompiledStepper(
+            rollout,
+            meter,
+            second_order=second_order,
+            hyper=hyper,
+            slots=slots,
+            activations=activations,
+            most_operators=MOST_OPERATORS if engine == "auto" else None,
+        )
+    return GraphedStepper(
+        rollout,
+        meter,
+        recorder=recorder_for(rollout.problem.device),
+        second_order=second_order,
+        hyper=hyper,
+        slots=slots,
+        activations=activations,
+    )
 
 
 def engine_at(engine: Engine, problem: TeachingProblem, horizon: int) -> Literal["eager", "compiled", "graphed"]:

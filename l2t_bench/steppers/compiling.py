@@ -91,7 +91,7 @@ class Wish:
     given: Given
     second_order: Maker
     slots: bool  # whether the states gone back through have theirs
-    activations: Activations | None  # what a step keeps of what it has in common with the step back
+    activations: Activations | None  # what a step keeps for the step back; nothing where that takes it again
     hyper: bool
     numbers_on: torch.device
 

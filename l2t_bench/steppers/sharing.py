@@ -14,7 +14,7 @@ from torch.fx.node import Argument
 from torch.utils._pytree import tree_map
 from torch.utils.flop_counter import flop_registry
 
-from l2t_bench.steppers.traced import RANDOM, SAME, Traced
+from l2t_bench.steppers.traced import RANDOM, SAME, Traced, writes
 
 _WORTH = 32
 """Floating-point operations per byte from which a product is kept: fewer take less time than the byte's way to memory
@@ -28,7 +28,8 @@ _BEFORE_POOLING = {torch.ops.aten.max_pool2d_with_indices_backward.default: 1}
 """Which argument of an operator is there for its shape alone."""
 Activations = Literal["some", "all"]
 ACTIVATIONS: Mapping[Activations, float] = MappingProxyType({"some": 0.25, "all": math.inf})
-"""What may be kept, by the size of a step's inputs: ``some``, as a store of states is chosen for the size of those."""
+"""What may be kept, by the size of a step's inputs. ``some``: a store of states is chosen for the size of those.
+``all``: whatever is cheaper kept than computed again."""
 
 
 def shared(forward: Traced, back: Traced, activations: Activations = "some") -> tuple[Traced, Traced]:
@@ -56,7 +57,7 @@ def _read_of(traced: Traced, offered: Container[Node]) -> list[Node]:
     """The nodes on offer that what is returned or written is reached from, without another of them in between."""
     found: list[Node] = []
     seen: set[Node] = set()
-    ahead = [node for node in traced.graph.graph.nodes if node.op == "output" or _writes(node.target)]
+    ahead = [node for node in traced.graph.graph.nodes if node.op == "output" or writes(node.target)]
     while ahead:
         node = ahead.pop()
         if node in seen:
@@ -68,10 +69,6 @@ def _read_of(traced: Traced, offered: Container[Node]) -> list[Node]:
             unread = node.args[_BEFORE_POOLING[node.target]] if node.target in _BEFORE_POOLING else None
             ahead.extend(other for other in node.all_input_nodes if other is not unread)
     return found
-
-
-def _writes(target: object) -> bool:
-    return isinstance(target, torch._ops.OpOverload) and target._schema.is_mutable
 
 
 def _largest(nodes: Iterable[Node]) -> list[Node]:
@@ -141,7 +138,7 @@ class _Numbering:
 
 
 def _repeatable(target: torch._ops.OpOverload) -> bool:
-    return RANDOM not in target.tags and not _writes(target)
+    return RANDOM not in target.tags and not writes(target)
 
 
 def _returning(traced: Traced, wanted: list[tuple[Node, torch.dtype]]) -> Traced:

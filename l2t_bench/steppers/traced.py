@@ -12,6 +12,11 @@ SAME = (_ATEN.detach.default, _ATEN.alias.default)
 RANDOM = torch.Tag.nondeterministic_seeded
 
 
+def writes(target: object) -> bool:
+    """Whether it is an operator that writes into what it is given."""
+    return isinstance(target, torch._ops.OpOverload) and target._schema.is_mutable
+
+
 @dataclass(frozen=True)
 class Traced:
     """``roles`` names what each input is, so that inputs of two functions can be told to be the same."""
