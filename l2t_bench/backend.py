@@ -17,6 +17,7 @@ from l2t_bench.distributed.problem import ShardedProblem
 from l2t_bench.errors import Diverged, UserError
 from l2t_bench.first_look import look_through_torch_func, once
 from l2t_bench.gradient import ANY, Capabilities, Cost, Exactness, Prediction, Refused, Supported, TeacherGradient
+from l2t_bench.gradient_look import look_at_gradient
 from l2t_bench.health import REMEDY, AdjointWatch, first_not_finite, health_of, history
 from l2t_bench.kept_run import RunKeeper
 from l2t_bench.measure import Meter
@@ -31,6 +32,7 @@ from l2t_bench.second_difference import second_look
 from l2t_bench.second_order import Maker, StepGraph, try_products
 from l2t_bench.sums import WHOLE_BATCH
 from l2t_bench.tensors import TensorDict, Tensors, detached, global_norm
+from l2t_bench.training_step import student_gradient
 from l2t_bench.undifferentiable import FORWARD, SECOND, Missing, missing_derivative
 
 
@@ -200,11 +202,15 @@ class Backend(ABC):
         return look
 
     def _try_products(self, maker: Maker, problem: TeachingProblem, state: StudentState, step: Step, phi: Any) -> None:
-        """Raises ``Refused`` for second derivatives that are not those of the gradient; for none, what torch raises."""
+        """Raises ``Refused`` for second derivatives that are not those of the gradient; for none, what torch raises.
+
+        A gradient that is another one when it is taken again has no differences: for that it raises ``UserError``.
+        """
         found = second_look(maker, problem, state, step, phi)
         if found is None:
             try_products(maker, problem, state, step, phi)
         elif found.wrong:
+            look_at_gradient(problem, state, step, partial(student_gradient, problem, state, step, phi))
             raise Refused(
                 f"{self}: second derivatives of this student at step {step.index}, as torch takes them, are "
                 f"{found.error:.1%} off from differences of its gradient: a layer's rule is wrong, or what goes back "

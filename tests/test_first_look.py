@@ -13,10 +13,10 @@ from torch.utils.checkpoint import checkpoint
 
 import l2t_bench as l2t
 from l2t_bench.errors import Diverged, Refused, UserError
-from l2t_bench.problem import TeachingProblem
+from l2t_bench.problem import Step, StudentState, TeachingProblem
 from l2t_bench.rollout import Rollout, record
-from l2t_bench.second_difference import second_look
-from l2t_bench.second_order import MODES
+from l2t_bench.second_difference import Look, second_look
+from l2t_bench.second_order import MODES, Maker
 from l2t_bench.verification.numeric import RecordedRun, central_differences
 from l2t_bench.verification.samples import general_theta, random_batch, random_problem
 from l2t_bench.verification.students import STUDENTS, student_problem
@@ -912,6 +912,23 @@ def test_noise_in_the_gradient_alone_that_begins_later_is_an_error(backend: str)
     noisy = random_problem(student=NoisyElsewhere(first.batch[0]))
     with pytest.raises(UserError, match=r"step [1-9]\d* cannot be replayed|cannot be undone"):
         differentiate(backend, noisy, horizon=12)
+
+
+def test_noise_in_the_gradient_is_not_taken_for_a_wrong_rule_where_differences_of_noise_happen_to_agree(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Differences of noise are in doubt, but that they are so is a matter of chance."""
+
+    def wrong_later(maker: Maker, problem: TeachingProblem, state: StudentState, step: Step, phi: Any) -> Look | None:
+        return Look(100.0, torch.float64) if step.index else None
+
+    monkeypatch.setattr("l2t_bench.backend.second_look", wrong_later)
+    plain = random_problem()
+    with pytest.raises(Refused, match="a layer's rule is wrong"):
+        differentiate("rmd", plain, horizon=4)
+    first = record(plain, general_theta(plain), horizon=1)[0]
+    with pytest.raises(UserError, match=r"step [12] cannot be replayed: its gradient is off by"):
+        differentiate("rmd", random_problem(student=NoisyElsewhere(first.batch[0])), horizon=4)
 
 
 def at_a_minimum(middle: nn.Module, dtype: torch.dtype) -> TeachingProblem:
