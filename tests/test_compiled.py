@@ -370,6 +370,7 @@ def test_a_compiler_that_fails_is_told_once_and_asked_no_more(monkeypatch: pytes
 
 
 _ELSEWHERE = """
+from torch._dynamo.utils import counters
 import l2t_bench as l2t
 from l2t_bench.verification.samples import general_theta, random_problem
 problem = random_problem()
@@ -377,36 +378,46 @@ theta = general_theta(problem)
 results = [l2t.load_backend(n).teacher_gradient(problem, theta, horizon=4) for n in ("rmd", "rmd[engine=compiled]")]
 print(results[1].warnings)
 print(max(float((results[0].d_theta[n] - results[1].d_theta[n]).abs().max()) for n in theta) < 1e-12)
+found = counters["inductor"]
+print(f"compiled {found['fxgraph_cache_miss']}, from the cache {found['fxgraph_cache_hit']}")
 """
 
 
 def elsewhere(environment: dict[str, str]) -> list[str]:
-    """The warnings of compiled steps in a process of its own, and whether their result is that of plain ones."""
+    """In a process of its own: compiled steps' warnings, whether their result is that of plain ones, what it compiled."""
     own = {**os.environ, **environment}
     done = subprocess.run(
         [sys.executable, "-c", _ELSEWHERE], env=own, capture_output=True, text=True, check=False, timeout=300
     )
     assert done.returncode == 0, done.stderr
-    return done.stdout.strip().splitlines()[-2:]
+    return done.stdout.strip().splitlines()[-3:]
 
 
 @pytest.mark.parametrize("missing", [{"CXX": "/nowhere/c++"}, {"TORCHINDUCTOR_CACHE_DIR": "/proc/none"}])
 def test_without_a_compiler_or_a_cache_to_write_the_steps_are_plain(missing: dict[str, str], tmp_path: Any) -> None:
-    warnings, same = elsewhere({"TORCHINDUCTOR_CACHE_DIR": str(tmp_path), **missing})
+    warnings, same, _ = elsewhere({"TORCHINDUCTOR_CACHE_DIR": str(tmp_path), **missing})
     assert "its steps cannot be " in warnings and "plain torch" in warnings and same == "True"
+
+
+@pytest.mark.slow
+def test_what_one_process_has_compiled_another_has_from_the_cache_on_disk(tmp_path: Path) -> None:
+    """A step and a step back: two graphs."""
+    kept = {"TORCHINDUCTOR_CACHE_DIR": str(tmp_path)}
+    assert elsewhere(kept) == ["()", "True", "compiled 2, from the cache 0"]
+    assert elsewhere(kept) == ["()", "True", "compiled 0, from the cache 2"]
 
 
 @pytest.mark.slow
 def test_a_cache_that_is_corrupt_spoils_no_result(tmp_path: Path) -> None:
     """Where torch does not make its files anew by itself, the steps are plain, with one warning that names a file."""
     kept = {"TORCHINDUCTOR_CACHE_DIR": str(tmp_path / "cache")}
-    assert elsewhere(kept) == ["()", "True"]
+    assert elsewhere(kept)[:2] == ["()", "True"]
     files = [file for file in (tmp_path / "cache").rglob("*") if file.is_file() and file.suffix != ".lock"]
     good = {file: file.read_bytes() for file in files}
     for spoilt in (lambda held: b"", lambda held: held[: len(held) // 2], lambda held: held[::-1]):
         for file in files:
             file.write_bytes(spoilt(good[file]))
-        warnings, same = elsewhere(kept)
+        warnings, same, _ = elsewhere(kept)
         assert same == "True" and (warnings == "()" or warnings.count("the run was taken in plain torch") == 1)
 
 

@@ -22,8 +22,10 @@ from l2t_bench.steppers import catalogue, compiling
 from l2t_bench.steppers.cuda_graphs import recorder_for
 from l2t_bench.steppers.recording import Lane, Recording, Reruns, StaticCall, Tree, copy_all
 from l2t_bench.teachers import AttentionTeacher
+from l2t_bench.verification.ladder import section
 from l2t_bench.verification.samples import general_theta, random_problem
 from l2t_bench.verification.students import student_problem
+from l2t_bench.verification.subject import Outcome
 from l2t_bench.verification.vectors import relative_error
 
 HORIZON = 48
@@ -128,6 +130,14 @@ def momentum() -> TeachingProblem:
 def test_blocks_are_replayed_there_and_back_and_give_the_compiled_steps_bits(watched: Watched) -> None:
     assert_graphed(momentum())
     assert watched.log.count("record") == 2 and watched.replays == FORWARD + BACK
+
+
+@pytest.mark.slow
+def test_the_ladder_is_climbed_by_blocks(watched: Watched) -> None:
+    found = section(l2t.load_backend("rmd[engine=graphed]"), momentum(), horizons=(HORIZON, HORIZON))
+    assert not found.refused and not [check for check in found.checks if check.outcome is Outcome.FAILED]
+    assert {"central differences, every entry", "forward-mode probe"} <= {check.name for check in found.checks}
+    assert watched.replays > FORWARD + BACK
 
 
 def test_blocks_of_code_that_a_compiler_made_do_too(monkeypatch: pytest.MonkeyPatch) -> None:

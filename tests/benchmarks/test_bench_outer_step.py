@@ -34,6 +34,7 @@ from l2t_bench.units import told
 SCHEMA = 1  # of extra_info: reports/benchmark_record.py reads it
 COMPILED = "rmd[engine=compiled]"
 COMPILED_SQRT = "rmd[engine=compiled,store=sqrt]"
+COMPILED_ACTIVATIONS = "rmd[engine=compiled,activations=all]"
 PEERS = ("higher", "torchopt", "functorch")  # other libraries, that give the same gradient
 BACKENDS = ("rmd", COMPILED, "truncated[window=10]", "higher", "torchopt", "torchopt-implicit", "functorch")
 PHASES = ("rollout", "reverse", "outer step")
@@ -44,7 +45,8 @@ WARM_UP = 10
 class Work:
     """A problem and horizon. ``peers``: the ratio to the fastest peer that ``ours`` is to reach.
 
-    ``ours``: compiled steps, unless compiling takes longer than all else here. ``alone``: the methods that are also
+    ``ours``: compiled steps, unless compiling takes longer than all else here. ``also``: more of our methods than
+    everywhere. ``alone``: the methods that are also
     taken in processes of their own; ``memory``: the ratio of peaks to ``higher`` that compiled ones are to reach.
     ``slow`` works are for ``make benchmark-all``.
     """
@@ -54,6 +56,7 @@ class Work:
     rounds: int = 5
     peers: float | None = None
     ours: str = COMPILED
+    also: tuple[str, ...] = ()
     alone: tuple[str, ...] = ()
     memory: float | None = None
     slow: bool = False
@@ -64,7 +67,7 @@ class Work:
 
     @property
     def backends(self) -> tuple[str, ...]:
-        return tuple(self.ours if name == COMPILED else name for name in BACKENDS)
+        return (*(self.ours if name == COMPILED else name for name in BACKENDS), *self.also)
 
 
 TO_TRAINING = 3.5  # the ratio of an outer step to plain student training that compiled steps are to reach
@@ -83,7 +86,7 @@ WORKS = (
     Work(LENET, 20),
     Work(LENET, 100, peers=0.75, alone=("rmd", COMPILED)),
     Work(LENET, 500, rounds=3),
-    Work(LARGE_LENET, 20, peers=1.0, alone=("rmd", COMPILED)),
+    Work(LARGE_LENET, 20, peers=1.0, also=(COMPILED_ACTIVATIONS,), alone=("rmd", COMPILED)),
     Work(RESNET, 20, rounds=3, peers=0.95, ours="rmd[store=graph]"),
     Work(LARGE_LENET, 100, rounds=3, slow=True),
     Work(LARGE_LENET, 500, rounds=3, slow=True),
