@@ -14,7 +14,9 @@ from l2t_bench.tensors import TensorDict, size_in_bytes
 _SHORT, _LONG = 10, 50  # steps of the two runs: their difference is forty steps without what a run costs once
 _LONGER = 200  # steps of the second one where it is quick, or small: more of what a long run takes, and less by chance
 _SMALL = 16 << 20  # bytes
-_SLOW = 5.0  # seconds of the shorter run from which the second is of twice its steps, and each is timed once
+_SLOW = (
+    5.0  # seconds from which a run is timed once; of the shorter one's steps, from which the second has twice as many
+)
 _FEWEST, _MOST = 2, 5  # times that a run is timed: the middle one counts
 _ENOUGH = 0.5  # seconds that are looked at, so long as these numbers allow it
 _RECORD = 2_000  # bytes of a recorded step beside its batch: its objects, its loss, the norm of its adjoint
@@ -106,7 +108,9 @@ def _short(backend: TeacherGradientBackend, problem: TeachingProblem, horizon: i
     if horizon <= 2 * _SHORT:
         return [min(_SHORT, horizon), horizon]
     with whole_pages():
-        slow = _cost(backend, problem, problem.init_teacher(0), _SHORT).seconds > _SLOW
+        glance = _cost(backend, problem, problem.init_teacher(0), _SHORT)
+    # Of the steps alone: what a step takes is the difference of two runs, and little beside a long dev pass.
+    slow = glance.seconds_forward + glance.seconds_reverse > _SLOW
     return [_SHORT, 2 * _SHORT if slow else min(_LONG, horizon)]
 
 

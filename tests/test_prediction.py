@@ -5,6 +5,7 @@ import itertools
 import subprocess
 import sys
 from fractions import Fraction
+from typing import Any
 
 import pytest
 from torch import Tensor
@@ -220,6 +221,20 @@ def test_a_slow_students_gradient_is_predicted_by_fewer_steps(monkeypatch: pytes
         monkeypatch.setattr(prediction, seconds, 0.0)
     assert method.predict(problem, 1_000).seconds > 0
     assert max(horizons) == 20 and len(horizons) <= 100
+
+
+def test_a_long_dev_pass_does_not_make_steps_slow(monkeypatch: pytest.MonkeyPatch) -> None:
+    horizons: list[int] = []
+    measured = prediction._cost
+
+    def with_a_dev_pass(backend: Any, problem: TeachingProblem, theta: Any, horizon: int) -> Cost:
+        horizons.append(horizon)
+        cost = measured(backend, problem, theta, horizon)
+        return dataclasses.replace(cost, seconds_dev=cost.seconds_dev + 60)
+
+    monkeypatch.setattr(prediction, "_cost", with_a_dev_pass)
+    predicted = l2t.load_backend("rmd").predict(random_problem(), 1_000)
+    assert max(horizons) == 50 and 60 < predicted.seconds < 90
 
 
 def test_predicting_a_refused_problem_is_refused() -> None:
