@@ -42,11 +42,11 @@ class StoredRMD(Backend):
     ``l2t_bench.steppers``), ``eager``, ``compiled``, ``graphed`` (compiled, and on a GPU replayed in blocks as CUDA
     graphs), or ``auto``: compiled where it pays. ``activations``: with ``store=all``, what a compiled step keeps of
     its forward pass for the way back: ``some``, at most a quarter of its inputs' size, or ``all`` that takes longer to
-    compute again than to keep. ``hyper``: also the derivatives by the optimiser's numbers. What
-    the store may take: ``budget``, of memory (``2GB``), or a number of ``snapshots``, and a ``directory`` for its
-    files; each store says which of these it reads. ``students``: how many of an outer step's students are taken at
-    once (see ``l2t_bench.metabatch``), each at the memory of one. ``microbatches``: in how many parts, one after
-    another, a step's batch is taken (see ``l2t_bench.microbatches``), for a graph that is as much smaller.
+    compute again than to keep. ``hyper``: also the derivatives by the optimiser's numbers. What the store may take:
+    ``budget``, of memory (``2GB``), or a number of ``snapshots``, and a ``directory`` for its files; each store says
+    which of these it reads. ``students``: how many of an outer step's students are taken at once (see
+    ``l2t_bench.metabatch``), each at the memory of one. ``microbatches``: in how many parts, one after another, a
+    step's batch is taken (see ``l2t_bench.microbatches``), for a graph that is as much smaller.
     """
 
     store: Literal["all", "sqrt", "binomial", "disk", "host", "graph", "reversible"] = "all"

@@ -6,7 +6,7 @@ leaves all else as it is.
 
 import operator
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -192,11 +192,12 @@ def _pooled(places: Node, *, of: Node) -> Node | None:
 
 def _stays(node: Node) -> bool:
     """Whether nothing writes into it, or into a view of it."""
-    return not any(writes(user.target) or (_may_be_view(user.target) and not _stays(user)) for user in node.users)
+    return not any(writes(user.target) or (_is_view(user.target) and not _stays(user)) for user in node.users)
 
 
-def _may_be_view(target: Any) -> bool:
-    return isinstance(target, torch._ops.OpOverload) and (target.is_view or target is _ATEN.reshape.default)
+def _is_view(target: object) -> bool:
+    """Whether it is an operator whose result may lie where what it is given lies."""
+    return isinstance(target, torch._ops.OpOverload) and bool(target.is_view)
 
 
 def _without_zeros(node: Node) -> Node:
@@ -205,8 +206,7 @@ def _without_zeros(node: Node) -> Node:
         first, second = _args(node)
         for other, zeros in ((first, second), (second, first)):
             if _is_zeros(zeros) and _shape(other) == _shape(node):
-                held: Node = other
-                return held
+                return cast("Node", other)
     return node
 
 
@@ -240,7 +240,7 @@ def _args(node: Node) -> tuple[Any, ...]:
 
 
 def _known(*nodes: Any) -> bool:
-    """Whether all are nodes that are known to give one tensor; a constant that a student holds is not."""
+    """Whether all are nodes of which tracing has noted the one tensor that they give."""
     return all(isinstance(node, Node) and isinstance(node.meta.get("val"), Tensor) for node in nodes)
 
 
