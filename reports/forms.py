@@ -54,6 +54,18 @@ def _are_texts(value: Any) -> bool:
     return isinstance(value, list) and all(map(is_text, value))
 
 
+JUDGED_BY = ("accuracy", "bleu", "objective")  # what held-out students are measured by
+
+
+def _are_judgements(value: Any) -> bool:
+    """Of a teacher's selection, by one measure."""
+    forms = [
+        {"outer_step": is_count, f"dev_{measure}_mean": is_number, f"dev_{measure}_std": is_duration}
+        for measure in JUDGED_BY
+    ]
+    return any(list_of(form)(value) for form in forms)
+
+
 def _is_adjoint(value: Any) -> bool:
     """|w_bar_t| at steps, and where it exploded or died."""
     if not isinstance(value, dict):
@@ -116,7 +128,7 @@ _TRAINING: Form = {
             "warnings?": _are_texts,
         }
     ),
-    "selection?": list_of({"outer_step": is_count, "dev_accuracy_mean": is_number, "dev_accuracy_std": is_duration}),
+    "selection?": _are_judgements,
     "selected_outer_step?": or_null(is_count),
     "travelled?": or_null(is_duration),
     "largest_change?": _are_numbers_by_name,

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from l2t_bench.engine.records import is_number
+from l2t_bench.reports.forms import JUDGED_BY
 from l2t_bench.reports.load import KEYS, MIB, Run, results_of
 
 TEACHING_KEYS = ["cell_id", "suite", "profile", "problem", "variant", "method", "seed", "round", "loss"]
@@ -37,7 +38,7 @@ _CURVE_POINT = (
     "adjoint_said",
 )
 _LR_POINT = ("step", "lr", "gradient_norm", "effective")
-_JUDGED = ("outer_step", "dev_accuracy_mean", "dev_accuracy_std")
+_JUDGED = ("outer_step", "measure", "mean", "std")
 _NO_VALUE = {"value": math.nan, "gradient_norm": math.nan, "noise": math.nan}
 _TEACHING_COLUMNS = [
     *TEACHING_KEYS,
@@ -116,11 +117,14 @@ def curves(run: Run) -> pd.DataFrame:
 
 
 def selections(run: Run) -> pd.DataFrame:
-    """One row per teacher's training and judged teacher: dev accuracy of held-out students, and whether it was kept."""
+    """One row per teacher's training and judged teacher: what held-out students reach on dev, and whether it was kept.
+
+    ``measure``: ``accuracy``, from 0 to 1, ``bleu``, from 0 to 100, or ``objective``, M~.
+    """
     rows = [
         {
             **teaching_keys(cell),
-            **{key: point[key] for key in _JUDGED},
+            **_judgement(point),
             "selected": point["outer_step"] == cell["measurements"].get("selected_outer_step"),
         }
         for cell in _trained(run)
@@ -233,6 +237,12 @@ def _cost(measured: Mapping[str, Any]) -> dict[str, float]:
         "peak_mib": math.nan if peak is None else peak / MIB,
         "largest_change": max(changes, default=math.nan),
     }
+
+
+def _judgement(point: Mapping[str, Any]) -> dict[str, Any]:
+    measure = next(name for name in JUDGED_BY if f"dev_{name}_mean" in point)
+    mean, std = (point[f"dev_{measure}_{statistic}"] for statistic in ("mean", "std"))
+    return dict(zip(_JUDGED, (point["outer_step"], measure, mean, std), strict=True))
 
 
 def _warned(measured: Mapping[str, Any]) -> dict[str, Any]:

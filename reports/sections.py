@@ -23,6 +23,7 @@ from l2t_bench.reports.phases_figure import phases
 from l2t_bench.reports.quality_curves import quality_by_horizon, quality_by_window
 from l2t_bench.reports.quality_figure import gradient_quality
 from l2t_bench.reports.seed_tables import seed_tables
+from l2t_bench.reports.selection_tables import selection_tables
 from l2t_bench.reports.stationary_tables import stationary_tables
 from l2t_bench.reports.statistics_tables import aggregate_tables, equivalence_tables
 from l2t_bench.reports.table import Table
@@ -114,7 +115,7 @@ def _teaching(results: Results) -> tuple[Part, ...]:
 
 def _figures(results: Results) -> tuple[Part, ...]:
     return (
-        *_parts([dev_curves(results)], agreement_tables(results)),
+        *_parts([dev_curves(results)], [*selection_tables(results), *agreement_tables(results)]),
         *_parts([coefficients(results), whole_matrix(results)], coefficient_tables(results)),
     )
 

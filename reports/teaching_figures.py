@@ -12,7 +12,7 @@ from l2t_bench.reports.methods import VARIANT, in_order
 from l2t_bench.reports.panels import INK, FigureGroup, LegendEntry, Panel, escaped, set_style
 from l2t_bench.reports.rows import rows_of
 from l2t_bench.reports.variants import case_name
-from l2t_bench.reports.words import loss_name
+from l2t_bench.reports.words import JUDGED, loss_name
 
 # -- students
 
@@ -94,8 +94,8 @@ def dev_curves(results: Results) -> FigureGroup:
     return FigureGroup(
         "curves",
         "The teacher's optimisation",
-        "The dev objective that the teacher climbs, a mean over each outer step's students; and the dev accuracy of "
-        "held-out students, mean and standard deviation, by which a teacher is kept: the ringed one.",
+        "The dev objective that the teacher climbs, a mean over each outer step's students; and what held-out students "
+        "reach on dev, mean and standard deviation, by which a teacher is kept: the ringed one.",
         tuple(LegendEntry(method, palette[method], "circle") for method in in_order(results.curves["method"])),
         tuple(panels),
     )
@@ -127,17 +127,18 @@ def _curve_panel(problem: str, curves: pd.DataFrame, palette: Mapping[str, str])
 def _selection_panel(problem: str, selections: pd.DataFrame, palette: Mapping[str, str]) -> Panel:
     figure = go.Figure()
     told = []
+    measure = JUDGED[selections["measure"].iloc[0]]
     for method, seed, line in _lines(selections):
         kept = line[line["selected"]]
         told += [f"{method} {value:.3f} at outer step {step}" for step, value in zip(*_points(kept), strict=True)]
         figure.add_trace(
             go.Scatter(
                 x=line["outer_step"],
-                y=line["dev_accuracy_mean"],
+                y=line["mean"],
                 mode="lines+markers",
                 line={"color": palette[method], "width": 1.5},
                 marker={"size": 7},
-                error_y={"array": line["dev_accuracy_std"], "thickness": 1, "width": 3},
+                error_y={"array": line["std"], "thickness": 1, "width": 3},
                 hovertemplate=f"<b>{escaped(method)}</b>, seed {seed}, outer step %{{x}}<br>held-out students "
                 "%{y:.4f} ± %{error_y.array:.4f}<extra></extra>",
             )
@@ -145,9 +146,9 @@ def _selection_panel(problem: str, selections: pd.DataFrame, palette: Mapping[st
         figure.add_trace(_ring(*_points(kept), palette[method]))
     set_style(figure, height=340)
     figure.update_xaxes(title="outer step", nticks=8)
-    figure.update_yaxes(title="dev accuracy", nticks=6)
+    figure.update_yaxes(title=measure, nticks=6)
     title = f"{problem}, held-out students"
-    return Panel(title, f"{title}, dev accuracy of the teachers kept: {'; '.join(told)}.", figure)
+    return Panel(title, f"{title}, {measure} of the teachers kept: {'; '.join(told)}.", figure)
 
 
 def _lines(frame: pd.DataFrame) -> Iterator[tuple[str, int, pd.DataFrame]]:
@@ -158,7 +159,7 @@ def _lines(frame: pd.DataFrame) -> Iterator[tuple[str, int, pd.DataFrame]]:
 
 
 def _points(rows: pd.DataFrame) -> tuple[list[int], list[float]]:
-    return rows["outer_step"].tolist(), rows["dev_accuracy_mean"].tolist()
+    return rows["outer_step"].tolist(), rows["mean"].tolist()
 
 
 def _ring(x: list[int], y: list[float], colour: str) -> go.Scatter:

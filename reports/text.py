@@ -11,6 +11,7 @@ from l2t_bench.reports.paper_tables import paper_tables
 from l2t_bench.reports.provenance import machines, provenance
 from l2t_bench.reports.sections import sections
 from l2t_bench.reports.seed_tables import seed_tables
+from l2t_bench.reports.selection_tables import selection_tables
 from l2t_bench.reports.statistics_tables import aggregate_tables, equivalence_tables
 from l2t_bench.reports.table import Table
 from l2t_bench.reports.teaching_tables import teaching_tables
@@ -37,6 +38,7 @@ def tables_of(results: Results) -> list[Table]:
         *teaching_tables(results),
         *translation_tables(results),
         *equivalence_tables(results),
+        *selection_tables(results),
         *agreement_tables(results),
         *coefficient_tables(results),
         *other_tables(results),

@@ -13,13 +13,13 @@ from l2t_bench.engine.cell import Cell
 from l2t_bench.engine.recorder import Recorder
 from l2t_bench.fitting import check_room
 from l2t_bench.gradient import TeacherGradientBackend
+from l2t_bench.measures import Measure, default_measure
 from l2t_bench.metabatch.contract import for_students
 from l2t_bench.names import split_spec, write_spec
 from l2t_bench.problem import TeachingProblem
 from l2t_bench.registry import load_backend
 from l2t_bench.suites.controls import STATIC
 from l2t_bench.suites.settings import JudgingSettings, TrainingSettings
-from l2t_bench.tensors import TensorDict
 from l2t_bench.trainer.identity import surroundings
 from l2t_bench.training import (
     Callback,
@@ -119,7 +119,7 @@ def teacher_kept(
         "loss": "learned",
         "exactness": exactness_of(cell.method),
         "horizon": settings.horizon,
-        **training_record(training, problem.init_teacher(cell.seed)),
+        **training_record(training, problem, cell.seed),
         "peak_bytes": peak_bytes(recorder),
     }
 
@@ -134,12 +134,13 @@ def exactness_of(method: str) -> str:
     return str(backend_of(method).capabilities.exactness)
 
 
-def training_record(training: TeacherTraining, first: TensorDict) -> dict[str, Any]:
-    """What is kept of a training that began at ``first``."""
+def training_record(training: TeacherTraining, problem: TeachingProblem, seed: int) -> dict[str, Any]:
+    """What is kept of a training on ``problem`` that began at the teacher of ``seed``."""
+    first, measure = problem.init_teacher(seed), default_measure(problem)
     return {
         "outer_steps": len(training.curve),
         "curve": [asdict(record) for record in training.curve],
-        "selection": [_judged_record(judged) for judged in training.selection],
+        "selection": [_judged_record(judged, measure) for judged in training.selection],
         "travelled": training.travelled,
         "largest_change": {name: float((last - first[name]).abs().max()) for name, last in training.last_theta.items()},
         "selected_outer_step": training.selected_outer_step,
@@ -147,12 +148,13 @@ def training_record(training: TeacherTraining, first: TensorDict) -> dict[str, A
     }
 
 
-def _judged_record(judged: Judged) -> dict[str, Any]:
-    """Suites judge by accuracy, and their files say so."""
+def _judged_record(judged: Judged, measure: Measure) -> dict[str, Any]:
+    """Under the name of its measure and in its unit, as a result has them elsewhere: BLEU goes from 0 to 100."""
+    unit = 100 if measure == "bleu" else 1
     return {
         "outer_step": judged.outer_step,
-        "dev_accuracy_mean": judged.dev_mean,
-        "dev_accuracy_std": judged.dev_std,
+        f"dev_{measure}_mean": unit * judged.dev_mean,
+        f"dev_{measure}_std": unit * judged.dev_std,
     }
 
 

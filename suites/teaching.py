@@ -65,7 +65,7 @@ def teaching_cell(
     if method != UNTRAINED and fixed_of(method) is None:
         training = learn(problem, method, TrainingSettings(**settings.of_training()), seed, recorder)
         theta = training.theta
-        record = {"exactness": exactness_of(method), **training_record(training, problem.init_teacher(seed))}
+        record = {"exactness": exactness_of(method), **training_record(training, problem, seed)}
     return record | judged(method, problem, theta, JudgingSettings(**settings.of_judging()), recorder)
 
 

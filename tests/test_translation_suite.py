@@ -3,6 +3,7 @@
 import json
 from dataclasses import asdict, replace
 from pathlib import Path
+from statistics import fmean, pstdev
 
 import pytest
 import torch
@@ -13,6 +14,7 @@ from l2t_bench.engine.cell import Cell
 from l2t_bench.engine.forecast import STARTING
 from l2t_bench.engine.planning import cells_of
 from l2t_bench.engine.recorder import Recorder
+from l2t_bench.engine.records import DamagedError
 from l2t_bench.engine.study import Study
 from l2t_bench.errors import UserError
 from l2t_bench.lessons import teach, with_start
@@ -27,6 +29,8 @@ from l2t_bench.suites.settings import TrainingSettings
 from l2t_bench.suites.translation_judging import grid_of
 from l2t_bench.suites.translation_losses import BASELINES, FIXED, is_learned
 from l2t_bench.suites.translation_settings import TranslationJudging, WarmStartSettings
+from l2t_bench.training import SeedRange
+from l2t_bench.translating import translate
 
 SMALL = (
     "numbers/lstm1[embedding=3,hidden=4,train=60,dev=5,test=6,largest=99,pieces=30,source_vocabulary=34,"
@@ -158,6 +162,34 @@ def test_a_teacher_cannot_have_another_split_than_its_warm_start(tmp_path: Path)
     teacher = cell_of("teacher", "rmd", replace(TRAINING, first_split=3), "warm-start-x-0")
     with pytest.raises(UserError, match="has the problem's own split: name one there"):
         translation_cells.train(teacher, Recorder(tmp_path))
+
+
+def test_a_teacher_of_the_small_students_is_chosen_by_held_out_students_the_untrained_one_among_them() -> None:
+    teachers = [cell for cell in planned("quick") if cell.kind == "teacher"]
+    assert all(0 < cell.settings["select_every"] <= cell.settings["outer_steps"] for cell in teachers)
+    assert all(cell.settings["select_students"] > 1 for cell in teachers)  # one has no deviation
+
+
+def test_translating_students_judge_teachers_by_bleu(tmp_path: Path, run: Path) -> None:
+    choosing = replace(TRAINING, select_every=1, select_students=2)
+    teacher = cell_of("teacher", "rmd", choosing, "warm-start-x-0")
+    found = translation_cells.train(teacher, Recorder(tmp_path, needed=run / "warm"))
+    check_measurements("teacher", json.loads(json.dumps(found)))
+    assert [judged["outer_step"] for judged in found["selection"]] == [0, 1, 2]
+    problem = with_start(build_problem(SMALL), load_file(run / "warm" / "artifacts" / translation_cells.START_FILE))
+    untrained = problem.init_teacher(0)
+    students = [teach(problem, untrained, horizon=3, seed=seed) for seed in SeedRange.SELECTION.seeds(2)]
+    scores = [translate(problem, student, "dev").bleu().score for student in students]
+    assert found["selection"][0]["dev_bleu_mean"] == pytest.approx(fmean(scores))
+    assert found["selection"][0]["dev_bleu_std"] == pytest.approx(pstdev(scores))
+
+
+@pytest.mark.parametrize("other", [{"dev_accuracy_mean": 0.5, "dev_accuracy_std": 0.1}, {"dev_bleu_mean": 50.0}, {}])
+def test_judgements_by_two_measures_or_by_none_are_damage(other: dict[str, float]) -> None:
+    by_bleu = {"outer_step": 0, "dev_bleu_mean": 50.0, "dev_bleu_std": 1.0}
+    check_measurements("teacher", {"loss": "learned", "selection": [by_bleu]})
+    with pytest.raises(DamagedError, match="selection"):
+        check_measurements("teacher", {"loss": "learned", "selection": [by_bleu, {"outer_step": 1, **other}]})
 
 
 def test_a_teacher_keeps_its_warm_start_for_its_students(run: Path) -> None:

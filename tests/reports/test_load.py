@@ -60,6 +60,7 @@ def test_the_kept_teacher_is_among_those_that_were_judged(run_folder: Path) -> N
     selections = load_teaching.selections(load_run(run_folder))
     assert len(selections) == 3 * 3
     assert selections.loc[selections["selected"], "outer_step"].tolist() == [20] * 3
+    assert set(selections["measure"]) == {"accuracy"} and selections["mean"].between(0.93, 0.97).all()
 
 
 def test_an_outer_step_without_a_finite_student_has_no_value(writer: Any) -> None:

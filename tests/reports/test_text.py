@@ -14,6 +14,7 @@ from l2t_bench.reports import formats, text
 from l2t_bench.reports.derive import analyse
 from l2t_bench.reports.hyper_gradients import hyper_gradient_tables
 from l2t_bench.reports.load import load_run
+from l2t_bench.reports.selection_tables import selection_tables
 from l2t_bench.reports.statistics import Estimate
 from l2t_bench.reports.table import Table, markdown
 from l2t_bench.reports.verdict import Finding, findings, headlines, rule
@@ -64,6 +65,16 @@ def test_a_document_says_first_what_the_head_of_the_page_says(tmp_path: Path, na
     assert f"{(run.cells['status'] == 'ok').sum()} ok" in head.rows[0][1]
     assert any(told in said for _, said in head.rows)
     assert others[0].title == "Verdict" and "95 % bootstrap interval" in others[0].note
+
+
+def test_the_teacher_that_was_kept_stands_between_the_untrained_and_the_last_one(writer: Any) -> None:
+    judged = [(0, 71.04, 2.0), (8, 74.26, 1.0), (16, 60.5, 9.96)]
+    selection = [{"outer_step": at, "dev_bleu_mean": mean, "dev_bleu_std": std} for at, mean, std in judged]
+    writer.teaching("digits/mlp", "rmd", [0.9] * 10, selection=selection, selected_outer_step=8)
+    writer.teaching("digits/mlp", "untrained-teacher", [0.9] * 10)
+    (table,) = selection_tables(analyse(load_run(writer.finish())))
+    assert table.title == "The teacher that was kept on digits/mlp, dev BLEU"
+    assert table.rows == (("rmd", "3", "71.0 ± 2.0", "before step 8: 74.3 ± 1.0", "before step 16: 60.5 ± 10.0"),)
 
 
 def test_tables_fit_a_terminal_of_120_columns(kept_run: Path) -> None:
