@@ -112,9 +112,9 @@ def _on_numbers(name: str, small: _Small) -> TranslationSettings:
             problem=problem,
             lr=small.lr,
             horizon=horizon,
-            outer_steps=16,
+            outer_steps=10,
             teacher_lr=0.03,
-            select_every=8,
+            select_every=5,
             select_students=4,
         ),
         TranslationJudging(
