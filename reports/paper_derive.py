@@ -10,6 +10,7 @@ from l2t_bench.reports.estimates import named
 from l2t_bench.reports.load import Run
 from l2t_bench.reports.methods import in_order
 from l2t_bench.reports.statistics import NOTHING, students_mean
+from l2t_bench.reports.variants import said
 
 _CASE = ["suite", "profile", "problem", "variant"]
 _ESTIMATE = list(named("here", NOTHING))
@@ -18,7 +19,7 @@ COLUMNS = [
     *("table", "row", "method", "loss", "measure", "measured_in", "paper"),
     *_ESTIMATE,
     *("difference", "teachers", "students", "unit"),
-    *("seconds_outer_step", "peak_mib", "outer_steps", "largest_change"),
+    *("seconds_outer_step", "peak_mib", "outer_steps", "kept_outer_steps", "largest_change"),
     *("horizon", "data", "settings", "status", "message"),
 ]
 
@@ -88,6 +89,7 @@ def _measured(own: pd.DataFrame, scored: pd.DataFrame, teachings: pd.DataFrame, 
         "unit": "teachers" if teachers > 1 else "students",
         **{name: costs[name].astype(float).mean() for name in ("seconds_outer_step", "peak_mib", "largest_change")},
         **{name: costs[name].max() if len(costs) else None for name in ("outer_steps", "horizon")},
+        "kept_outer_steps": said(str(int(step)) for step in sorted(costs["selected_outer_step"].dropna())),
         "data": next((data for data in own["data"] if data), ""),
         "settings": own["settings"].iloc[0].get("problem", ""),
         "status": "ok" if failed.empty else str(failed["status"].iloc[0]),

@@ -52,7 +52,14 @@ def _gain(row: Row, learned: str, measure: Measure) -> Finding:
     against = "" if decided else f" Over cross-entropy: {measure.over(gain)}."
     if math.isnan(gain.value):
         against = " There are no cross-entropy students to compare with."
-    return Finding(_subject(row), f"{learned}, against cross-entropy", answer, f"{reached}{against}{beside}", decided)
+    detail = f"{reached}{against}{beside}{_kept_untrained(row)}"
+    return Finding(_subject(row), f"{learned}, against cross-entropy", answer, detail, decided)
+
+
+def _kept_untrained(row: Row) -> str:
+    """What a gain is owed to where the teacher that was kept has learned nothing."""
+    kept = row.get("selected_outer_step")
+    return " The untrained teacher was kept: under none after it were held-out students better." if kept == 0 else ""
 
 
 def _over_best(row: Row, learned: str, measure: Measure) -> list[Finding]:

@@ -1,6 +1,7 @@
 """The steps of a run traced whole and compiled: no operator by itself, no graph, results written where they stay."""
 
 from collections.abc import Callable, Hashable
+from dataclasses import replace
 from typing import TypeVar
 
 import torch
@@ -61,6 +62,7 @@ class CompiledStepper(EagerStepper):
         self._bars: Adjoint | None = None
         self._d_theta: TensorDict = {}
         self._between: dict[int, list[Tensor]] = {}  # what steps keep for the way back, by index
+        self._whole: dict[int, TensorDict] = {}  # what compiled steps pass over of states that plain ones go back to
         self._odd: set[int] = set()
         self._plain_losses = PlainLosses(rollout, meter)
 
@@ -87,6 +89,7 @@ class CompiledStepper(EagerStepper):
     def advance(self, step: Step, state: StudentState) -> StudentState:
         taken = self._taken(step, state)
         if taken is None:
+            self._hold_whole(step, state)
             return super().advance(step, state)
         after, loss = taken
         self._observe(step, state, loss)
@@ -108,7 +111,7 @@ class CompiledStepper(EagerStepper):
     def back(self, visit: Visit, adjoint: Adjoint) -> Passed:
         fitting = None if visit.second_order else self._fitting(visit.step, visit.state)
         if fitting is None:
-            return super().back(visit, adjoint)
+            return super().back(self._whole_again(visit), adjoint)
         functions, leaves = fitting
         bars = self._place_of_bars(adjoint)
         if adjoint is not bars:
@@ -140,8 +143,22 @@ class CompiledStepper(EagerStepper):
         return StudentState(place.params, buffers, place.slots), loss
 
     def _place_after(self, step: Step, like: StudentState) -> Adjoint:
-        self._places = self._places or Places(like, self._kept, slots_kept=self._slots_kept)
+        self._places = self._places or Places(like, self._kept, slots_kept=self._slots_kept, passing=self.passing)
         return self._places.of(step.index + 1)
+
+    @property
+    def passing(self) -> frozenset[str]:
+        """The parameters that are not kept with the states: no step back reads them."""
+        return self._made.unread if isinstance(self._made, Functions) else frozenset()
+
+    def _hold_whole(self, step: Step, state: StudentState) -> None:
+        """Of a state from which plain torch goes on, and to which it will come back: there no parameter may pass."""
+        if step.index in self._kept:
+            self._whole[step.index] = {name: state.params[name].clone() for name in self.passing}
+
+    def _whole_again(self, visit: Visit) -> Visit:
+        held = self._whole.pop(visit.step.index, None)
+        return replace(visit, state=replace(visit.state, params={**visit.state.params, **held})) if held else visit
 
     def _fitting(self, step: Step, state: StudentState) -> tuple[Functions, list[Tensor]] | None:
         """The compiled functions for this step, with its inputs; made when the first step that they are for comes."""

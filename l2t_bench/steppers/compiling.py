@@ -32,6 +32,7 @@ class Functions:
     forward: Callable[..., list[Tensor]]  # see ``Tracer`` for what they take and return
     back: Callable[..., list[Tensor]]
     hyper: tuple[str, ...]  # the names of the hyper-gradients of a step back
+    unread: frozenset[str]  # the parameters that a step back does not read of the state that it goes back to
     random: bool  # whether they draw from torch's generators, which must then be seeded before each call
     numbers_on: torch.device  # where they want lr and index
 
@@ -119,6 +120,7 @@ def compiled_steps(wish: Wish) -> Functions | str:
             _compiled(forward, random=random),
             _compiled(back, random=random),
             back.hyper,
+            _unread(back, wish.state.params),
             random,
             wish.numbers_on,
         )
@@ -165,6 +167,12 @@ def _plain(wish: Wish, bars: Adjoint) -> BothWays:
     """The step, and back from ``bars``, by the reference."""
     visit = Visit(wish.step, _visited(wish))
     return plain_both_ways(wish.problem, wish.theta, visit, wish.state, bars, wish.second_order, hyper=wish.hyper)
+
+
+def _unread(back: Traced, params: Tensors) -> frozenset[str]:
+    """A first layer's weights, for instance: what they give is kept, and nothing before them has a gradient."""
+    places = (node for node in back.graph.graph.nodes if node.op == "placeholder")  # parameters come first
+    return frozenset(name for name, place in zip(params, places, strict=False) if not place.users)
 
 
 def _visited(wish: Wish) -> StudentState:

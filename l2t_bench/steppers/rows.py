@@ -1,6 +1,6 @@
 """Where compiled steps write states: rows of bytes taken at once, each parameter at an aligned place in its row."""
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,7 +27,7 @@ class RowForm:
 
     def rows(self, count: int) -> Sequence[TensorDict]:
         """So many rows of one allocation, not initialised, each as contiguous tensors by name."""
-        if not self.names:
+        if not self.names or not count:
             return [{} for _ in range(count)]
         held = torch.empty(count * self.size, dtype=torch.uint8, device=self.device)
         if self.device.type == "cpu":
@@ -60,17 +60,25 @@ def row_form(tensors: Tensors, device: torch.device) -> RowForm:
 class Places:
     """Places for the states of one run, with their slots, in the order in which they come.
 
-    ``kept`` = (first, last): the states of these steps stay until the end, and lie in one allocation. Slots that nobody
-    keeps (``slots_kept`` false) take turns at two places.
+    ``kept``: the states of these steps stay until the end, and lie in one allocation, without their ``passing``
+    parameters, which nobody reads when the next but one is there: these take turns at two places. So do slots that
+    nobody keeps (``slots_kept`` false).
     """
 
-    def __init__(self, like: StudentState, kept: range, *, slots_kept: bool) -> None:
+    def __init__(
+        self, like: StudentState, kept: range, *, slots_kept: bool, passing: Container[str] = frozenset()
+    ) -> None:
         device = next(iter(like.params.values())).device
         self._params = row_form(like.params, device)
+        staying = row_form({name: held for name, held in like.params.items() if name not in passing}, device)
+        turns = row_form({name: held for name, held in like.params.items() if name in passing}, device).rows(2)
         self._slot_names = tuple(like.slots)
         self._slots = row_form({f"{slot} {n}": t for slot, held in like.slots.items() for n, t in held.items()}, device)
         self._kept = kept
-        self._rows = list(self._params.rows(len(kept)))
+        self._rows = [
+            {name: (row if name in row else turns[index % 2])[name] for name in like.params}
+            for index, row in zip(kept, staying.rows(len(kept)), strict=True)
+        ]
         self._turns = None if slots_kept else self._slots.rows(2)
 
     def of(self, index: int) -> Adjoint:

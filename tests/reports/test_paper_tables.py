@@ -222,6 +222,17 @@ def test_a_teachers_curve_and_costs_are_its_students_too(table1: Any) -> None:
     assert load_teaching.curves(run)["value"].tolist() == [0.5, 0.6, 0.7]
 
 
+@pytest.mark.parametrize(("kept", "told"), [(0, "0 of 60"), (20, "20 of 60"), (60, "60")])
+def test_the_outer_steps_say_which_teacher_was_kept(table1: Any, kept: int, told: str) -> None:
+    taught(table1, "rmd", ERRORS, "learned", needs=teacher(table1, "rmd", selected_outer_step=kept))
+    taught(table1, "cross-entropy", ERRORS, "cross-entropy")
+    found = results(table1)
+    table = paper_tables(found, detail=True)[0]
+    assert {line[0]: line[7] for line in table.rows} == {"learned by rmd": told, "cross-entropy": "–"}
+    verdict = next(each for each in teaching_findings(found) if "against cross-entropy" in each.question)
+    assert ("The untrained teacher was kept" in verdict.detail) == (kept == 0), "else its gain is taken for learning's"
+
+
 # -- curves
 
 
