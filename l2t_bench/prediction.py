@@ -27,7 +27,8 @@ class Scaling:
     """How a method grows.
 
     Bytes that it holds (``None``: not known, measure), steps gone back through and taken again, how often M~ is taken
-    over the dev set, and the steps that are kept at once (``None``: those gone back through).
+    over the dev set, and the steps that are kept at once (``None``: those gone back through). ``step_bytes``: of one
+    step that is kept, where that is known and the whole is not.
     """
 
     steps_back: int
@@ -35,6 +36,7 @@ class Scaling:
     recomputed: int = 0
     dev_passes: int = 1
     steps_kept: int | None = None
+    step_bytes: int | None = None
 
     @property
     def kept(self) -> int:
@@ -75,8 +77,15 @@ def bytes_at(backend: TeacherGradientBackend, problem: TeachingProblem, horizon:
         sizes += short_sizes(backend, problem, steps[1:])
     # Every step is recorded, also where the method goes back through a few.
     beside_records = [size - record_bytes(backend, problem, taken) for size, taken in zip(sizes, steps, strict=True)]
-    kept = [growth(taken).kept for taken in (*steps, horizon)]
-    return round(_line(kept, *beside_records)) + record_bytes(backend, problem, horizon)
+    scalings = [growth(taken) for taken in (*steps, horizon)]
+    kept = [scaling.kept for scaling in scalings]
+    step = scalings[-1].step_bytes  # known from the short runs on, where these have compiled it
+    if step is None:
+        beside = round(_line(kept, *beside_records))
+    else:
+        *short, wanted = (step * count for count in kept)
+        beside = wanted + max(0, *(size - own for size, own in zip(beside_records, short, strict=True)))
+    return beside + record_bytes(backend, problem, horizon)
 
 
 def beside_law(backend: TeacherGradientBackend, problem: TeachingProblem, growth: Growth) -> int:

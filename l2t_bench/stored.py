@@ -24,6 +24,7 @@ from l2t_bench.problem import Step, StudentState, TeachingProblem
 from l2t_bench.rollout import TryOut
 from l2t_bench.second_order import MODES, Maker
 from l2t_bench.steppers.catalogue import CHOSEN_AMONG, ENGINES, Engine, settled_engine, stepper_for
+from l2t_bench.steppers.compiling import bytes_kept
 from l2t_bench.steppers.eager import EagerStepper
 from l2t_bench.steppers.sharing import ACTIVATIONS
 from l2t_bench.stores.catalogue import STORES
@@ -201,13 +202,18 @@ class StoredRMD(Backend):
 
     def scaling(self, problem: TeachingProblem, horizon: int) -> Scaling:
         law, store = self.law(problem, horizon), STORES[self.store]
-        # What compiled steps keep beside the states is known when they are compiled: it is measured. So are the blocks
-        # of a graph.
+        # What compiled steps keep, of the states and beside them, is known when they are compiled; what they take beside
+        # that is measured, and of the blocks of a graph all is.
         between = self.engine == "graphed" or (self.engine != "eager" and store.keeps_between)
         if between or law.bytes is None:
-            return Scaling(self.steps_back(horizon), None, law.recomputed)
+            step_bytes = self._bytes_of_compiled_step(problem) if between and self.engine == "compiled" else None
+            return Scaling(self.steps_back(horizon), None, law.recomputed, step_bytes=step_bytes)
         share = share_held(problem.init_student(0), self._stacked(problem)) if store.keeps_tensors else 1.0
         return Scaling(self.steps_back(horizon), round(share * law.bytes), law.recomputed)
+
+    def _bytes_of_compiled_step(self, problem: TeachingProblem) -> int | None:
+        of_one = bytes_kept(problem, self.activations, slots=self.hyper or problem.optimizer.reads_slots)
+        return None if of_one is None else self._stacked(problem) * of_one
 
     def settled(self, problem: TeachingProblem, horizon: int) -> Backend:
         engine = settled_engine(self._engine(problem), problem, horizon)

@@ -84,6 +84,7 @@ def test_of_a_small_student_what_lies_around_its_tensors_counts() -> None:
     "backend",
     [
         *(f"rmd[store={store}]" for store in ("all", "sqrt", "binomial", "disk", "graph", "reversible")),
+        "rmd[engine=compiled]",
         *("implicit", "one-step", "evolution[population=4]", "forward", "torchopt", "torchopt-implicit"),
     ],
 )

@@ -15,12 +15,13 @@ from l2t_bench.modules import seeded
 from l2t_bench.optimizers import Adjoint
 from l2t_bench.precision import float32_settings
 from l2t_bench.problem import Step, StudentState, TeachingProblem
+from l2t_bench.resident import held_size
 from l2t_bench.second_order import Maker
 from l2t_bench.steppers.comparing import BothWays, plain_both_ways, random_adjoint
 from l2t_bench.steppers.sharing import Activations, shared
 from l2t_bench.steppers.traced import Traced
 from l2t_bench.steppers.tracing import Given, Held, Tracer, held
-from l2t_bench.tensors import TensorDict, Tensors, relative_difference
+from l2t_bench.tensors import TensorDict, Tensors, relative_difference, size_in_bytes
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,6 +34,8 @@ class Functions:
     back: Callable[..., list[Tensor]]
     hyper: tuple[str, ...]  # the names of the hyper-gradients of a step back
     unread: frozenset[str]  # the parameters that a step back does not read of the state that it goes back to
+    kept: tuple[Activations | None, bool]  # what is kept between the ways, and whether slots are
+    kept_bytes: int  # of each step whose state and activations are kept
     random: bool  # whether they draw from torch's generators, which must then be seeded before each call
     numbers_on: torch.device  # where they want lr and index
 
@@ -120,7 +123,9 @@ def compiled_steps(wish: Wish) -> Functions | str:
             _compiled(forward, random=random),
             _compiled(back, random=random),
             back.hyper,
-            _unread(back, wish.state.params),
+            unread := _unread(back, wish.state.params),
+            (wish.activations, wish.slots),
+            _kept_bytes(wish, unread, back),
             random,
             wish.numbers_on,
         )
@@ -173,6 +178,19 @@ def _unread(back: Traced, params: Tensors) -> frozenset[str]:
     """A first layer's weights, for instance: what they give is kept, and nothing before them has a gradient."""
     places = (node for node in back.graph.graph.nodes if node.op == "placeholder")  # parameters come first
     return frozenset(name for name, place in zip(params, places, strict=False) if not place.users)
+
+
+def _kept_bytes(wish: Wish, unread: frozenset[str], back: Traced) -> int:
+    params = {name: param for name, param in wish.state.params.items() if name not in unread}
+    slots = list(wish.state.slots.values()) if wish.slots else []
+    between = back.inputs[len(back.roles) :]
+    return size_in_bytes([params, *slots]) + sum(held_size(t.numel() * t.element_size()) for t in between)
+
+
+def bytes_kept(problem: TeachingProblem, activations: Activations, *, slots: bool) -> int | None:
+    """What a compiled step of the problem keeps for the way back, with its state; ``None`` until one is compiled."""
+    made = (held for held in problem.derived.values() if isinstance(held, Functions))
+    return next((each.kept_bytes for each in made if each.kept == (activations, slots)), None)
 
 
 def _visited(wish: Wish) -> StudentState:
