@@ -54,6 +54,9 @@ class TruncatedRMD(StoredRMD):
     def steps_back(self, horizon: int) -> int:
         return min(self.window, horizon)
 
+    def compiled_step_bytes(self, problem: TeachingProblem) -> int | None:
+        return None if self.every else super().compiled_step_bytes(problem)  # of a window states are kept whole
+
     def scaling(self, problem: TeachingProblem, horizon: int) -> Scaling:
         found = super().scaling(problem, horizon)
         if not self.every:

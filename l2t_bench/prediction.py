@@ -79,13 +79,19 @@ def bytes_at(backend: TeacherGradientBackend, problem: TeachingProblem, horizon:
     beside_records = [size - record_bytes(backend, problem, taken) for size, taken in zip(sizes, steps, strict=True)]
     scalings = [growth(taken) for taken in (*steps, horizon)]
     kept = [scaling.kept for scaling in scalings]
+    line = round(_line(kept, *beside_records))
+    # Another part of short runs may take more than the steps that they keep: then the line is flat, and misses these.
+    counted = _counted(scalings, beside_records)
+    return max(line, counted) + record_bytes(backend, problem, horizon)
+
+
+def _counted(scalings: Sequence[Scaling], sizes: Sequence[int]) -> int:
+    """The last of ``scalings`` by what one kept step is known to take, beside what the runs of these sizes took."""
     step = scalings[-1].step_bytes  # known from the short runs on, where these have compiled it
     if step is None:
-        beside = round(_line(kept, *beside_records))
-    else:
-        *short, wanted = (step * count for count in kept)
-        beside = wanted + max(0, *(size - own for size, own in zip(beside_records, short, strict=True)))
-    return beside + record_bytes(backend, problem, horizon)
+        return 0
+    *short, wanted = (step * scaling.kept for scaling in scalings)
+    return wanted + max(0, *(size - own for size, own in zip(sizes, short, strict=True)))
 
 
 def beside_law(backend: TeacherGradientBackend, problem: TeachingProblem, growth: Growth) -> int:

@@ -15,6 +15,7 @@ from l2t_bench.gradient import Exactness, TeacherGradient
 from l2t_bench.keeping import going_on, keep_back, keep_forward, there_of, way_back_of
 from l2t_bench.kept_run import There, WayBack
 from l2t_bench.metabatch.falling_back import even_parts, known_apart, together_or_apart
+from l2t_bench.metabatch.problem import stacked_problem
 from l2t_bench.microbatches import MicroBatches, into_microbatches
 from l2t_bench.optimizers import Adjoint
 from l2t_bench.part_looks import look_at_parts
@@ -24,7 +25,7 @@ from l2t_bench.problem import Step, StudentState, TeachingProblem
 from l2t_bench.rollout import TryOut
 from l2t_bench.second_order import MODES, Maker
 from l2t_bench.steppers.catalogue import CHOSEN_AMONG, ENGINES, Engine, settled_engine, stepper_for
-from l2t_bench.steppers.compiling import bytes_kept
+from l2t_bench.steppers.compiling import Kept, bytes_kept
 from l2t_bench.steppers.eager import EagerStepper
 from l2t_bench.steppers.sharing import ACTIVATIONS
 from l2t_bench.stores.catalogue import STORES
@@ -202,18 +203,19 @@ class StoredRMD(Backend):
 
     def scaling(self, problem: TeachingProblem, horizon: int) -> Scaling:
         law, store = self.law(problem, horizon), STORES[self.store]
-        # What compiled steps keep, of the states and beside them, is known when they are compiled; what they take beside
+        # What compiled steps keep, of states and beside them, is known when they are compiled. What they take beside
         # that is measured, and of the blocks of a graph all is.
         between = self.engine == "graphed" or (self.engine != "eager" and store.keeps_between)
         if between or law.bytes is None:
-            step_bytes = self._bytes_of_compiled_step(problem) if between and self.engine == "compiled" else None
+            step_bytes = self.compiled_step_bytes(problem) if between and self.engine == "compiled" else None
             return Scaling(self.steps_back(horizon), None, law.recomputed, step_bytes=step_bytes)
         share = share_held(problem.init_student(0), self._stacked(problem)) if store.keeps_tensors else 1.0
         return Scaling(self.steps_back(horizon), round(share * law.bytes), law.recomputed)
 
-    def _bytes_of_compiled_step(self, problem: TeachingProblem) -> int | None:
-        of_one = bytes_kept(problem, self.activations, slots=self.hyper or problem.optimizer.reads_slots)
-        return None if of_one is None else self._stacked(problem) * of_one
+    def compiled_step_bytes(self, problem: TeachingProblem) -> int | None:
+        """What a compiled step keeps, of all students that are taken at once; ``None`` until one is compiled."""
+        taken = stacked_problem(problem, stacked) if (stacked := self._stacked(problem)) > 1 else problem
+        return bytes_kept(taken, Kept(self.activations, self.hyper or problem.optimizer.reads_slots, self.hyper))
 
     def settled(self, problem: TeachingProblem, horizon: int) -> Backend:
         engine = settled_engine(self._engine(problem), problem, horizon)

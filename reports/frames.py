@@ -17,6 +17,7 @@ def csv_frames(results: Results) -> dict[str, pd.DataFrame]:
     }
     others = {
         "translations.csv": results.translations,
+        "selections.csv": results.selections,
         "effective-lr.csv": results.effective_lrs,
         "coefficients.csv": results.coefficients,
         "others.csv": results.others,

@@ -21,8 +21,8 @@ _NOTE = (
     "paper's. Outer step: seconds of its teacher gradients, the median; peak: all that the process held."
 )
 _CHANGE = (
-    " Outer steps, k of n: held-out students were best on dev under the teacher before step k; before 0 it is "
-    "untrained. max |Δθ|: the largest change of an entry of the teacher, by its last outer step."
+    " Outer steps, k of n: of the teachers that held-out students judged, the one before step k was kept; before 0 it "
+    "is untrained. max |Δθ|: the largest change of an entry of the teacher, by its last outer step."
 )
 
 

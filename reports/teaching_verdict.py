@@ -58,8 +58,9 @@ def _gain(row: Row, learned: str, measure: Measure) -> Finding:
 
 def _kept_untrained(row: Row) -> str:
     """What a gain is owed to where the teacher that was kept has learned nothing."""
-    kept = row.get("selected_outer_step")
-    return " The untrained teacher was kept: under none after it were held-out students better." if kept == 0 else ""
+    if row.get("selected_outer_step") != 0:
+        return ""
+    return " The untrained teacher was kept: on held-out students none after it scored more, by mean less deviation."
 
 
 def _over_best(row: Row, learned: str, measure: Measure) -> list[Finding]:

@@ -6,12 +6,15 @@ import pytest
 import torch
 
 import l2t_bench as l2t
+from l2t_bench.adam import Adam
 from l2t_bench.batches import Batch
 from l2t_bench.gradient import TeacherGradient
+from l2t_bench.metabatch.problem import stacked_problem
+from l2t_bench.optimizers import Optimizer
 from l2t_bench.problem import StudentState, TeachingProblem
 from l2t_bench.resident import release_free_memory, resident_bytes, whole_pages
 from l2t_bench.steppers import compiling, sharing
-from l2t_bench.steppers.compiling import Functions
+from l2t_bench.steppers.compiling import Functions, Kept, bytes_kept
 from l2t_bench.steppers.rows import Places
 from l2t_bench.verification.samples import general_theta, random_problem
 from l2t_bench.verification.vectors import relative_error
@@ -77,13 +80,45 @@ def uneven(problem: TeachingProblem, every: int) -> TeachingProblem:
 
 
 @pytest.mark.usefixtures("products_kept")
+@pytest.mark.parametrize("backend", ["rmd", "truncated[window=7]"])
 @pytest.mark.parametrize("every", [2, 3, 5])
-def test_plain_torch_goes_back_to_whole_states_amid_compiled_steps(every: int) -> None:
+def test_plain_torch_goes_back_to_whole_states_amid_compiled_steps(every: int, backend: str) -> None:
     problem = uneven(random_problem(), every)
-    plain, compiled = plain_and_compiled(problem, "rmd")
+    plain, compiled = plain_and_compiled(problem, backend)
     assert "are shaped otherwise" in compiled.warnings[0]
     assert unread(problem), "else there is nothing to lose"
     assert relative_error(compiled.d_theta, plain.d_theta) < 1e-12
+
+
+@pytest.mark.usefixtures("products_kept")
+@pytest.mark.parametrize("optimizer", [Adam(lr=0.05), l2t.SGD(lr=0.3, momentum=0.9, nesterov=True, clip=0.05)], ids=str)
+def test_under_other_optimisers_too(optimizer: Optimizer) -> None:
+    problem = uneven(dataclasses.replace(random_problem(), optimizer=optimizer), 3)
+    plain, compiled = plain_and_compiled(problem, "rmd")
+    assert unread(problem)
+    assert relative_error(compiled.d_theta, plain.d_theta) < 1e-12
+
+
+@pytest.mark.usefixtures("products_kept")
+def test_of_students_that_are_taken_at_once_too() -> None:
+    problem, seeds = digits(",features=none"), range(3)
+    theta, backend = general_theta(problem), "rmd[engine=compiled,activations=all,students=3]"
+    method = l2t.load_backend(backend)
+    together = method.teacher_gradients(problem, theta, horizon=HORIZON, seeds=seeds)  # type: ignore[attr-defined]
+    assert unread(stacked_problem(problem, 3))
+    for seed, found in zip(seeds, together, strict=True):
+        alone = l2t.load_backend("rmd").teacher_gradient(problem, theta, horizon=HORIZON, seed=seed)
+        assert not found.warnings and relative_error(found.d_theta, alone.d_theta) < 1e-12
+
+
+@pytest.mark.usefixtures("products_kept")
+def test_what_a_step_keeps_is_known_when_it_is_compiled() -> None:
+    problem, kept = digits(), Kept("all", slots=False, hyper=False)
+    assert bytes_kept(problem, kept) is None
+    plain_and_compiled(problem, "rmd")
+    output, hidden = 10 * 30, 20 * (30 + 10)  # its weights; both layers' products of a batch of 20
+    assert 8 * (output + hidden) <= (bytes_kept(problem, kept) or 0) <= 8 * 1.5 * (output + hidden)
+    assert bytes_kept(problem, dataclasses.replace(kept, hyper=True)) is None, "that keeps more"
 
 
 def test_memory_does_not_grow_by_what_passes() -> None:

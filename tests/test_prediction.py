@@ -16,6 +16,7 @@ from l2t_bench.backend import Backend
 from l2t_bench.fitting import fits_by_far, predict_bytes
 from l2t_bench.gradient import Cost, Refused
 from l2t_bench.optimizers import SGD
+from l2t_bench.prediction import Scaling
 from l2t_bench.problem import TeachingProblem
 from l2t_bench.steppers import catalogue
 from l2t_bench.stores import exact
@@ -91,6 +92,25 @@ def test_of_a_small_student_what_lies_around_its_tensors_counts() -> None:
 def test_predicted_bytes_of_every_method_are_near_the_measured_ones(backend: str) -> None:
     predicted, measured = predicted_and_measured(backend, 400)
     assert predicted == pytest.approx(measured, rel=0.15, abs=16e6)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "peak"),
+    [
+        ((30_000_000, 30_000_000), 29_990_000 + 10_000 * 1000),  # the line is flat: another part of them took the most
+        ((30_000_000, 34_000_000), 34_000_000 + 9_950 * 100_000),  # steps of another shape keep more than what is known
+    ],
+)
+def test_what_a_compiled_step_keeps_counts_where_short_runs_do_not_show_it(
+    monkeypatch: pytest.MonkeyPatch, sizes: tuple[int, int], peak: int
+) -> None:
+    monkeypatch.setattr(prediction, "_short", lambda *_: [10, 50])
+    monkeypatch.setattr(prediction, "short_sizes", lambda *_: list(sizes))
+    monkeypatch.setattr(prediction, "record_bytes", lambda *_: 0)
+    found = prediction.bytes_at(
+        l2t.load_backend("rmd"), random_problem(), 10_000, lambda horizon: Scaling(horizon, step_bytes=1000)
+    )
+    assert found == peak
 
 
 @pytest.mark.slow

@@ -64,6 +64,7 @@ class CompiledStepper(EagerStepper):
         self._between: dict[int, list[Tensor]] = {}  # what steps keep for the way back, by index
         self._whole: dict[int, TensorDict] = {}  # what compiled steps pass over of states that plain ones go back to
         self._odd: set[int] = set()
+        self._written = 0  # the state that a compiled step was the last to write, by index
         self._plain_losses = PlainLosses(rollout, meter)
 
     @property
@@ -140,6 +141,7 @@ class CompiledStepper(EagerStepper):
         buffers = dict(zip(state.buffers, others, strict=False))
         if step.index in self._kept:
             self._between[step.index] = others[len(buffers) :]
+        self._written = step.index + 1
         return StudentState(place.params, buffers, place.slots), loss
 
     def _place_after(self, step: Step, like: StudentState) -> Adjoint:
@@ -153,7 +155,7 @@ class CompiledStepper(EagerStepper):
 
     def _hold_whole(self, step: Step, state: StudentState) -> None:
         """Of a state from which plain torch goes on, and to which it will come back: there no parameter may pass."""
-        if step.index in self._kept:
+        if step.index in self._kept and step.index == self._written:
             self._whole[step.index] = {name: state.params[name].clone() for name in self.passing}
 
     def _whole_again(self, visit: Visit) -> Visit:

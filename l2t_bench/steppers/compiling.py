@@ -24,6 +24,15 @@ from l2t_bench.steppers.tracing import Given, Held, Tracer, held
 from l2t_bench.tensors import TensorDict, Tensors, relative_difference, size_in_bytes
 
 
+@dataclass(frozen=True)
+class Kept:
+    """What stays of a step for the step back: ``None`` of its activations, where that takes the step again."""
+
+    activations: Activations | None
+    slots: bool
+    hyper: bool
+
+
 @dataclass(frozen=True, eq=False)
 class Functions:
     """A step forward and a step back for all steps that look like ``given``; a key to what is made of them."""
@@ -34,7 +43,7 @@ class Functions:
     back: Callable[..., list[Tensor]]
     hyper: tuple[str, ...]  # the names of the hyper-gradients of a step back
     unread: frozenset[str]  # the parameters that a step back does not read of the state that it goes back to
-    kept: tuple[Activations | None, bool]  # what is kept between the ways, and whether slots are
+    kept: Kept
     kept_bytes: int  # of each step whose state and activations are kept
     random: bool  # whether they draw from torch's generators, which must then be seeded before each call
     numbers_on: torch.device  # where they want lr and index
@@ -124,7 +133,7 @@ def compiled_steps(wish: Wish) -> Functions | str:
             _compiled(back, random=random),
             back.hyper,
             unread := _unread(back, wish.state.params),
-            (wish.activations, wish.slots),
+            Kept(wish.activations, wish.slots, wish.hyper),
             _kept_bytes(wish, unread, back),
             random,
             wish.numbers_on,
@@ -184,13 +193,14 @@ def _kept_bytes(wish: Wish, unread: frozenset[str], back: Traced) -> int:
     params = {name: param for name, param in wish.state.params.items() if name not in unread}
     slots = list(wish.state.slots.values()) if wish.slots else []
     between = back.inputs[len(back.roles) :]
-    return size_in_bytes([params, *slots]) + sum(held_size(t.numel() * t.element_size()) for t in between)
+    apart = [*wish.state.buffers.values(), *between]
+    return size_in_bytes([params, *slots]) + sum(held_size(t.numel() * t.element_size()) for t in apart)
 
 
-def bytes_kept(problem: TeachingProblem, activations: Activations, *, slots: bool) -> int | None:
+def bytes_kept(problem: TeachingProblem, kept: Kept) -> int | None:
     """What a compiled step of the problem keeps for the way back, with its state; ``None`` until one is compiled."""
     made = (held for held in problem.derived.values() if isinstance(held, Functions))
-    return next((each.kept_bytes for each in made if each.kept == (activations, slots)), None)
+    return next((each.kept_bytes for each in made if each.kept == kept), None)
 
 
 def _visited(wish: Wish) -> StudentState:

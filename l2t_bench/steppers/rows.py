@@ -71,7 +71,8 @@ class Places:
         device = next(iter(like.params.values())).device
         self._params = row_form(like.params, device)
         staying = row_form({name: held for name, held in like.params.items() if name not in passing}, device)
-        turns = row_form({name: held for name, held in like.params.items() if name in passing}, device).rows(2)
+        by_turns = row_form({name: held for name, held in like.params.items() if name in passing}, device)
+        turns = by_turns.rows(2 if kept else 0)
         self._slot_names = tuple(like.slots)
         self._slots = row_form({f"{slot} {n}": t for slot, held in like.slots.items() for n, t in held.items()}, device)
         self._kept = kept
