@@ -8,7 +8,7 @@ from l2t_bench.reports.methods import VARIANT, in_order
 from l2t_bench.reports.rows import Row, rows_of
 from l2t_bench.reports.table import Table
 from l2t_bench.reports.variants import case_name
-from l2t_bench.reports.words import JUDGED
+from l2t_bench.reports.words import judged_by
 
 _COLUMNS = ("learned by", "teachers", "untrained", "kept", "last")
 _NOTE = (
@@ -30,9 +30,8 @@ def _table(case: str, group: pd.DataFrame) -> Table:
         for method in in_order(group["method"])
         for seed, own in group[group["method"] == method].groupby("seed")
     ]
-    return Table(
-        f"The teacher that was kept on {case}, {JUDGED[group['measure'].iloc[0]]}", _COLUMNS, tuple(rows), _NOTE
-    )
+    title = f"The teacher that was kept on {case}, {judged_by(group['measure'].iloc[0])}"
+    return Table(title, _COLUMNS, tuple(rows), _NOTE)
 
 
 def _row(name: str, own: pd.DataFrame) -> tuple[str, ...]:

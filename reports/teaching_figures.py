@@ -12,7 +12,7 @@ from l2t_bench.reports.methods import VARIANT, in_order
 from l2t_bench.reports.panels import INK, FigureGroup, LegendEntry, Panel, escaped, set_style
 from l2t_bench.reports.rows import rows_of
 from l2t_bench.reports.variants import case_name
-from l2t_bench.reports.words import JUDGED, loss_name
+from l2t_bench.reports.words import judged_by, loss_name
 
 # -- students
 
@@ -127,7 +127,7 @@ def _curve_panel(problem: str, curves: pd.DataFrame, palette: Mapping[str, str])
 def _selection_panel(problem: str, selections: pd.DataFrame, palette: Mapping[str, str]) -> Panel:
     figure = go.Figure()
     told = []
-    measure = JUDGED[selections["measure"].iloc[0]]
+    measure = judged_by(selections["measure"].iloc[0])
     for method, seed, line in _lines(selections):
         kept = line[line["selected"]]
         told += [f"{method} {value:.3f} at outer step {step}" for step, value in zip(*_points(kept), strict=True)]

@@ -1,7 +1,5 @@
 """What the tables, figures and sentences of a report share: how cells are named, counted and commented on."""
 
-from collections.abc import Mapping
-from types import MappingProxyType
 from typing import Any
 
 import pandas as pd
@@ -10,10 +8,10 @@ from l2t_bench.reports.formats import DASH
 from l2t_bench.reports.rows import Row
 from l2t_bench.reports.variants import said
 
-JUDGED: Mapping[str, str] = MappingProxyType(
-    {"accuracy": "dev accuracy", "bleu": "dev BLEU", "objective": "dev objective"}
-)
-"""By what held-out students judge a teacher, by the name that its records have."""
+
+def judged_by(measure: str) -> str:
+    """What held-out students judge a teacher by, from the name that its records have."""
+    return "dev BLEU" if measure == "bleu" else f"dev {measure}"
 
 
 def joined(*sentences: str) -> str:

@@ -5,7 +5,7 @@ same experiment on numbers in words, small enough for two cores; each loss has i
 They depart from the paper where that was found to be needed, on other splits than the one that is reported: the lr
 falls to zero (at a constant one a student's BLEU at its last step is chance, 28 to 94 at the lr that was best), and W
 starts at 0.3, where the untrained loss trains as well as cross entropy; and the teacher that is kept is the one under
-which held-out students are best on dev, the untrained one among them, since some students fall under a later one.
+which held-out students score best on dev, the untrained one among them, since some students fall under a later one.
 ``sample`` is LSTM-1 of the paper's size on the
 15k pairs of IWSLT-14 that lie tokenised in the data root: its warm start is a training from scratch, of an hour or two
 of one core, and what is judged is what each loss adds to it.

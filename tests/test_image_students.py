@@ -180,7 +180,7 @@ def test_batch_norm_and_augmentation_replay_bit_for_bit(kind: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", sorted({*SMALL} - {"resnet"}))  # the ladder by compiled steps has one
+@pytest.mark.parametrize("kind", SMALL)
 def test_the_compiled_engine_agrees(kind: str) -> None:
     problem = small_problem(SMALL[kind]())
     theta = problem.init_teacher(0)

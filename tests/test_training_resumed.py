@@ -171,6 +171,11 @@ def killed_and_resumed(repository: Path, kills: int, outer_steps: int, within: s
 
 
 @pytest.mark.slow
+def test_killed_twice_by_the_system_and_resumed_the_teacher_is_the_undisturbed_one(repository: Path) -> None:
+    assert killed_and_resumed(repository, kills=2, outer_steps=25) >= 1
+
+
+@pytest.mark.slow
 def test_killed_in_the_middle_of_rollouts_and_resumed_the_teacher_is_the_undisturbed_one(repository: Path) -> None:
     assert killed_and_resumed(repository, kills=3, outer_steps=12, within="0.02s") >= 1
 
