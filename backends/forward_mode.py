@@ -9,12 +9,13 @@ from torch import Tensor
 from l2t_bench.backend import Backend, Derivative, Run
 from l2t_bench.errors import UserError
 from l2t_bench.gradient import ANY, Capabilities, Exactness
+from l2t_bench.health import said_of_flat
 from l2t_bench.prediction import Scaling
 from l2t_bench.problem import Step, StudentState, TeachingProblem
 from l2t_bench.rollout import ReplayCheck
 from l2t_bench.sampling import SampleMean, standard_normal
 from l2t_bench.second_order import ForwardOverReverse, Maker
-from l2t_bench.tangent import Carried, no_tangent, tangent_step
+from l2t_bench.tangent import Carried, TangentWatch, no_tangent, tangent_step
 from l2t_bench.tensors import TensorDict, added, inner, scaled, zeros_like
 
 
@@ -59,27 +60,29 @@ class ForwardMode(Backend):
         with run.reverse():
             slopes = [inner(w_bar, tangent.params) for tangent in tangents]
             parts = [scaled(slope, direction) for slope, direction in zip(slopes, directions, strict=True)]
-        diagnostics = {"directions": float(len(directions))}
+        diagnostics, warned = {"directions": float(len(directions))}, said_of_flat(w_bar, run.horizon)
         if whole:
             d_theta = zeros_like(run.theta)
             for part in parts:
                 d_theta = added(d_theta, part)
-            return Derivative(d_theta, value, final, exactness=Exactness.EXACT, diagnostics=diagnostics)
+            return Derivative(d_theta, value, final, None, Exactness.EXACT, diagnostics, warnings=warned)
         mean = SampleMean(run.theta)
         for part in parts:
             mean.add(part)
         if mean.count > 1:
             diagnostics["standard_error"] = mean.relative_error()
-        return Derivative(mean.mean, value, final, diagnostics=diagnostics)
+        return Derivative(mean.mean, value, final, diagnostics=diagnostics, warnings=warned)
 
     def _train(self, run: Run, directions: list[TensorDict]) -> tuple[StudentState, list[Carried]]:
         state = run.rollout.initial()
         tangents = [no_tangent(state.params) for _ in directions]
-        check = ReplayCheck(run.rollout)
+        check, watch = ReplayCheck(run.rollout), TangentWatch()
         for index in range(run.horizon):
             step = run.rollout.step(index, state)
             state, tangents = self._step(run, check, step, state, list(zip(directions, tangents, strict=True)))
+            watch.see(moved.params for moved in tangents)
         check.look()
+        watch.look()
         return state, tangents
 
     def _step(

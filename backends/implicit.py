@@ -94,9 +94,12 @@ class Implicit(Backend):
             b = to_vector(w_bar) / scale
             solution = self._solve(run, stationarity.hessian_product, b)
             away = stationarity.hessian_product(solution.u) + self.damping * solution.u - b
-            residual = float(torch.linalg.vector_norm(away) / torch.linalg.vector_norm(b).clamp(min=1e-300))
+            # In Python's numbers: 1e-300 is nothing in float32.
+            residual = float(torch.linalg.vector_norm(away)) / max(float(torch.linalg.vector_norm(b)), 1e-300)
             warnings = mistrust(
                 str(self),
+                w_bar,
+                run.horizon,
                 residual=residual,
                 smallest=solution.smallest_ritz,
                 negative=solution.negative_curvature,

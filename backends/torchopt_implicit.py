@@ -87,13 +87,16 @@ class TorchOptImplicit(Backend):
                 found = torch.autograd.grad(at_omega, theta, tuple(each / scale for each in w_bar.values()))
         d_theta = scaled(scale, dict(zip(run.theta, found, strict=True)))
         diagnostics = {"residual": looks[-1].residual, "smallest_ritz": looks[-1].smallest - self.damping}
-        return Derivative(d_theta, value, final, diagnostics=diagnostics, warnings=self._warnings(looks[-1]))
-
-    def _warnings(self, look: "_Look") -> tuple[str, ...]:
-        smallest = look.smallest - self.damping
-        return mistrust(
-            str(self), residual=look.residual, smallest=smallest, negative=look.smallest <= 0, damping=self.damping
+        warned = mistrust(
+            str(self),
+            w_bar,
+            run.horizon,
+            residual=looks[-1].residual,
+            smallest=looks[-1].smallest - self.damping,
+            negative=looks[-1].smallest <= 0,
+            damping=self.damping,
         )
+        return Derivative(d_theta, value, final, diagnostics=diagnostics, warnings=warned)
 
     def _solver(self, run: Run, looks: "list[_Look]") -> Callable[..., Any]:
         def solve(matvec: Callable[..., Any], b: Sequence[Tensor]) -> Any:

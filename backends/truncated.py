@@ -96,6 +96,7 @@ class TruncatedRMD(StoredRMD):
         """The tail of the run is kept as it goes; every J steps it is gone back through, and stays."""
         tail: deque[Visit] = deque(maxlen=self.window)
         total, values = zeros_like(run.theta), []
+        at_cuts: list[float] = []
         shares: list[float] = []
         stepper, state = self.stepper(run), run.rollout.initial()
         index = 0
@@ -113,14 +114,15 @@ class TruncatedRMD(StoredRMD):
                     swept = reverse_sweep(run.rollout, reversed(tail), w_bar, run.meter, watch=watch, stepper=stepper)
                 total = added(total, swept.d_theta)
                 if index > self.window:
+                    at_cuts.append(global_norm(swept.adjoint.params))
                     shares.append(_share(swept.adjoint.params, w_bar))
                 values.append(value)
-        mean = sum(values) / len(values)
+        at_cut, share = (sum(found) / max(1, len(found)) for found in (at_cuts, shares))
         return Derivative(
             scaled(1 / len(values), total),
-            mean,
+            sum(values) / len(values),
             state,
-            diagnostics={"objectives": float(len(values)), "cut_share": sum(shares) / max(1, len(shares))},
+            diagnostics={"objectives": float(len(values)), "w_bar_at_cut": at_cut, "cut_share": share},
             warnings=stepper.warnings,
         )
 

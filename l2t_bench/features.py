@@ -1,6 +1,6 @@
 """The student's status s_t that the teacher sees (paper, section 4.1). Constants of the differentiation."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -77,11 +77,25 @@ def paper_status(time: float, train: tuple[Tensor, Tensor], dev: tuple[Tensor, T
     return torch.cat([torch.stack([now, train_accuracy, right.mean()]), hits / calls.clamp(min=1)])
 
 
+def _first(batches: Iterable[Any], limit: int) -> Iterator[tuple[Tensor, ...]]:
+    """The batches that the first ``limit`` examples (0: all) are in."""
+    count = 0
+    for batch in batches:
+        pair = tuple(batch)
+        if not all(isinstance(part, Tensor) for part in pair):
+            raise UserError("l2t.features.paper needs batches of two tensors; write your own features(view) for others")
+        yield pair
+        count += len(pair[0])
+        if 0 < limit <= count:
+            return
+
+
 def _predictions(view: StudentView, batches: Iterable[Any], limit: int) -> tuple[Tensor, Tensor]:
-    """Logits and targets of ``batches``, in one pass, of the first ``limit`` examples (0: all)."""
-    pairs = [tuple(batch) for batch in batches]
-    if not all(isinstance(part, Tensor) for pair in pairs for part in pair):
-        raise UserError("l2t.features.paper needs batches of two tensors; write your own features(view) for others")
+    """Logits and targets of ``batches``, in one pass, of the first ``limit`` examples (0: all).
+
+    No batch is read behind them: putting a whole dev set together to look at 256 of it is most of what a look costs.
+    """
+    pairs = list(_first(batches, limit))
     inputs, targets = (torch.cat(parts) for parts in zip(*pairs, strict=True))
     inputs, targets = (inputs[:limit], targets[:limit]) if limit else (inputs, targets)
     logits = view.predict(inputs)

@@ -5,7 +5,7 @@ is right, and of no use to a teacher.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
 
@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from l2t_bench.errors import Diverged
-from l2t_bench.tensors import Tensors, norm
+from l2t_bench.tensors import Tensors, norm, wide
 
 REMEDY = "let the student's lr decay to zero (l2t.linear_decay), lower it, or shorten the horizon"
 """What helps against an adjoint that explodes."""
@@ -26,6 +26,7 @@ DEATH = 1e-7
 """Share of |w_bar_T| below which nothing more reaches theta in float32."""
 NONE_TO_WATCH = "no adjoint is walked back: none to watch"
 """What is said of a method that does not go back step by step."""
+_FLAT = "the adjoint is zero at step {}: the objective is flat there"
 SOUND = "usable: the adjoint neither explodes nor dies"
 """What is said of an adjoint that nothing is wrong with."""
 
@@ -86,7 +87,7 @@ class AdjointHealth:
     def warning(self) -> str:
         """What is wrong with the adjoint, in a sentence; empty where nothing is."""
         if self.norms[-1] == 0:
-            return f"the adjoint is zero at step {self.first + len(self.norms) - 1}: the objective is flat there"
+            return _FLAT.format(self.first + len(self.norms) - 1)
         if (step := self.exploded_at) is not None:
             steps = f"{self._span} step{'s' * (self._span != 1)}"
             fast = f"more than {EXPLOSION:,.0f} times over {steps}"
@@ -116,7 +117,7 @@ class AdjointWatch:
         self._on_the_way_back = False
         self._known: dict[int, float] = {}
         self._norms: dict[int, Tensor] = {}
-        self._squares: dict[int, list[Tensor]] = {}
+        self._parts: dict[int, list[Tensor]] = {}
 
     def start(self) -> None:
         """The way back begins."""
@@ -129,22 +130,23 @@ class AdjointWatch:
     def see(self, index: int, w_bar: Tensors) -> None:
         """w_bar is the adjoint of omega_``index``; a second look at the same step changes nothing."""
         if index not in self._known and index not in self._norms:
-            self._norms[index] = norm(w_bar)
+            self.see_norm(index, norm(w_bar, wide(next(iter(w_bar.values())).device)), w_bar)
 
-    def see_norm(self, index: int, length: Tensor) -> None:
-        """The same, where |w_bar| is known already: a 0-dimensional tensor."""
-        self._norms.setdefault(index, length)
+    def see_norm(self, index: int, length: Tensor, of: Tensors | None = None) -> None:
+        """The same, where |w_bar| is known already: a 0-dimensional tensor. ``of``: w_bar, where it is at hand."""
+        self._norms.setdefault(index, in_range(length, norm, of))
 
     def hook(self, index: int, params: Tensors) -> None:
         """Take the norm of the derivative by ``params`` when autograd comes by after ``start``; nothing else is kept.
 
         Before that it is the student's own gradient that comes by.
         """
-        squares = self._squares.setdefault(index, [])
+        lengths = self._parts.setdefault(index, [])
 
         def note(gradient: Tensor) -> None:
             if self._on_the_way_back:
-                squares.append(gradient.detach().square().sum())
+                own = {"": gradient.detach()}
+                lengths.append(in_range(norm(own, wide(gradient.device)), norm, own))
 
         for param in params.values():
             if param.requires_grad:
@@ -165,14 +167,34 @@ class AdjointWatch:
 
     def _taken_in(self) -> Mapping[int, float]:
         """What has been seen since this was last called, as numbers, which are kept."""
-        found = {index: torch.stack(parts).sum().sqrt() for index, parts in self._squares.items() if parts}
+        found = {
+            index: torch.linalg.vector_norm(torch.stack([part.double() for part in parts]))
+            for index, parts in self._parts.items()
+            if parts
+        }
         found |= self._norms
         if not found:
             return {}
-        new = dict(zip(found, torch.stack(list(found.values())).tolist(), strict=True))
+        new = dict(zip(found, torch.stack([length.double() for length in found.values()]).tolist(), strict=True))
         self._known |= new
-        self._norms, self._squares = {}, {}
+        self._norms, self._parts = {}, {}
         return new
+
+
+def in_range(length: Tensor, norm: Callable[..., Tensor], of: Tensors | None) -> Tensor:
+    """``length``, of one adjoint or of several; by float64's squares where those of its own dtype were none.
+
+    An adjoint that explodes is longer than float32 has squares for well before it is not finite. Only on a CPU, where
+    nothing has to be waited for: on a GPU the squares are float64's (``tensors.wide``).
+    """
+    if of is None or length.device.type != "cpu" or all(0 < own < math.inf for own in length.reshape(-1).tolist()):
+        return length
+    return norm(of, torch.float64)
+
+
+def said_of_flat(w_bar: Tensors, index: int) -> tuple[str, ...]:
+    """A warning where M~ at omega_``index`` is flat: of methods that walk no adjoint back."""
+    return () if any(bool(part.any()) for part in w_bar.values()) else (_FLAT.format(index),)
 
 
 def health_of(norms: Mapping[int, float]) -> AdjointHealth | None:

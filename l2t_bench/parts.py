@@ -100,11 +100,24 @@ def _check_embedding(name: str, layer: nn.Embedding | nn.EmbeddingBag) -> None:
 
 
 def check_groups(student: nn.Module, optimizer: Any) -> None:
-    """Raises ``UserError`` for a parameter group that no parameter of the student belongs to."""
-    names = list(dict(student.named_parameters()))
-    for group in getattr(optimizer, "groups", ()):
-        if not any(fnmatchcase(name, group.names) for name in names):
+    """Raises ``UserError`` for a parameter group that no trained parameter of the student belongs to.
+
+    A parameter belongs to the first group that it fits: one behind it may be left with none.
+    """
+    trained = trained_parameters(student)
+    names, groups = list(dict(student.named_parameters())), getattr(optimizer, "groups", ())
+    for position, group in enumerate(groups):
+        fitting = [name for name in names if fnmatchcase(name, group.names)]
+        if not fitting:
             raise UserError(f"no parameter of the student fits the group {group.names!r}; there are {', '.join(names)}")
+        left = [name for name in fitting if name in trained]
+        if not left:
+            raise UserError(f"all parameters that fit the group {group.names!r} are frozen: {', '.join(fitting)}")
+        if all(any(fnmatchcase(name, before.names) for before in groups[:position]) for name in left):
+            raise UserError(
+                f"every parameter that fits the group {group.names!r} belongs to a group before it, and a parameter "
+                "belongs to the first that it fits: put the narrower group first"
+            )
 
 
 def writes_into_its_parameters(index: int) -> UserError:

@@ -33,7 +33,7 @@ from l2t_bench.modules import (
 )
 from l2t_bench.optimizers import Optimizer
 from l2t_bench.parts import check_groups, check_student, in_train_mode, own_copy, writes_into_its_parameters
-from l2t_bench.tensors import TensorDict, Tensors, norm
+from l2t_bench.tensors import TensorDict, Tensors, norm, wide
 
 Dev = Any
 """One (inputs, targets) tuple, a list of such batches, or a function without arguments that returns either."""
@@ -277,8 +277,8 @@ class TeachingProblem:
             raise writes_into_its_parameters(step.index)
 
     def norm(self, params: Tensors) -> Tensor:
-        """The Euclidean norm of a student's parameters, or of their adjoint: a 0-dimensional tensor."""
-        return norm(params)
+        """The Euclidean norm of the adjoint of a student's parameters: a 0-dimensional tensor."""
+        return norm(params, wide(self.device))
 
     def dev_objective(self, params: Tensors, buffers: Tensors, batch: Batch) -> Tensor:
         """M~ on one dev batch, the student in eval mode."""

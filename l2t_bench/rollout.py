@@ -31,7 +31,8 @@ from l2t_bench.trial import trial
 TryOut = Callable[[str, Step, StudentState, Any], None]
 """(place in the run, step, the state that it starts from, phi_t) -> nothing; raises what speaks against going on."""
 
-_LOOK_EVERY = 50  # steps between two looks at the losses, and at the process's size: the former waits for the device
+LOOK_EVERY = 50
+"""Steps between two looks at the losses, and at the process's size: the former waits for the device."""
 
 
 class Rollout:
@@ -161,7 +162,7 @@ class Rollout:
         if not self._losses:
             self._check_same_student(loss.detach())
         self._losses.append(loss.detach())
-        if len(self._losses) % _LOOK_EVERY == 0 or len(self._losses) == self.horizon:
+        if len(self._losses) % LOOK_EVERY == 0 or len(self._losses) == self.horizon:
             self._check_losses()
             self._resident = trimmed_level(self._resident)
         if len(self._losses) == self.horizon:
@@ -188,11 +189,11 @@ class Rollout:
             raise not_replayed(indices[at], theirs[at], ours[at])
 
     def _check_losses(self) -> None:
-        start = (len(self._losses) - 1) // _LOOK_EVERY * _LOOK_EVERY
+        start = (len(self._losses) - 1) // LOOK_EVERY * LOOK_EVERY
         finite = torch.isfinite(torch.stack(self._losses[start:])).tolist()
         if not all(finite):
             index = start + finite.index(False)
-            led_there = torch.stack(self._losses[max(0, index - _LOOK_EVERY + 1) : index + 1]).tolist()
+            led_there = torch.stack(self._losses[max(0, index - LOOK_EVERY + 1) : index + 1]).tolist()
             raise Diverged(self._culprit(self._steps[index]), index, led_there)
 
     def _culprit(self, step: Step) -> str:
@@ -267,7 +268,7 @@ class ReplayCheck:
     def see(self, index: int, loss: Tensor) -> bool:
         self._losses[index] = loss.detach()
         self._seen += 1
-        due = self._seen == 1 or self._seen % _LOOK_EVERY == 0
+        due = self._seen == 1 or self._seen % LOOK_EVERY == 0
         if due:
             self.look()
         return due

@@ -4,9 +4,10 @@ import math
 
 from l2t_bench.backend import Run
 from l2t_bench.errors import Diverged
+from l2t_bench.health import said_of_flat
 from l2t_bench.problem import Step, StudentState
 from l2t_bench.rollout import check_replay, train_student
-from l2t_bench.tensors import Tensors
+from l2t_bench.tensors import Tensors, length_in_float64
 
 _UNSOLVED = 0.1  # of the residual: above it the result is said to be no solution
 
@@ -39,14 +40,22 @@ def power_of_two_above(tensors: Tensors) -> float:
     return 2.0 ** math.frexp(largest)[1] if 0 < largest < math.inf else 1.0
 
 
-def mistrust(name: str, *, residual: float, smallest: float, negative: bool, damping: float) -> tuple[str, ...]:
+def mistrust(
+    name: str, w_bar: Tensors, horizon: int, *, residual: float, smallest: float, negative: bool, damping: float
+) -> tuple[str, ...]:
     """Warnings of what a stationary method found: ``smallest`` is the least curvature of H that was seen.
 
     ``negative``: a direction was met in which the damped curvature is not positive. Raises ``Diverged`` for a residual
-    that is not finite.
+    that is not finite, with the run's end as its step, and |w_bar| there before the residual.
     """
+    if flat := said_of_flat(w_bar, horizon):
+        return flat
     if not math.isfinite(residual):
-        raise Diverged(f"{name}: the linear system's solution is not finite: more damping, or another solver")
+        raise Diverged(
+            f"{name}: the linear system's solution is not finite: more damping, or another solver",
+            horizon,
+            (length_in_float64(w_bar.values()), residual),
+        )
     found = []
     if negative or smallest + damping <= 0:
         found.append(

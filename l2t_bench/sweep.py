@@ -80,7 +80,7 @@ def reverse_sweep(
             found.append(passed.hyper)
             guard.see(visit.step.index, passed.loss)
             meter.count(vector_products=1, recomputed_steps=0 if visit.second_order else 1)
-            watch.see_norm(visit.step.index, passed.norm)
+            watch.see_norm(visit.step.index, passed.norm, passed.adjoint.params if passed is all_passed[-1] else None)
         if after is not None:
             after(visits[-1].step.index, adjoint)
         del visits, visit, all_passed, passed  # else a step's graph lives until the next step's is made

@@ -3,14 +3,19 @@
 Forward-over-reverse: one Jacobian-vector product of the step map, the loss gradient inside.
 """
 
+import math
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
+from l2t_bench.errors import Diverged
+from l2t_bench.health import REMEDY, in_range
 from l2t_bench.problem import Step, TeachingProblem
+from l2t_bench.rollout import LOOK_EVERY
 from l2t_bench.second_order import quiet_forward_mode
-from l2t_bench.tensors import TensorDict, Tensors, zeros_like
+from l2t_bench.tensors import TensorDict, Tensors, norm, wide, zeros_like
 
 
 class Carried(NamedTuple):
@@ -60,6 +65,37 @@ def tangent_step(
     with quiet_forward_mode():
         after, slopes, (loss, held) = torch.func.jvp(step_map, primals, tangents, has_aux=True)  # type: ignore[misc]
     return Tangent(Carried(*after), Carried(*slopes), loss, held)
+
+
+class TangentWatch:
+    """|d omega_t / d theta v| of the longest direction, for t = 1, 2 ...; a look at them waits for the device."""
+
+    def __init__(self) -> None:
+        self._known: list[float] = []
+        self._new: list[Tensor] = []
+
+    def see(self, tangents: Iterable[Tensors]) -> None:
+        """Those of every direction after one step more; of every so many steps there is a look."""
+        self._new.append(torch.stack([_length(tangent) for tangent in tangents]).max())
+        if len(self._new) == LOOK_EVERY:
+            self.look()
+
+    def look(self) -> None:
+        """Raises ``Diverged`` with the step that made a tangent infinite or no number, and the lengths up to there."""
+        first, new = len(self._known), [float(length) for length in self._new]
+        self._known, self._new = [*self._known, *new], []
+        broken = next((at for at, length in enumerate(new, start=first) if not math.isfinite(length)), None)
+        if broken is not None:
+            raise Diverged(
+                f"the student trained, but its derivative by theta is not finite after step {broken}: {REMEDY}",
+                broken,
+                self._known[: broken + 1][-LOOK_EVERY:],
+            )
+
+
+def _length(tangent: Tensors) -> Tensor:
+    length = norm(tangent, wide(next(iter(tangent.values())).device))
+    return in_range(length, norm, tangent).double()
 
 
 def _plain(tensors: Tensors) -> TensorDict:

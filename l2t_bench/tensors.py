@@ -40,10 +40,23 @@ def detached(tensors: Tensors) -> TensorDict:
     return {name: tensor.detach() for name, tensor in tensors.items()}
 
 
-def norm(tensors: Tensors) -> Tensor:
-    """The Euclidean norm of all entries together, a 0-dimensional tensor: nothing waits for the device."""
-    total: Tensor = torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(t) for t in tensors.values()]))
+def norm(tensors: Tensors, dtype: torch.dtype | None = None) -> Tensor:
+    """The Euclidean norm of all entries together, a 0-dimensional tensor: nothing waits for the device.
+
+    ``dtype``: in which squares are taken and added up; by default the entries' own.
+    """
+    each = [torch.linalg.vector_norm(tensor, dtype=dtype) for tensor in tensors.values()]
+    total: Tensor = torch.linalg.vector_norm(torch.stack(each))
     return total
+
+
+def wide(device: torch.device) -> torch.dtype | None:
+    """In which an adjoint's squares are added up: on a GPU float64, what memory gives is slower; else its own.
+
+    From 1e19 on and below 1e-23 float32 has no squares. On a CPU, where float64 takes four times as long, lengths that
+    have none are taken again (``health.AdjointWatch``): on a GPU to ask for them would wait for it.
+    """
+    return torch.float64 if device.type == "cuda" else None
 
 
 def global_norm(tensors: Tensors) -> float:

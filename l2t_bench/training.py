@@ -15,7 +15,7 @@ from l2t_bench.asked import checked_count, checked_horizon
 from l2t_bench.errors import Diverged, RankError
 from l2t_bench.fitting import check_fits, settled
 from l2t_bench.gradient import TeacherGradientBackend
-from l2t_bench.metabatch.contract import for_students
+from l2t_bench.metabatch.contract import for_students, students_at_once
 from l2t_bench.modules import trained_parameters
 from l2t_bench.problem import TeachingProblem
 from l2t_bench.registry import load_backend
@@ -104,12 +104,12 @@ class TeacherTrainer:
         outer_steps, students = checked_count(outer_steps, "outer_steps"), checked_count(students, "students")
         horizon = checked_horizon(horizon, None, seed)
         problem, theta = _started(problem, teacher, seed)
-        runs = outer_steps * students
         self._sharing = sharing_of(Shard(shard) if isinstance(shard, str) else shard)
         method = load_backend(backend) if isinstance(backend, str) else backend
+        runs = -(-students // students_at_once(method))  # of an outer step: those taken at once are one
         self._plan = Plan(
             problem,
-            settled(method, self._sharing.taught(problem), horizon * runs),
+            settled(method, self._sharing.taught(problem), horizon * outer_steps * runs),
             theta,
             outer_steps,
             horizon,

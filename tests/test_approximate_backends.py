@@ -166,8 +166,10 @@ def test_conjugate_residuals_solve_where_the_curvature_is_indefinite_and_neumann
 
 
 def test_a_series_that_leaves_the_finite_numbers_is_an_error_that_says_so() -> None:
-    with pytest.raises(l2t.Diverged, match="solution is not finite: more damping, or another solver"):
+    with pytest.raises(l2t.Diverged, match="solution is not finite: more damping, or another solver") as caught:
         gradient("implicit[solver=neumann,alpha=1000,iterations=200]", Bowl().problem(), horizon=5)
+    length, residual = caught.value.history
+    assert caught.value.step == 5 and length > 0 and not math.isfinite(residual)
 
 
 def test_implicit_refuses_where_training_rests_at_no_stationary_point() -> None:

@@ -289,6 +289,17 @@ def test_a_group_that_no_parameter_fits_is_an_error_of_the_problem() -> None:
             random_problem(optimizer=optimizer)
 
 
+def test_a_group_that_would_change_nothing_is_an_error_of_the_problem() -> None:
+    behind = (l2t.Group("*", lr=0.5), l2t.Group("*.bias", lr=2.0))
+    with pytest.raises(l2t.UserError, match=r"fits the group '\*\.bias' belongs to a group before it.*narrower group"):
+        random_problem(optimizer=l2t.SGD(0.3, groups=behind))
+    random_problem(optimizer=l2t.SGD(0.3, groups=behind[::-1]))
+    student = torch.nn.Sequential(torch.nn.Linear(6, 5), torch.nn.Tanh(), torch.nn.Linear(5, 4))
+    student[0].requires_grad_(False)
+    with pytest.raises(l2t.UserError, match=r"fit the group '0\.\*' are frozen: 0\.weight, 0\.bias"):
+        random_problem(student=student, optimizer=l2t.SGD(0.3, groups=(l2t.Group("0.*", lr=0.5),)))
+
+
 @every_backend
 def test_a_batch_source_that_gives_another_batch_is_found_out_at_once(backend: str) -> None:
     generator = torch.Generator().manual_seed(0)

@@ -1,7 +1,7 @@
 """The paper's thirteen numbers: against a computation by hand, and by the stated rule of when and on what."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -79,6 +79,20 @@ def test_dev_is_measured_on_its_first_examples_across_batches(
 ) -> None:
     features = PaperFeatures(dev_examples=limit)(view(0, 1, lambda index: DEV[0], DEV))
     assert features[2:].tolist() == pytest.approx([accuracy, *precisions])
+
+
+@pytest.mark.parametrize(("limit", "read"), [(2, 1), (4, 1), (5, 2), (0, 3)])
+def test_no_dev_batch_is_read_behind_the_first_examples(limit: int, read: int) -> None:
+    batches: list[int] = []
+
+    def dev() -> Iterator[Pair]:
+        for number, batch in enumerate([*DEV, DEV[0]]):
+            batches.append(number)
+            yield batch
+
+    student: Any = view(0, 1, lambda index: DEV[0], dev())  # type: ignore[arg-type]
+    PaperFeatures(dev_examples=limit)(student)
+    assert batches == list(range(read))
 
 
 def test_between_two_measurements_the_features_are_the_same_tensor() -> None:

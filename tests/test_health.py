@@ -8,7 +8,9 @@ import torch
 
 import l2t_bench as l2t
 from l2t_bench.errors import Diverged, UserError
+from l2t_bench.gradient import TeacherGradient
 from l2t_bench.health import NONE_TO_WATCH, SOUND, AdjointHealth, AdjointWatch, health_of, history, said
+from l2t_bench.metabatch.contract import teacher_gradients
 from l2t_bench.optimizers import SGD
 from l2t_bench.problem import TeachingProblem
 from l2t_bench.verification.samples import general_theta, random_batch, random_problem
@@ -177,6 +179,59 @@ def test_an_adjoint_that_is_not_finite_stops_with_the_step_where_it_began_and_th
 def steep(w: torch.Tensor, target: torch.Tensor, phi: torch.Tensor) -> torch.Tensor:
     """A loss of zero slope and huge curvature where the student stands: it stays, its adjoint does not."""
     return 1e90 * ((w - 1.0) ** 2).sum() + 0 * (w * phi).sum()
+
+
+def at_rest(w: torch.Tensor, target: torch.Tensor, phi: torch.Tensor) -> torch.Tensor:
+    """A loss at whose minimum the student stands: it stays there, and its adjoint grows fivefold at every step."""
+    return ((w - 1.0) ** 2).sum() + 1e-30 * (w * phi).sum()
+
+
+@pytest.mark.parametrize("backend", [*BACKWARDS, "rmd[store=disk]", "rmd[students=2]"])
+def test_an_adjoint_too_long_for_squares_in_float32_is_warned_of_and_not_said_to_be_infinite(backend: str) -> None:
+    problem = dataclasses.replace(unstable(), loss=at_rest).to(dtype=torch.float32)
+    result = teacher_gradients(l2t.load_backend(backend), problem, problem.init_teacher(0), horizon=35, seeds=(0, 1))[0]
+    assert isinstance(result, TeacherGradient) and result.health is not None
+    assert result.health.norms[0] == pytest.approx(3**0.5 * 5.0**35, rel=1e-4)
+    assert result.health.exploded_at == 25 and "explodes at step 25" in " ".join(result.warnings)
+    assert any(float(part.abs().max()) > 0 for part in result.d_theta.values())
+
+
+@pytest.mark.parametrize("backend", BACKWARDS)
+def test_an_adjoint_too_short_for_squares_in_float32_is_not_said_to_be_zero(backend: str) -> None:
+    problem = dataclasses.replace(unstable(0.1), loss=at_rest, objective=lambda w, target: 1e-30 * w.sum())
+    problem = problem.to(dtype=torch.float32)
+    result = l2t.load_backend(backend).teacher_gradient(problem, problem.init_teacher(0), horizon=3)
+    assert result.health is not None and result.health.norms[-1] == pytest.approx(3**0.5 * 1e-30, rel=1e-4)
+    assert result.health.warning == ""
+
+
+FLAT = "the adjoint is zero at step 6: the objective is flat there"
+
+
+@pytest.mark.parametrize(
+    "backend",
+    [
+        *("rmd", "one-step", "forward", "torchopt-implicit", "torchopt-implicit[solver=normal-cg]"),
+        *(f"implicit[solver={solver}]" for solver in ("cg", "neumann", "nystrom", "conjugate-residual")),
+    ],
+)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_flat_objective_is_said_to_be_flat_and_has_a_gradient_of_zeros(backend: str, dtype: torch.dtype) -> None:
+    problem = dataclasses.replace(random_problem(), objective=lambda logits, target: 0 * logits.sum()).to(dtype=dtype)
+    result = l2t.load_backend(backend).teacher_gradient(problem, problem.init_teacher(0), horizon=6)
+    assert not any(bool(part.any()) for part in result.d_theta.values())
+    assert FLAT in (*result.warnings, result.health.warning if result.health else "")
+
+
+def test_a_tangent_that_is_not_finite_stops_with_the_step_that_made_it_so_and_the_lengths_that_led_there() -> None:
+    problem = dataclasses.replace(
+        unstable(), loss=lambda w, target, phi: steep(w, target, phi) + (1e-300 * w * phi).sum()
+    )
+    with pytest.raises(Diverged, match="its derivative by theta is not finite after step") as caught:
+        l2t.load_backend("forward").teacher_gradient(problem, problem.init_teacher(0), horizon=70)
+    assert caught.value.step is not None and 1 <= caught.value.step < 70
+    assert len(caught.value.history) == caught.value.step + 1
+    assert not math.isfinite(caught.value.history[-1]) and all(map(math.isfinite, caught.value.history[:-1]))
 
 
 def test_a_student_that_diverges_leaves_the_losses_that_led_there() -> None:

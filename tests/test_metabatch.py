@@ -17,12 +17,17 @@ from l2t_bench.losses.dynamic import bilinear_sigmoid
 from l2t_bench.metabatch import falling_back
 from l2t_bench.metabatch.contract import students_at_once, teacher_gradients
 from l2t_bench.metabatch.falling_back import even_parts
-from l2t_bench.metabatch.problem import StackedProblem
+from l2t_bench.metabatch.problem import StackedProblem, stacked_problem
+from l2t_bench.metabatch.rollout import StackedRollout
 from l2t_bench.metabatch.stacking import StackedBatch
 from l2t_bench.optimizers import SGD, linear_decay
 from l2t_bench.problem import StudentView, TeachingProblem
+from l2t_bench.rollout import Rollout
+from l2t_bench.second_order import StepGraph
+from l2t_bench.steppers import catalogue
+from l2t_bench.steppers.operators import operators_at_first
 from l2t_bench.tensors import TensorDict
-from l2t_bench.training import train_teacher
+from l2t_bench.training import TeacherTrainer, train_teacher
 from l2t_bench.verification.samples import general_theta, random_problem
 from l2t_bench.verification.students import student_problem
 from l2t_bench.verification.vectors import relative_error
@@ -132,6 +137,36 @@ def test_compiled_steps_take_students_together() -> None:
     assert all(isinstance(one, TeacherGradient) and one.cost.seconds_compile > 0 for one in ours)
     again = together(problem, theta, "engine=compiled")
     assert all(isinstance(one, TeacherGradient) and one.cost.seconds_compile == 0 for one in again)
+
+
+def test_students_taken_at_once_count_the_operators_of_one() -> None:
+    problem = random_problem()
+    theta = general_theta(problem)
+    rollout = StackedRollout(
+        stacked_problem(problem, 2), [Rollout(problem, theta, horizon=2, seed=seed) for seed in (0, 1)], StepGraph
+    )
+    assert operators_at_first(rollout.problem) == operators_at_first(problem) > 10
+
+
+@pytest.mark.slow
+def test_auto_compiles_the_steps_of_students_taken_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(catalogue, "PAYS_FROM", HORIZON)
+    problem = random_problem()
+    theta = general_theta(problem)
+    ours = together(problem, theta, "engine=auto")
+    assert_all_same(ours, alone(problem, theta))
+    assert all(isinstance(one, TeacherGradient) and one.cost.seconds_compile > 0 for one in ours)
+
+
+@pytest.mark.parametrize(("outer_steps", "engine"), [(10, "eager"), (11, "compiled")])
+def test_auto_counts_a_step_of_students_taken_together_once(
+    monkeypatch: pytest.MonkeyPatch, outer_steps: int, engine: str
+) -> None:
+    monkeypatch.setattr(catalogue, "PAYS_FROM", 11 * 2 * HORIZON)  # five students by threes are two runs
+    trainer = TeacherTrainer(
+        random_problem(), None, "rmd[engine=auto,students=3]", outer_steps=outer_steps, horizon=HORIZON, students=5
+    )
+    assert trainer._plan.backend.engine == engine  # type: ignore[attr-defined]
 
 
 @pytest.mark.slow

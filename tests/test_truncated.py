@@ -34,6 +34,8 @@ def test_online_teaching_takes_the_mean_over_the_objectives_on_the_way(optimizer
     assert online.diagnostics["objectives"] == 4 and online.exactness == "truncated"
     shares = [part.diagnostics["cut_share"] for part in parts if part.diagnostics]
     assert len(shares) == 3 and online.diagnostics["cut_share"] == pytest.approx(sum(shares) / 3, rel=1e-12)
+    lengths = [part.diagnostics["w_bar_at_cut"] for part in parts if part.diagnostics]
+    assert online.diagnostics["w_bar_at_cut"] == pytest.approx(sum(lengths) / 3, rel=1e-12)
     assert online.cost.gradients == 14 and online.cost.vector_products == 4 + 6 + 6 + 6
 
 

@@ -20,7 +20,7 @@ from l2t_bench.metabatch.stacking import norms
 from l2t_bench.modules import twice_differentiable
 from l2t_bench.optimizers import SGD, Adjoint, Optimizer, Slots, Taken
 from l2t_bench.problem import Step, TeachingProblem
-from l2t_bench.tensors import TensorDict, Tensors
+from l2t_bench.tensors import TensorDict, Tensors, wide
 
 
 @dataclass(frozen=True)
@@ -130,7 +130,7 @@ class StackedProblem(TeachingProblem):
         return found
 
     def norm(self, params: Tensors) -> Tensor:
-        return norms(params)
+        return norms(params, wide(self.device))
 
 
 def stacked_problem(alone: TeachingProblem, count: int) -> StackedProblem:

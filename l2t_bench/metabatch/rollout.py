@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from l2t_bench.errors import Diverged, Refused
-from l2t_bench.health import AdjointWatch, check_finite
+from l2t_bench.health import AdjointWatch, check_finite, in_range
 from l2t_bench.metabatch.checking import check_stacked
 from l2t_bench.metabatch.contract import of_student
 from l2t_bench.metabatch.problem import StackedProblem
@@ -15,7 +15,7 @@ from l2t_bench.metabatch.stacking import Apart, StackedBatch, norms, stacked_sta
 from l2t_bench.problem import Step, StudentState
 from l2t_bench.rollout import Rollout
 from l2t_bench.second_order import Maker
-from l2t_bench.tensors import Tensors
+from l2t_bench.tensors import Tensors, wide
 
 
 class AllDiverged(Exception):
@@ -129,10 +129,10 @@ class StackedWatch(AdjointWatch):
 
     def see(self, index: int, w_bar: Tensors) -> None:
         if index not in self._lengths and index not in self._found:
-            self._lengths[index] = norms(w_bar)
+            self.see_norm(index, norms(w_bar, wide(next(iter(w_bar.values())).device)), w_bar)
 
-    def see_norm(self, index: int, length: Tensor) -> None:
-        self._lengths.setdefault(index, length)
+    def see_norm(self, index: int, length: Tensor, of: Tensors | None = None) -> None:
+        self._lengths.setdefault(index, in_range(length, norms, of))
 
     def norms_of(self, at: int) -> Mapping[int, float]:
         """Step -> norm of one student, in the order of the steps; waits for the device."""
@@ -157,7 +157,8 @@ class StackedWatch(AdjointWatch):
         """What has been seen since this was last called, as numbers of every student, which are kept."""
         if not self._lengths:
             return {}
-        new = dict(zip(self._lengths, torch.stack(list(self._lengths.values())).tolist(), strict=True))
+        lengths = torch.stack([length.double() for length in self._lengths.values()])
+        new = dict(zip(self._lengths, lengths.tolist(), strict=True))
         self._found |= new
         self._lengths = {}
         return new

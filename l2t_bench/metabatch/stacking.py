@@ -89,8 +89,9 @@ def _stacked_trees(trees: Sequence[Any]) -> Any:
     return pytree.tree_unflatten([torch.stack(column) for column in columns], specs[0])
 
 
-def norms(tensors: Tensors) -> Tensor:
-    """The Euclidean norm of all entries of each student together, shape (N,)."""
-    each = [torch.linalg.vector_norm(tensor.reshape(len(tensor), -1), dim=1) for tensor in tensors.values()]
+def norms(tensors: Tensors, dtype: torch.dtype | None = None) -> Tensor:
+    """The Euclidean norm of all entries of each student together, shape (N,); ``dtype`` as in ``tensors.norm``."""
+    flat = (tensor.reshape(len(tensor), -1) for tensor in tensors.values())
+    each = [torch.linalg.vector_norm(tensor, dim=1, dtype=dtype) for tensor in flat]
     found: Tensor = torch.linalg.vector_norm(torch.stack(each), dim=0)
     return found

@@ -17,6 +17,7 @@ from l2t_bench.metabatch.problem import stacked_problem
 from l2t_bench.metabatch.rollout import AllDiverged, StackedRollout, StackedWatch
 from l2t_bench.metabatch.stacking import copied, owned, stacked, states_apart, taken_apart
 from l2t_bench.optimizers import Adjoint
+from l2t_bench.precision import full_float32
 from l2t_bench.problem import StudentState, TeachingProblem
 from l2t_bench.rollout import Rollout
 from l2t_bench.sweep import Swept
@@ -43,7 +44,7 @@ def taken_together(
     rollout = StackedRollout(stacked_problem(problem, len(seeds)), rollouts, method.second_order())
     watch = StackedWatch(rollout.students)
     try:
-        with torch.enable_grad():
+        with torch.enable_grad(), full_float32(problem.device):
             return _differentiated(method, Run(rollout, meter, watch), rollout, watch)
     except AllDiverged:
         return [rollout.students.diverged[at] for at in range(len(seeds))]

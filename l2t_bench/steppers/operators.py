@@ -20,7 +20,11 @@ def operators_of(problem: TeachingProblem, state: StudentState, step: Step, phi:
 
 
 def operators_at_first(problem: TeachingProblem) -> int:
-    """``operators_of`` the step that a run begins with, counted once for a problem. Raises what a run's begin does."""
+    """``operators_of`` the step that a run begins with, counted once for a problem. Raises what a run's begin does.
+
+    Of students taken at once it is each one's: their steps are the same operators with a dimension more.
+    """
+    problem = getattr(problem, "alone", problem)
     if _COUNTED not in problem.derived:
         rollout, state = Rollout(problem, problem.init_teacher(0), horizon=1), problem.init_student(0)
         step = rollout.step(0, state)
