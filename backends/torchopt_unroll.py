@@ -155,7 +155,10 @@ class _Grouped:
 
 
 def _options(own: object, lrs: list[float], rate: Rates | None = None) -> dict[str, Any]:
-    """TorchOpt's arguments; ``lrs`` grows by the lr of each step as the run comes to it."""
+    """TorchOpt's arguments; ``lrs`` grows by the lr of each step as the run comes to it.
+
+    A schedule is read there; an lr that stays is given as the number, which spares a counter for every parameter.
+    """
     assert isinstance(own, SGD)  # `supports` has seen to it
 
     factor = 1.0 if rate is None else rate.lr
@@ -165,7 +168,7 @@ def _options(own: object, lrs: list[float], rate: Rates | None = None) -> dict[s
         return lrs[-1] * factor
 
     return {
-        "lr": lr_now,
+        "lr": lr_now if callable(own.lr) else own.lr * factor,
         "momentum": own.momentum,
         "weight_decay": own.weight_decay if rate is None else rate.weight_decay,
         "nesterov": own.nesterov,

@@ -18,9 +18,11 @@ from l2t_bench.adam import Adam
 from l2t_bench.backend import Backend
 from l2t_bench.gradient import TeacherGradient
 from l2t_bench.measure import Meter
+from l2t_bench.modules import same_tensors
 from l2t_bench.optimizers import SGD, linear_decay
 from l2t_bench.problem import TeachingProblem
 from l2t_bench.steppers import catalogue, compiling, sharing
+from l2t_bench.steppers import compiled as compiled_module
 from l2t_bench.steppers.rows import row_form
 from l2t_bench.steppers.traced import Traced
 from l2t_bench.steppers.tracing import given
@@ -434,6 +436,48 @@ def test_steps_of_another_shape_go_in_plain_torch_and_are_counted() -> None:
     _, exact, compiled = both(problem)
     assert len(compiled.warnings) == 1 and "2 of 8 steps, the first of them step 4" in compiled.warnings[0]
     assert relative_error(compiled.d_theta, exact.d_theta) <= 1e-12
+
+
+def shaped(problem: TeachingProblem, size: Callable[[int, int], int]) -> TeachingProblem:
+    """The problem with batches of ``size(index, seed)`` examples."""
+
+    def train(index: int, seed: int) -> tuple[Tensor, Tensor]:
+        inputs, targets = problem.train(index, seed)
+        return inputs[: size(index, seed)], targets[: size(index, seed)]
+
+    return dataclasses.replace(problem, train=train)
+
+
+@pytest.mark.parametrize("small", [0, 1])
+def test_a_smaller_batch_that_comes_first_is_not_taken_for_the_rule(small: int) -> None:
+    problem = shaped(random_problem(), lambda index, seed: 5 if index == small else 7)
+    _, exact, compiled = both(problem)
+    assert len(compiled.warnings) == small, "the first step goes in plain torch at any size"
+    assert all("1 of 8 steps, the first of them step 1" in warning for warning in compiled.warnings)
+    assert relative_error(compiled.d_theta, exact.d_theta) <= 1e-12 and compiled.cost.seconds_compile > 0
+
+
+def test_where_no_two_steps_are_shaped_alike_nothing_is_compiled() -> None:
+    _, exact, compiled = both(shaped(random_problem(), lambda index, seed: 1 + index))
+    assert len(compiled.warnings) == 1 and "no two steps are shaped alike" in compiled.warnings[0]
+    assert compiled.cost.seconds_compile == 0 and same_tensors(compiled.d_theta, exact.d_theta)
+
+
+def test_another_run_of_another_shape_compiles_once_more_says_so_and_not_without_end(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(compiled_module, "MOST_SHAPES", 2)
+    problem = shaped(random_problem(), lambda index, seed: 5 + seed)
+    theta, backend = general_theta(problem), l2t.load_backend("rmd[engine=compiled]")
+    said = []
+    for seed in (0, 1, 2, 0, 1):
+        found = backend.teacher_gradient(problem, theta, horizon=HORIZON, seed=seed)
+        plain = l2t.load_backend("rmd").teacher_gradient(problem, theta, steps=found.steps, seed=seed)
+        assert relative_error(found.d_theta, plain.d_theta) <= 1e-12
+        said.append(" ".join(found.warnings))
+    assert said[0] == said[3] == said[4] == "", "its functions are there"
+    assert "compiled once more, for steps shaped otherwise" in said[1]
+    assert "steps of more than 2 shapes, and no more are compiled" in said[2]
 
 
 def test_a_batch_source_that_cannot_be_replayed_is_caught_under_compiled_steps_too(momentum: TeachingProblem) -> None:

@@ -20,18 +20,22 @@ from l2t_bench.steppers.holding import PlainLosses, same_step
 from l2t_bench.steppers.operators import operators_at_first
 from l2t_bench.steppers.rows import Places, adjoint_place, copy_into
 from l2t_bench.steppers.sharing import Activations
-from l2t_bench.steppers.tracing import Given, given
+from l2t_bench.steppers.tracing import Form, Given, given
 from l2t_bench.tensors import TensorDict, added, zeros_like
 
 Made = TypeVar("Made")
+MOST_SHAPES = 4
+"""Of a problem's steps that are compiled: each takes seconds to minutes, and the functions stay with the problem."""
 
 
 class CompiledStepper(EagerStepper):
-    """Steps that look like the run's second one go through compiled functions, all others in plain torch.
+    """Steps shaped alike go through compiled functions, all others in plain torch.
 
-    The first step is another function than those after it (torch's first-step rule), and so is one with a smaller
-    batch: they are taken in plain torch, and nothing is compiled again in silence. ``warnings`` says what went in plain
-    torch beside the first step, and why. The functions are made once for a problem, and kept with it. ``slots``:
+    Those are compiled whose shape is the first to come a second time, so that no smaller batch is taken for the rule.
+    The first step is another function than those after it (torch's first-step rule): it is taken in plain torch. So is
+    what is shaped otherwise, and nothing is compiled again in silence: ``warnings`` says what went in plain torch
+    beside the first step, and why, and where another shape was compiled than for an earlier run. The functions are made
+    once for a problem and a shape, of which there are a few, and kept with it. ``slots``:
     whether the states gone back through have theirs. ``activations``: what a step keeps for its step back, where the
     states of all steps are kept (see ``sharing``). ``most_operators``: of a step that is compiled; one that has more is
     taken in plain torch, which is found out without tracing it.
@@ -64,6 +68,8 @@ class CompiledStepper(EagerStepper):
         self._between: dict[int, list[Tensor]] = {}  # what steps keep for the way back, by index
         self._whole: dict[int, TensorDict] = {}  # what compiled steps pass over of states that plain ones go back to
         self._odd: set[int] = set()
+        self._seen: dict[Form, int] = {}  # the shapes that have come while nothing was compiled, and at which step
+        self._anew = False
         self._written = 0  # the state that a compiled step was the last to write, by index
         self._plain_losses = PlainLosses(rollout, meter)
 
@@ -76,12 +82,21 @@ class CompiledStepper(EagerStepper):
     def warnings(self) -> tuple[str, ...]:
         if isinstance(self._made, str):
             return (f"engine={self.engine}: {self._made}; the run was taken in plain torch",)
+        if self._made is None and self._odd:
+            why = self._too_many_operators() or "no two steps are shaped alike"
+            return (f"engine={self.engine}: {why}; the run was taken in plain torch",)
+        found = []
         if self._odd:
-            return (
+            found.append(
                 f"engine={self.engine}: {len(self._odd)} of {self.rollout.horizon} steps, the first of them step "
-                f"{min(self._odd)}, are shaped otherwise than the one that was compiled, and went in plain torch",
+                f"{min(self._odd)}, are shaped otherwise than the one that was compiled, and went in plain torch"
             )
-        return ()
+        if self._anew:
+            found.append(
+                f"engine={self.engine}: compiled once more, for steps shaped otherwise than an earlier run's of this "
+                "problem"
+            )
+        return tuple(found)
 
     def reserve(self, first: int, steps: int, *, slots: bool) -> None:
         # omega_T is the result's: it lies apart, so that it does not keep the others from being freed.
@@ -164,35 +179,57 @@ class CompiledStepper(EagerStepper):
 
     def _fitting(self, step: Step, state: StudentState) -> tuple[Functions, list[Tensor]] | None:
         """The compiled functions for this step, with its inputs; made when the first step that they are for comes."""
-        if step.index == 0:
+        if step.index == 0 and self._seen:
             return None
         ours = given(step.batch, step.features)
-        if self._made is None:
-            self._made = self._make(step, state, ours)
-        if isinstance(self._made, str):
+        if self._made is None and self._comes_again(step, ours):
+            self._made = self._too_many_operators() or self._make(step, state, ours)
+            self._odd -= {at for form, at in self._seen.items() if ours is not None and form == ours.form}
+        if isinstance(self._made, str) or step.index == 0:
             return None
-        if ours is None or ours.form != self._made.given.form:
+        if self._made is None or ours is None or ours.form != self._made.given.form:
             self._odd.add(step.index)
             return None
         return self._made, ours.leaves
 
+    def _comes_again(self, step: Step, ours: Given | None) -> bool:
+        """Whether a step shaped like this one has come before, or none at all: a run may be gone on with midway."""
+        if ours is None:
+            return step.index > 0
+        before = bool(self._seen)
+        return self._seen.setdefault(ours.form, step.index) != step.index or (step.index > 0 and not before)
+
+    def _too_many_operators(self) -> str | None:
+        most = self._most_operators
+        if most is None or (count := operators_at_first(self.rollout.problem)) <= most:
+            return None
+        return (
+            f"a step has {count:,} operators, which take minutes to compile: auto does it up to {most}, "
+            "engine=compiled whatever it takes"
+        )
+
     def _make(self, step: Step, state: StudentState, ours: Given | None) -> Functions | str:
         if ours is None:
             return "its batches hold more than tensors"
-        most = self._most_operators
-        if most is not None and (count := operators_at_first(self.rollout.problem)) > most:
-            return (
-                f"a step has {count:,} operators, which take minutes to compile: auto does it up to "
-                f"{most}, engine=compiled whatever it takes"
-            )
         activations = self._activations if self._kept else None
         problem = self.rollout.problem
         asked = self._second_order, self._slots, activations, self._hyper, self.numbers_on
         wish = Wish(problem, self._theta, state, step, ours, *asked)
-        key = ("compiled steps", ours.form, *asked, settings_of_torch(problem.device))
-        made = self.made_once(key, lambda: compiled_steps(wish))
+        key = (*asked, settings_of_torch(problem.device))
+        made = self.made_once(("compiled steps", ours.form, *key), lambda: self._another(wish, key))
         if isinstance(made, Functions) and not same_step(wish, made):
             return "a step is another one than when its steps were compiled: something that the loss reads has changed"
+        return made
+
+    def _another(self, wish: Wish, key: Hashable) -> Functions | str:
+        """``compiled_steps``; of other shapes than an earlier run of the problem had a few, and that is said."""
+        held, counted = self.rollout.problem.derived, ("shapes that were compiled", key)
+        count: int = held.get(counted, 0)
+        if count == MOST_SHAPES:
+            return f"its runs have steps of more than {MOST_SHAPES} shapes, and no more are compiled"
+        made = compiled_steps(wish)
+        if not isinstance(made, NotFinite):
+            held[counted], self._anew = count + 1, count > 0
         return made
 
     @property
