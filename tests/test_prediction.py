@@ -24,6 +24,8 @@ from l2t_bench.verification.samples import random_problem
 
 WIDE = "digits/mlp[hidden=2000,features=none,dev=50]"
 STATE_BYTES = 4 * (2000 * (64 + 1) + 10 * (2000 + 1))
+NOISE = 3e6
+"""Bytes: below the least peak here, so that a prediction of nothing fails. The claim to users is 64 MB, or 15 %."""
 
 
 _PREDICT = """
@@ -71,7 +73,7 @@ def predicted_and_measured(backend: str, horizon: int, problem: str = WIDE) -> t
 )
 def test_predicted_bytes_are_near_the_measured_ones(backend: str) -> None:
     predicted, measured = predicted_and_measured(backend, 150)
-    assert predicted == pytest.approx(measured, rel=0.15, abs=16e6)
+    assert predicted == pytest.approx(measured, rel=0.15, abs=NOISE)
 
 
 @pytest.mark.slow
@@ -91,13 +93,13 @@ def test_of_a_small_student_what_lies_around_its_tensors_counts() -> None:
 )
 def test_predicted_bytes_of_every_method_are_near_the_measured_ones(backend: str, horizon: int) -> None:
     predicted, measured = predicted_and_measured(backend, horizon)
-    assert predicted == pytest.approx(measured, rel=0.15, abs=64e6)
+    assert predicted == pytest.approx(measured, rel=0.15, abs=NOISE)
 
 
 @pytest.mark.slow
 def test_predicted_bytes_of_compiled_steps_are_near_the_measured_ones() -> None:
     predicted, measured = predicted_and_measured("rmd[engine=compiled]", 400)
-    assert predicted == pytest.approx(measured, rel=0.15, abs=16e6)
+    assert predicted == pytest.approx(measured, rel=0.15, abs=NOISE)
 
 
 @pytest.mark.parametrize(
