@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from l2t_bench.adam import Adam
     from l2t_bench.backend import Backend
     from l2t_bench.batches import Examples, IndexedBatches
-    from l2t_bench.errors import Diverged, L2TError, RankError, Refused, UserError
+    from l2t_bench.errors import Diverged, FellBack, L2TError, RankError, Refused, UserError
     from l2t_bench.expected_bleu import ExpectedBLEU
     from l2t_bench.fitting import check_fits, would_fit
     from l2t_bench.gradient import (
@@ -60,7 +60,7 @@ _HOMES = {
     "adam": ("Adam",),
     "backend": ("Backend",),
     "batches": ("Examples", "IndexedBatches"),
-    "errors": ("Diverged", "L2TError", "RankError", "Refused", "UserError"),
+    "errors": ("Diverged", "FellBack", "L2TError", "RankError", "Refused", "UserError"),
     "expected_bleu": ("ExpectedBLEU",),
     "fitting": ("check_fits", "would_fit"),
     "gradient": (
@@ -125,6 +125,7 @@ __all__ = [
     "Examples",
     "ExpectedAccuracy",
     "ExpectedBLEU",
+    "FellBack",
     "Group",
     "IndexedBatches",
     "L2TError",

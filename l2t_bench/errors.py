@@ -1,5 +1,6 @@
 """What can go wrong, each with a message that says what to do about it."""
 
+import re
 from collections.abc import Sequence
 
 
@@ -56,8 +57,20 @@ class RankError(L2TError):
     """
 
 
+class FellBack(UserWarning):
+    """What was asked for could not be had, and something slower was done in its place: the result is the same.
+
+    Given once for a problem and reason; the same words are in the result's ``warnings``.
+    """
+
+
 def said_first(error: BaseException) -> str:
     """What a library's error says first, with its type: its first sentence, or line, that says something."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     kind = type(error).__name__
     return f"{kind}: {lines[0].split('. ', maxsplit=1)[0][:160]}" if lines else kind
+
+
+def but_for_numbers(text: str) -> str:
+    """What messages share that say the same of other steps, students or sizes."""
+    return re.sub(r"\d[\d.,]*(?:e[+-]?\d+)?", "#", text)

@@ -19,7 +19,7 @@ from l2t_bench.cli import (
     train,
     verify,
 )
-from l2t_bench.cli.console import error_line
+from l2t_bench.cli.console import error_line, fallbacks_in_a_line
 from l2t_bench.errors import L2TError, RankError
 
 app = typer.Typer(
@@ -49,7 +49,8 @@ app.command("prepare")(prepare.prepare)
 def main() -> None:
     """The entry point. Exit codes: 0 all well, 1 something failed, 2 a mistake in what was asked, 130 interrupted."""
     try:
-        app()
+        with fallbacks_in_a_line():
+            app()
     except L2TError as error:
         error_line(str(error))
         sys.exit(1 if isinstance(error, RankError) else 2)

@@ -7,6 +7,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from l2t_bench.errors import Diverged, said_first
+from l2t_bench.fallbacks import warn_of_fallback
 from l2t_bench.gradient import TeacherGradient
 from l2t_bench.metabatch.contract import one_by_one
 from l2t_bench.metabatch.stacking import Apart
@@ -51,6 +52,7 @@ def together_or_apart(
     results = one_by_one(method, problem, theta, horizon=horizon, seeds=seeds)  # raises what is no matter of stacking
     problem.derived[_key(method, len(seeds))] = reason
     warning = f"students={method.students}: {reason}; they were taken one by one"
+    warn_of_fallback(problem, warning)
     return [
         replace(found, warnings=(*found.warnings, warning)) if isinstance(found, TeacherGradient) else found
         for found in results

@@ -1,0 +1,97 @@
+"""Steps that were to be compiled and were not: who is told, where, and how often. Their numbers are plain ones."""
+
+import dataclasses
+import warnings
+from typing import Any
+
+import pytest
+from torch import Tensor
+
+import l2t_bench as l2t
+from l2t_bench.problem import TeachingProblem
+from l2t_bench.steppers import compiling
+from l2t_bench.verification.samples import general_theta, random_problem
+
+REASON = "its steps cannot be compiled: RuntimeError: no compiler here; the run was taken in plain torch"
+WARNING = f"engine=compiled: {REASON}"
+COMPILED = "rmd[engine=compiled]"
+
+
+@pytest.fixture
+def without_a_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
+    def failing(traced: Any, random: bool) -> Any:
+        raise RuntimeError("no compiler here")
+
+    monkeypatch.setattr(compiling, "_compiled", failing)
+
+
+def gradient(problem: TeachingProblem, method: str, horizon: int = 4, seed: int = 0) -> l2t.TeacherGradient:
+    return l2t.load_backend(method).teacher_gradient(problem, general_theta(problem), horizon=horizon, seed=seed)
+
+
+# -- in Python
+
+
+@pytest.mark.usefixtures("without_a_compiler")
+@pytest.mark.parametrize(
+    "method", [COMPILED, "truncated[engine=compiled,window=2]", "truncated[engine=compiled,every=2]"]
+)
+def test_a_fallback_is_one_warning_of_a_problem_and_comes_with_every_result(method: str) -> None:
+    problem = random_problem()
+    with pytest.warns(l2t.FellBack) as told:
+        results = [gradient(problem, method, horizon, seed) for horizon, seed in ((4, 0), (6, 1))]
+    assert [str(each.message) for each in told] == [WARNING]
+    assert [result.warnings for result in results] == [(WARNING,)] * 2
+    with pytest.warns(l2t.FellBack):
+        gradient(random_problem(), method)  # another problem
+
+
+@pytest.mark.usefixtures("without_a_compiler")
+def test_the_warning_points_at_who_asked() -> None:
+    with pytest.warns(l2t.FellBack) as told:
+        l2t.load_backend(COMPILED).teacher_gradient(problem := random_problem(), general_theta(problem), horizon=4)
+    assert told[0].filename == __file__
+
+
+@pytest.mark.usefixtures("without_a_compiler")
+def test_a_warning_that_is_made_an_error_reaches_who_asked_also_of_students_at_once() -> None:
+    """A step of students at once that fails is a reason to take them one by one: a warning is none."""
+    problem = random_problem()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", l2t.FellBack)
+        for method in (COMPILED, "rmd[engine=compiled,students=2]"):
+            with pytest.raises(l2t.FellBack, match="no compiler here"):
+                l2t.teacher_gradients(
+                    l2t.load_backend(method), problem, general_theta(problem), horizon=4, seeds=range(2)
+                )
+
+
+def shaped_otherwise(at: int) -> TeachingProblem:
+    """The batch of one step is smaller: that step goes in plain torch."""
+    plain = random_problem()
+
+    def train(index: int, seed: int) -> tuple[Tensor, Tensor]:
+        inputs, targets = plain.train(index, seed)
+        return (inputs[:5], targets[:5]) if index == at + seed else (inputs, targets)
+
+    return dataclasses.replace(plain, train=train)
+
+
+def test_steps_of_another_shape_are_told_of_once_however_many_and_wherever_they_are(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(compiling, "_compiled", lambda traced, random: traced.graph)
+    problem = shaped_otherwise(2)
+    with pytest.warns(l2t.FellBack, match="1 of 4 steps, the first of them step 2") as told:
+        results = [gradient(problem, COMPILED, horizon, seed) for horizon, seed in ((4, 0), (6, 1))]
+    assert len(told) == 1 and "1 of 6 steps, the first of them step 3" in results[1].warnings[0]
+
+
+@pytest.mark.usefixtures("without_a_compiler")
+def test_students_at_once_are_told_of_once_too() -> None:
+    problem = random_problem()
+    problem.student.register_forward_pre_hook(lambda layer, given: given if float(given[0].sum()) else None)
+    backend, theta = l2t.load_backend("rmd[students=2]"), general_theta(problem)
+    with pytest.warns(l2t.FellBack, match="they were taken one by one") as told:
+        results = [l2t.teacher_gradients(backend, problem, theta, horizon=3, seeds=range(2)) for _ in range(2)]
+    assert len(told) == 1 and len(results) == 2
