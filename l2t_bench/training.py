@@ -12,7 +12,7 @@ from typing import Literal
 from torch import nn
 
 from l2t_bench.asked import checked_count, checked_horizon
-from l2t_bench.errors import Diverged, RankError
+from l2t_bench.errors import Diverged, RankError, but_for_numbers
 from l2t_bench.fitting import check_fits, settled
 from l2t_bench.gradient import TeacherGradientBackend
 from l2t_bench.metabatch.contract import for_students, students_at_once
@@ -168,7 +168,7 @@ class TeacherTrainer:
 
     def _run(self, course: Course, saving: Saving, before: float) -> TeacherTraining:
         """All that is left, ``before`` seconds having gone into it."""
-        begun, first = time.perf_counter(), course.at
+        begun, first, told = time.perf_counter(), course.at, set[str]()
         self._callback.on_start(tuple(course.curve), tuple(course.selection))
         while True:
             if course.judgement_is_due:
@@ -178,6 +178,7 @@ class TeacherTrainer:
             record = course.climb()
             spent = time.perf_counter() - begun
             self._callback.on_outer_step(record, _progress(course, first, spent, before))
+            self._tell_warnings(record, told)
             if trouble := new_trouble(course.curve, self._plan.students):
                 self._callback.on_trouble(trouble)
             # After the callbacks: what they draw from the generators is drawn once.
@@ -191,6 +192,13 @@ class TeacherTrainer:
                 "every student of every outer step diverged: lower the student's lr, or let it decay to zero"
             )
         return course.result(before + time.perf_counter() - begun)
+
+    def _tell_warnings(self, record: OuterStep, told: set[str]) -> None:
+        """Those of an outer step's gradients that none before had in this process: a log of its own each."""
+        for warning in record.warnings:
+            if (kind := but_for_numbers(warning)) not in told:
+                told.add(kind)
+                self._callback.on_note(warning)
 
 
 def train_teacher(

@@ -2,9 +2,11 @@
 
 import dataclasses
 import warnings
+from pathlib import Path
 from typing import Any
 
 import pytest
+from command_line import here
 from torch import Tensor
 
 import l2t_bench as l2t
@@ -95,3 +97,23 @@ def test_students_at_once_are_told_of_once_too() -> None:
     with pytest.warns(l2t.FellBack, match="they were taken one by one") as told:
         results = [l2t.teacher_gradients(backend, problem, theta, horizon=3, seeds=range(2)) for _ in range(2)]
     assert len(told) == 1 and len(results) == 2
+
+
+# -- at the command line
+
+PROBLEM = "digits/mlp[train=60,dev=40,hidden=4,keys=2,lr=0.3,refresh=5]"
+
+
+def lines_of(printed: str) -> list[str]:
+    """Those that warn."""
+    return [line for line in printed.splitlines() if "warning" in line.lower()]
+
+
+@pytest.mark.usefixtures("without_a_compiler")
+def test_train_says_once_that_steps_were_not_compiled_and_keeps_it_with_every_outer_step(tmp_path: Path) -> None:
+    out = tmp_path / "teacher.safetensors"
+    asked = ("train", PROBLEM, "-b", COMPILED, "--outer-steps", "2", "--horizon", "4", "--select-every", "0", "-o", out)
+    done = here(*asked)
+    assert done.returncode == 0 and lines_of(done.stderr) == [f"l2t-bench: warning: {WARNING}"], done.stderr
+    curve = (tmp_path / "teacher.training" / "outer_steps.csv").read_text()
+    assert curve.count(REASON) == 2 and "l2t_bench/" not in done.stderr

@@ -1,10 +1,12 @@
 """A training as it is seen on a terminal: a bar with the time left; elsewhere a plain line per outer step."""
 
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from l2t_bench.cli.console import console, error_line
+from l2t_bench.errors import FellBack
 from l2t_bench.training import Callback, Judged, OuterStep, Progress, Trouble
 from l2t_bench.units import duration
 
@@ -47,5 +49,9 @@ def training_progress() -> Iterator[Callback]:
 
     out = console()
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Bar(*columns, console=out, transient=True, disable=not out.is_terminal) as bar:
+    with (
+        warnings.catch_warnings(),
+        Bar(*columns, console=out, transient=True, disable=not out.is_terminal) as bar,
+    ):
+        warnings.simplefilter("ignore", FellBack)  # the gradients' results have the same words: ``on_note`` shows them
         yield _Lines(bar)

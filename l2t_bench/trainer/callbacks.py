@@ -36,7 +36,10 @@ class Callback:
         """Its gradients explode or vanish; told once, when it is first seen."""
 
     def on_note(self, note: str) -> None:
-        """Something that should be known, such as a damaged checkpoint that was set aside."""
+        """Something that should be known: a damaged checkpoint that was set aside, what a gradient's result warns of.
+
+        A warning comes once, at the first outer step that has it; the records have it at each.
+        """
 
     def on_end(self, training: TeacherTraining) -> None:
         """It has ended."""
