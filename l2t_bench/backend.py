@@ -16,7 +16,17 @@ from l2t_bench.cautions import cautions
 from l2t_bench.distributed.problem import ShardedProblem
 from l2t_bench.errors import Diverged, UserError
 from l2t_bench.first_look import look_through_torch_func, once
-from l2t_bench.gradient import ANY, Capabilities, Cost, Exactness, Prediction, Refused, Supported, TeacherGradient
+from l2t_bench.gradient import (
+    ANY,
+    Capabilities,
+    Cost,
+    Exactness,
+    Prediction,
+    Refused,
+    Supported,
+    TeacherGradient,
+    Walked,
+)
 from l2t_bench.gradient_look import look_at_gradient
 from l2t_bench.health import REMEDY, AdjointWatch, first_not_finite, health_of, history
 from l2t_bench.kept_run import RunKeeper
@@ -48,6 +58,7 @@ class Derivative:
     diagnostics: Mapping[str, float] = field(default_factory=dict)
     hyper: Mapping[str, Tensor] = field(default_factory=dict)  # by the optimiser's numbers
     warnings: tuple[str, ...] = ()  # what the user must know to trust the result
+    engine: Walked | None = None  # what took the steps, of a method that has engines
 
 
 class Run:
@@ -299,6 +310,7 @@ class Backend(ABC):
             hyper=detached(derivative.hyper),
             health=health_of(norms),
             warnings=(*derivative.warnings, *cautions(rollout.problem)),
+            engine=derivative.engine,
         )
 
     def teacher_gradients(

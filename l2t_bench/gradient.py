@@ -90,6 +90,34 @@ def _above(start: int | None, peak: int | None) -> int | None:
 
 
 @dataclass(frozen=True)
+class Walked:
+    """What took a run's steps, and why it did. As text: ``plain torch: 500 steps so far, ...``.
+
+    ``engine``: ``eager``, ``compiled`` or ``graphed``. ``why``: what ``auto`` weighed, or why the engine that was asked
+    for could not be had; empty where it was just that one. ``instead_of``: the engine that could not.
+    """
+
+    engine: str
+    why: str = ""
+    instead_of: str = ""
+
+    @property
+    def name(self) -> str:
+        """The engine in words."""
+        return _ENGINES.get(self.engine, self.engine)
+
+    def __str__(self) -> str:
+        return f"{self.name}: {self.why}" if self.why else self.name
+
+
+_ENGINES: Mapping[str, str] = {
+    "eager": "plain torch",
+    "compiled": "compiled steps",
+    "graphed": "compiled steps in CUDA graphs",
+}
+
+
+@dataclass(frozen=True)
 class TeacherGradient:
     """The derivative of the teacher's objective through a student's whole training run."""
 
@@ -104,6 +132,7 @@ class TeacherGradient:
     hyper: Mapping[str, Tensor] = field(default_factory=dict)  # by "lr" (each step's), "momentum", "weight_decay"
     health: AdjointHealth | None = None  # |w_bar_t| against t, where the method goes back step by step
     warnings: tuple[str, ...] = ()  # what must be known to trust the result
+    engine: Walked | None = None  # what took the steps, of a method that has engines
 
     def __post_init__(self) -> None:
         if self.health is not None and self.health.warning and self.health.warning not in self.warnings:

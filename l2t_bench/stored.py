@@ -11,7 +11,7 @@ from l2t_bench.backend import Backend, Derivative, Run
 from l2t_bench.distributed.problem import ShardedProblem
 from l2t_bench.errors import Diverged, Refused, UserError
 from l2t_bench.first_look import once
-from l2t_bench.gradient import Exactness, TeacherGradient
+from l2t_bench.gradient import Exactness, TeacherGradient, Walked
 from l2t_bench.keeping import going_on, keep_back, keep_forward, there_of, way_back_of
 from l2t_bench.kept_run import There, WayBack
 from l2t_bench.metabatch.falling_back import even_parts, known_apart, together_or_apart
@@ -219,13 +219,21 @@ class StoredRMD(Backend):
         return bytes_kept(taken, Kept(self.activations, self.hyper or problem.optimizer.reads_slots, self.hyper))
 
     def settled(self, problem: TeachingProblem, horizon: int) -> Backend:
-        engine = settled_engine(self._engine(problem), problem, horizon)
+        engine = cast("Engine", self.settled_engine(problem, horizon).engine)
         return replace(self, engine=engine, activations="some" if engine == "eager" else self.activations)
 
+    def settled_engine(self, problem: TeachingProblem, horizon: int) -> Walked:
+        """The engine that ``settled`` takes, and why, where it is left to ``auto``."""
+        found = settled_engine(self._engine(problem), problem, horizon)
+        return replace(found, why=self._divided(problem)) if self._engine(problem) != self.engine else found
+
     def _engine(self, problem: TeachingProblem) -> Engine:
-        """Where a batch is divided ``auto`` has no choice: compiled steps take it whole."""
+        """Where a batch is divided ``auto`` has no choice."""
+        return "eager" if self.engine == "auto" and self._divided(problem) else self.engine
+
+    def _divided(self, problem: TeachingProblem) -> str:
         divided = isinstance(problem, ShardedProblem) or self.microbatches > 1
-        return "eager" if self.engine == "auto" and divided else self.engine
+        return "batches are taken by their parts, and compiled steps take them whole" if divided else ""
 
     @contextmanager
     def trained(self, run: Run) -> Iterator[tuple[Store, StudentState]]:
@@ -275,8 +283,9 @@ class StoredRMD(Backend):
 
     def stepper(self, run: Run) -> EagerStepper:
         """What takes the run's steps and goes back through them."""
-        return stepper_for(
-            self._engine(run.problem),
+        engine = self._engine(run.problem)
+        stepper = stepper_for(
+            engine,
             run.rollout,
             run.meter,
             second_order=MODES[self.hvp],
@@ -285,6 +294,9 @@ class StoredRMD(Backend):
             activations=self.activations,
             sums=run.sums if self.microbatches == 1 else MicroBatches(into_microbatches(self.microbatches)),
         )
+        if engine != self.engine:
+            stepper.because = self._divided(run.problem)
+        return stepper
 
     def swept(
         self,

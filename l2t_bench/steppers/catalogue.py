@@ -2,6 +2,7 @@
 
 from typing import Literal
 
+from l2t_bench.gradient import Walked
 from l2t_bench.measure import Meter
 from l2t_bench.problem import TeachingProblem
 from l2t_bench.rollout import Rollout
@@ -48,12 +49,11 @@ def stepper_for(
     how sums over a batch are taken; compiled steps take them from whole batches only.
     """
     settled = engine_at(engine, rollout.problem, rollout.horizon)
-    if engine == "auto":
-        _count(rollout)
+    stepper: EagerStepper
     if settled == "eager":
-        return EagerStepper(rollout, meter, second_order=second_order, hyper=hyper, sums=sums)
-    if settled == "compiled":
-        return CompiledStepper(
+        stepper = EagerStepper(rollout, meter, second_order=second_order, hyper=hyper, sums=sums)
+    elif settled == "compiled":
+        stepper = CompiledStepper(
             rollout,
             meter,
             second_order=second_order,
@@ -62,15 +62,20 @@ def stepper_for(
             activations=activations,
             most_operators=MOST_OPERATORS if engine == "auto" else None,
         )
-    return GraphedStepper(
-        rollout,
-        meter,
-        recorder=recorder_for(rollout.problem.device),
-        second_order=second_order,
-        hyper=hyper,
-        slots=slots,
-        activations=activations,
-    )
+    else:
+        stepper = GraphedStepper(
+            rollout,
+            meter,
+            recorder=recorder_for(rollout.problem.device),
+            second_order=second_order,
+            hyper=hyper,
+            slots=slots,
+            activations=activations,
+        )
+    if engine == "auto":
+        _count(rollout)
+        stepper.because = _weighed(rollout.problem.derived[_COUNT], "so far")
+    return stepper
 
 
 def engine_at(engine: Engine, problem: TeachingProblem, horizon: int) -> Literal["eager", "compiled", "graphed"]:
@@ -83,15 +88,22 @@ def engine_at(engine: Engine, problem: TeachingProblem, horizon: int) -> Literal
     return engine
 
 
-def settled_engine(engine: Engine, problem: TeachingProblem, steps: int) -> Literal["eager", "compiled", "graphed"]:
+def settled_engine(engine: Engine, problem: TeachingProblem, steps: int) -> Walked:
     """The engine that so many steps of the problem are settled at beforehand: one that no run will change.
 
-    ``auto`` compiles where they pay for it, unless a step has more than ``MOST_OPERATORS``.
+    ``auto`` compiles where they pay for it, unless a step has more than ``MOST_OPERATORS``; why it does, or does not,
+    comes with it.
     """
     found = engine_at(engine, problem, steps)
-    if engine == "auto" and found == "compiled" and operators_at_first(problem) > MOST_OPERATORS:
-        return "eager"
-    return found
+    if engine != "auto":
+        return Walked(found)
+    if found == "compiled" and (count := operators_at_first(problem)) > MOST_OPERATORS:
+        return Walked("eager", f"a step has {count:,} operators, and auto compiles those of up to {MOST_OPERATORS}")
+    return Walked(found, _weighed(problem.derived.get(_COUNT, 0) + steps, "in all"))
+
+
+def _weighed(steps: int, which: str) -> str:
+    return f"{steps:,} steps {which}, compiled steps pay from {PAYS_FROM:,}"
 
 
 def _count(rollout: Rollout) -> None:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from l2t_bench.adjoint import Visit
+from l2t_bench.gradient import Walked
 from l2t_bench.measure import Meter
 from l2t_bench.modules import trained_parameters
 from l2t_bench.optimizers import Adjoint
@@ -77,6 +78,13 @@ class CompiledStepper(EagerStepper):
     def numbers_on(self) -> torch.device:
         """Where the functions have lr and index: on the host, where each call has its own."""
         return torch.device("cpu")
+
+    @property
+    def walked(self) -> Walked:
+        if isinstance(self._made, str):
+            return Walked("eager", self._made, instead_of=self.engine)
+        # The first step is no reason to compile, and of a run of one step there is no other.
+        return Walked("eager", "it is one step long") if self._made is None else Walked("compiled", self.because)
 
     @property
     def warnings(self) -> tuple[str, ...]:

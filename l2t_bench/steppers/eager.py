@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from l2t_bench.adjoint import PhiAdjoint, Visit, taken_step
+from l2t_bench.gradient import Walked
 from l2t_bench.gradient_look import GradientLooks
 from l2t_bench.kept_run import WayBack
 from l2t_bench.measure import Meter
@@ -52,6 +53,12 @@ class EagerStepper:
         self._second_order, self._hyper, self._sums = sums.second_order(second_order), hyper, sums
         self._phi_adjoint = PhiAdjoint(rollout.problem, rollout.theta)
         self._gradient_looks = GradientLooks()
+        self.because = ""  # why this engine is the one; empty where it was asked for by its name
+
+    @property
+    def walked(self) -> Walked:
+        """What takes the steps, as far as it is known by now."""
+        return Walked("eager", self.because)
 
     @property
     def warnings(self) -> tuple[str, ...]:

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from l2t_bench.adjoint import Visit
+from l2t_bench.gradient import Walked
 from l2t_bench.measure import Meter
 from l2t_bench.optimizers import Adjoint
 from l2t_bench.problem import Step, StudentState
@@ -79,6 +80,17 @@ class GraphedStepper(CompiledStepper):
     @property
     def at_once(self) -> int:
         return 1 if self._why else _GROUP * self._block
+
+    @property
+    def walked(self) -> Walked:
+        found = super().walked
+        if found.engine == "eager":
+            return found
+        if self._why:
+            return Walked("compiled", self._why, instead_of=self.engine)
+        if self.rollout.horizon <= self._block:
+            return Walked("compiled", f"there are no {self._block} steps after the first", instead_of=self.engine)
+        return Walked("graphed")
 
     @property
     def warnings(self) -> tuple[str, ...]:

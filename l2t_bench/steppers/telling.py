@@ -9,10 +9,11 @@ from l2t_bench.steppers.eager import EagerStepper
 
 
 def with_steps_told(derivative: Derivative, stepper: EagerStepper, problem: TeachingProblem) -> Derivative:
-    """The derivative with its stepper's warnings, each of which is also given as a Python warning.
+    """The derivative with what took its steps, and its stepper's warnings; these are given as Python warnings, too.
 
     ``problem``: the user's own, which keeps what was told; a stepper of students at once has a stacked one.
     """
     for warning in stepper.warnings:
         warn_of_fallback(problem, warning)
-    return replace(derivative, warnings=(*derivative.warnings, *stepper.warnings))
+    warnings = (*derivative.warnings, *stepper.warnings)
+    return replace(derivative, warnings=warnings, engine=stepper.walked)
