@@ -12,7 +12,9 @@ from torch import Tensor
 import l2t_bench as l2t
 from l2t_bench.problem import TeachingProblem
 from l2t_bench.steppers import compiling
+from l2t_bench.verification.ladder import verify
 from l2t_bench.verification.samples import general_theta, random_problem
+from l2t_bench.verification.subject import Outcome
 
 REASON = "its steps cannot be compiled: RuntimeError: no compiler here; the run was taken in plain torch"
 WARNING = f"engine=compiled: {REASON}"
@@ -117,3 +119,38 @@ def test_train_says_once_that_steps_were_not_compiled_and_keeps_it_with_every_ou
     assert done.returncode == 0 and lines_of(done.stderr) == [f"l2t-bench: warning: {WARNING}"], done.stderr
     curve = (tmp_path / "teacher.training" / "outer_steps.csv").read_text()
     assert curve.count(REASON) == 2 and "l2t_bench/" not in done.stderr
+
+
+def tiny_problem(folder: Path) -> tuple[str, Path]:
+    """A problem that is verified in seconds."""
+    file = folder / "tiny.py"
+    file.write_text("from l2t_bench.verification.samples import random_problem\nproblem = random_problem()\n")
+    return "--problem-file", file
+
+
+def told_in_table(printed: str) -> str:
+    """The words of the last column, of all rows."""
+    return " ".join(line.rsplit("│", 2)[1].strip() for line in printed.splitlines() if line.startswith("│"))
+
+
+@pytest.mark.usefixtures("without_a_compiler")
+@pytest.mark.parametrize("method", [COMPILED, "truncated[engine=compiled,window=3]"])
+def test_verify_does_not_pass_plain_steps_off_as_compiled_ones(method: str, tmp_path: Path) -> None:
+    done = here("verify", method, *tiny_problem(tmp_path))
+    assert done.returncode == 0 and lines_of(done.stderr) == [f"l2t-bench: warning: {WARNING}"]
+    assert f"engine=compiled is not checked here, but plain torch {WARNING}" in told_in_table(done.stdout)
+    assert (done.stdout.count("│ skip │ steps as asked"), done.stdout.count("│ info │ warning")) == (1, 1)
+
+
+@pytest.mark.usefixtures("without_a_compiler")
+def test_verify_says_so_of_the_reference_set_too() -> None:
+    section = next(verify(l2t.load_backend(COMPILED)))
+    first, second, *figures = section.checks
+    assert section.problem == "reference set" and (first.outcome, second.note) == (Outcome.SKIPPED, WARNING)
+    assert len(figures) > 5 and all(check.outcome is Outcome.PASSED for check in figures)
+
+
+def test_verify_says_which_steps_auto_has_chosen(tmp_path: Path) -> None:
+    done = here("verify", "rmd[engine=auto]", *tiny_problem(tmp_path))
+    assert "plain torch: 12 steps so far, compiled steps pay from 5,000" in told_in_table(done.stdout)
+    assert not lines_of(done.stderr)

@@ -7,7 +7,7 @@ for no good reason).
 import dataclasses
 import warnings
 from bisect import bisect_right
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import accumulate
@@ -15,7 +15,7 @@ from itertools import accumulate
 import torch
 
 from l2t_bench.adam import Adam
-from l2t_bench.errors import Refused
+from l2t_bench.errors import Refused, but_for_numbers
 from l2t_bench.gradient import Exactness, TeacherGradientBackend
 from l2t_bench.groups import Group
 from l2t_bench.optimizers import SGD, Optimizer, linear_decay
@@ -27,7 +27,7 @@ from l2t_bench.verification.peers import exact_peers, label, through_last, whole
 from l2t_bench.verification.reference import check_reference
 from l2t_bench.verification.samples import general_theta, random_problem
 from l2t_bench.verification.stationary import check_stationary
-from l2t_bench.verification.subject import Check, Outcome, Subject, by, skipped
+from l2t_bench.verification.subject import SAID, Check, Outcome, Subject, by, said_of, skipped
 
 SHORT, LONG = 12, 50
 """Horizons: central differences replay the run many times and go over the short one; all else goes over the long."""
@@ -83,7 +83,7 @@ def verify(
         yield section(backend, with_fewer_dev_examples(problem), seed)
         return
     if backend.capabilities.exactness is Exactness.EXACT:
-        yield Section(label(backend), "reference set", tuple(check_reference(backend, device)))
+        yield Section(label(backend), "reference set", _each_once(check_reference(backend, device)))
     if backend.capabilities.exactness is Exactness.STATIONARY:
         yield Section(label(backend), "quadratic", (checks.check_closed_form(converged(backend), device=device),))
     for name, optimizer in OPTIMIZERS.items():
@@ -153,7 +153,19 @@ def _section(
     found = [checks.check_forward_parity(long, parity)] if numeric.has_torch_counterpart(problem.optimizer) else []
     found += [checks.check_replay(long), checks.check_repeatable(short)]
     found += _BY_KIND[kind](short, long)
-    return Section(label(backend), problem.name, tuple(found))
+    return Section(label(backend), problem.name, _each_once([*said_of(short.result), *said_of(long.result), *found]))
+
+
+def _each_once(found: Iterable[Check]) -> tuple[Check, ...]:
+    """What several runs say of themselves in the same words, their lengths apart, is said once, before all figures."""
+    said: dict[tuple[str, str], Check] = {}
+    figures: list[Check] = []
+    for check in found:
+        if check.name in SAID:
+            said.setdefault((check.name, but_for_numbers(check.note)), check)
+        else:
+            figures.append(check)
+    return *said.values(), *figures
 
 
 def converged(backend: TeacherGradientBackend) -> TeacherGradientBackend:
@@ -242,7 +254,6 @@ def _reported(long: Subject) -> list[Check]:
         Check(f"its own {name}", figure, float("nan"), Outcome.REPORTED)
         for name, figure in long.result.diagnostics.items()
     ]
-    own += [Check("warning", float("nan"), float("nan"), Outcome.REPORTED, text) for text in long.result.warnings]
     return own + _quality(long)
 
 

@@ -33,7 +33,7 @@ from l2t_bench.students.mlp import MLP
 from l2t_bench.teachers import AttentionTeacher
 from l2t_bench.tensors import TensorDict
 from l2t_bench.verification.samples import general_theta, random_problem
-from l2t_bench.verification.subject import Check, held_to
+from l2t_bench.verification.subject import Check, held_to, said_of
 from l2t_bench.verification.vectors import relative_error
 
 VERSION = 1
@@ -108,6 +108,7 @@ def check_reference(backend: TeacherGradientBackend, device: str = "cpu") -> Ite
             for step in case.steps
         ]
         result = backend.teacher_gradient(case.problem.to(place), theta, steps=steps, seed=0)
+        yield from said_of(result)
         d_theta = cast(case.d_theta, place, torch.float64)
         yield held_to(f"reference: {case.name}", relative_error(result.d_theta, d_theta), BOUND, "d_theta")
         yield held_to(f"reference: {case.name}", abs(result.value / case.value - 1), BOUND, "M~")

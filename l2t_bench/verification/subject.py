@@ -66,3 +66,23 @@ def held_to(name: str, figure: float, bound: float, note: str = "") -> Check:
 
 def skipped(name: str, why: str) -> Check:
     return Check(name, math.nan, math.nan, Outcome.SKIPPED, why)
+
+
+STEPS, WARNING = "steps as asked", "warning"
+SAID = (STEPS, WARNING)
+"""Rungs that have no figure: what a run says of itself."""
+
+
+def said_of(result: TeacherGradient) -> list[Check]:
+    """What must be known to read figures of this result: that other steps were checked than those asked for, first.
+
+    Compiled steps that fell back are skipped, whatever else passes: plain ones are no proof of them.
+    """
+    said = [Check(WARNING, math.nan, math.nan, Outcome.REPORTED, text) for text in result.warnings]
+    walked = result.engine
+    if walked is None or not walked.why:
+        return said
+    if walked.instead_of:
+        taken = walked.name if said else walked  # a warning says why
+        return [skipped(STEPS, f"engine={walked.instead_of} is not checked here, but {taken}"), *said]
+    return [Check(STEPS, math.nan, math.nan, Outcome.REPORTED, str(walked)), *said]
