@@ -10,6 +10,7 @@ from command_line import here
 from torch import Tensor
 
 import l2t_bench as l2t
+from l2t_bench.choice import from_toml
 from l2t_bench.problem import TeachingProblem
 from l2t_bench.steppers import compiling
 from l2t_bench.verification.ladder import verify
@@ -103,7 +104,7 @@ def test_students_at_once_are_told_of_once_too() -> None:
 
 # -- at the command line
 
-PROBLEM = "digits/mlp[train=60,dev=40,hidden=4,keys=2,lr=0.3,refresh=5]"
+PROBLEM = "digits/mlp[train=60,dev=40,hidden=4,keys=2,nonlinearity=tanh,lr=0.3,refresh=5]"
 
 
 def lines_of(printed: str) -> list[str]:
@@ -154,3 +155,27 @@ def test_verify_says_which_steps_auto_has_chosen(tmp_path: Path) -> None:
     done = here("verify", "rmd[engine=auto]", *tiny_problem(tmp_path))
     assert "plain torch: 12 steps so far, compiled steps pay from 5,000" in told_in_table(done.stdout)
     assert not lines_of(done.stderr)
+
+
+@pytest.mark.usefixtures("without_a_compiler")
+def test_select_takes_no_method_for_compiled_steps_that_it_does_not_get(tmp_path: Path) -> None:
+    """Of several it takes the plain twin; alone, it says what it is. The warning is a line for all of them."""
+    both, alone = tmp_path / "both.toml", tmp_path / "alone.toml"
+    first = here("select", PROBLEM, "--horizon", "4", "-b", "rmd", "-b", COMPILED, "-o", both)
+    assert first.returncode == 0 and lines_of(first.stderr) == [f"l2t-bench: warning: {WARNING}"], first.stderr
+    assert from_toml(both.read_text()).method == "rmd"
+    assert f"engine=compiled is not to be had here, but plain torch: {REASON[:40]}" in told_in_table(first.stdout)
+    second = here("select", PROBLEM, "--horizon", "4", "-b", COMPILED, "-o", alone)
+    why = from_toml(alone.read_text()).why
+    assert second.returncode == 0 and "held to plain ones" not in why
+    assert "engine=compiled is not to be had here, but plain torch: its steps cannot be compiled" in why
+
+
+def test_select_says_of_compiled_steps_what_they_were_held_to(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(compiling, "_compiled", lambda traced, random: traced.graph)
+    out = tmp_path / "backend.toml"
+    done = here("select", PROBLEM, "--horizon", "4", "-b", COMPILED, "-o", out)
+    assert done.returncode == 0 and not lines_of(done.stderr)
+    assert from_toml(out.read_text()).why.endswith("compiled steps are held to plain ones when they are made")
+    auto = here("select", PROBLEM, "--horizon", "4", "-b", "rmd", "-b", "rmd[engine=auto]")
+    assert auto.returncode == 0 and "held to plain ones" not in auto.stdout, "so few steps are not compiled"

@@ -6,19 +6,22 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from l2t_bench.asked import checked_horizon
 from l2t_bench.backend import Backend
 from l2t_bench.errors import Diverged, Refused, UserError
-from l2t_bench.fitting import bytes_left, peaks_of, predict_bytes, predict_seconds
-from l2t_bench.gradient import Exactness, TeacherGradientBackend
+from l2t_bench.fitting import bytes_left, peaks_of, predict_bytes, predict_seconds, settled
+from l2t_bench.gradient import Exactness, TeacherGradient, TeacherGradientBackend, Walked
+from l2t_bench.metabatch.contract import students_at_once, teacher_gradients
 from l2t_bench.problem import TeachingProblem
 from l2t_bench.resident import available_bytes, resident_bytes
 from l2t_bench.selection.candidates import Entry, by_way, candidates, worth_timing
 from l2t_bench.selection.proving import GLANCE, Measured, Referee
 from l2t_bench.selection.records import PREFERENCES, Accepted, Asked, Candidate, Decision, Prefer, least
 from l2t_bench.units import byte_count, told
+from l2t_bench.verification.peers import with_options
 
 _AFFORDABLE = 20.0  # seconds of an exact gradient that approximate ones are held to
 _SHORTEST = 10  # steps of that run
 _TOO_LATE = "not looked at: the time for the choice was up"
 _COMPILED = "compiled steps are held to plain ones when they are made"
+_LOOK = 30  # steps of a run that is looked at for what takes them: two blocks of recorded ones, and more
 
 EXACT_ONES = Accepted()
 
@@ -110,14 +113,42 @@ class _Selecting:
     def _proved(self, entries: Sequence[Entry]) -> list[Entry]:
         """Each method held to the first of them, which is held to differences; its ways of holding a run are alike."""
         first = next((entry for entry in entries if entry.open and not entry.compiled), None)
-        if first is None:
-            return list(entries)
-        referee = Referee(self._problem, first.backend, min(GLANCE, self._horizon))
         verdicts: Verdicts = {}
-        for entry in entries:
-            if entry.open and not entry.compiled and entry.kind not in verdicts:
-                verdicts[entry.kind] = self._verdict(referee, entry)
-        return [_judged(entry, verdicts) for entry in entries]
+        if first is not None:
+            referee = Referee(self._problem, first.backend, min(GLANCE, self._horizon))
+            for entry in entries:
+                if entry.open and not entry.compiled and entry.kind not in verdicts:
+                    verdicts[entry.kind] = self._verdict(referee, entry)
+        return self._as_they_walk([_judged(entry, verdicts) for entry in entries])
+
+    def _as_they_walk(self, entries: Sequence[Entry]) -> list[Entry]:
+        """With what was found of plain steps; of those that are to compile theirs, what a short run shows."""
+        there = [entry.backend for entry in entries if entry.open]
+        return [self._walked(entry, there) if entry.open and entry.compiled else entry for entry in entries]
+
+    def _walked(self, entry: Entry, there: Sequence[TeacherGradientBackend]) -> Entry:
+        """A candidate whose steps are not compiled here is its twin in plain torch: one of them is enough."""
+        near = "" if entry.exact else f"{entry.candidate.proof}; "  # what was found of plain steps is no proof here
+        if self._late(entry, "compiled steps"):
+            return entry.known(proof=f"{near}not looked at whether its steps can be compiled: the time for it was up")
+        try:
+            walked = self._engine(entry.backend)
+        except Refused as refusal:
+            return entry.known(rejected=str(refusal))
+        if walked is None or (walked.engine == "eager" and not walked.instead_of):
+            return entry  # auto has left them in plain torch
+        if walked.instead_of:
+            said = f"engine={walked.instead_of} is not to be had here, but {walked}"
+            twin = with_options(entry.backend, engine="eager", activations="some")
+            return entry.known(rejected=said) if twin in there else entry.known(proof=near + said)
+        return entry.known(proof=f"{near}{_COMPILED}{f'; {walked.why}' if walked.why else ''}")
+
+    def _engine(self, backend: TeacherGradientBackend) -> Walked | None:
+        """What takes the steps of the runs that it is chosen for."""
+        method, steps = settled(backend, self._problem, self._horizon), min(_LOOK, self._horizon)
+        theta, seeds = self._problem.init_teacher(0), range(students_at_once(method))
+        found = teacher_gradients(method, self._problem, theta, horizon=steps, seeds=seeds)
+        return next((each.engine for each in found if isinstance(each, TeacherGradient)), None)
 
     def _verdict(self, referee: Referee, entry: Entry) -> tuple[str, str]:
         if self._late(entry, "exactness"):
@@ -133,7 +164,7 @@ class _Selecting:
             why = "there is no exact method that fits, to hold it to"
             return [entry.known(rejected=why) if entry.open else entry for entry in entries]
         measured = Measured(self._problem, exact.backend, self._affordable(exact.candidate))
-        return [self._near_enough(entry, measured) if entry.open else entry for entry in entries]
+        return self._as_they_walk([self._near_enough(entry, measured) if entry.open else entry for entry in entries])
 
     def _near_enough(self, entry: Entry, measured: Measured) -> Entry:
         if self._late(entry, "quality"):
@@ -182,7 +213,7 @@ def _judged(entry: Entry, verdicts: Verdicts) -> Entry:
     if not entry.open or entry.kind not in verdicts:
         return entry
     proof, rejected = verdicts[entry.kind]
-    return entry.known(proof=_COMPILED if entry.compiled else proof, rejected=rejected)
+    return entry.known(proof=proof, rejected=rejected)
 
 
 def _fastest(entries: Sequence[Entry]) -> Entry | None:

@@ -83,8 +83,10 @@ class CompiledStepper(EagerStepper):
     def walked(self) -> Walked:
         if isinstance(self._made, str):
             return Walked("eager", self._made, instead_of=self.engine)
-        # The first step is no reason to compile, and of a run of one step there is no other.
-        return Walked("eager", "it is one step long") if self._made is None else Walked("compiled", self.because)
+        if self._made is None:  # the first step is no reason to compile
+            return Walked("eager", "it is one step long")
+        odd = f"{len(self._odd)} of {self.rollout.horizon} steps are shaped otherwise, and went in plain torch"
+        return Walked("compiled", odd if self._odd else self.because)
 
     @property
     def warnings(self) -> tuple[str, ...]:
