@@ -1,6 +1,7 @@
 """Steps that were to be compiled and were not: who is told, where, and how often. Their numbers are plain ones."""
 
 import dataclasses
+import json
 import warnings
 from pathlib import Path
 from typing import Any
@@ -179,3 +180,21 @@ def test_select_says_of_compiled_steps_what_they_were_held_to(monkeypatch: pytes
     assert from_toml(out.read_text()).why.endswith("compiled steps are held to plain ones when they are made")
     auto = here("select", PROBLEM, "--horizon", "4", "-b", "rmd", "-b", "rmd[engine=auto]")
     assert auto.returncode == 0 and "held to plain ones" not in auto.stdout, "so few steps are not compiled"
+
+
+_NO_COMPILER = {"CXX": "/nowhere/c++"}
+
+
+def test_run_says_once_that_cells_were_not_compiled_and_every_record_says_it(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    for name, value in {**_NO_COMPILER, "TORCHINDUCTOR_CACHE_DIR": str(tmp_path / "cache")}.items():
+        monkeypatch.setenv(name, value)  # of the cells' processes
+    out = tmp_path / "run"
+    asked = ("run", "quick", "-b", COMPILED, "-p", PROBLEM, "--profile", "smoke", "--seeds", "2", "--out", out)
+    done = here(*asked)
+    (line,) = lines_of(done.stderr)
+    assert done.returncode == 0 and line.startswith("l2t-bench: warning: ") and "seed 0" in line
+    assert "engine=compiled: its steps cannot be compiled" in line and line.endswith("the run was taken in plain torch")
+    measured = [json.loads(file.read_text())["measurements"] for file in out.glob("cells/quick/*/cell.json")]
+    assert len(measured) == 2 and all("plain torch" in each["runs"][0]["warnings"][0] for each in measured)

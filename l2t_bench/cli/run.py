@@ -215,12 +215,14 @@ def _with_progress(plan: "Plan", work: Callable[[Callable[[Event], None]], dict[
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
     from l2t_bench.cli.console import console, error_line
+    from l2t_bench.errors import but_for_numbers
 
     out = console()
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=out, transient=True, disable=not out.is_terminal) as progress:
         bar = progress.add_task("starting", total=len(plan.cells))
         running: dict[str, str] = {}
+        said: set[str] = set()
 
         def on_event(event: Event) -> None:
             if event.note:
@@ -235,6 +237,10 @@ def _with_progress(plan: "Plan", work: Callable[[Callable[[Event], None]], dict[
                     f"[dim]{event.done:>3}/{event.total}[/dim] [{style}]{event.status:<8}[/{style}] "
                     f"{escape(event.cell.label)} [dim]{event.seconds:.1f} s[/dim]"
                 )
+                for warning in event.warnings:  # of the first cell that has it: the report names all of them
+                    if (kind := but_for_numbers(warning)) not in said:
+                        said.add(kind)
+                        error_line(f"warning: {event.cell.label}: {warning}")
             progress.update(bar, completed=event.done, description=escape("; ".join(running.values())))
 
         return work(on_event)

@@ -45,6 +45,7 @@ class Event:
     total: int
     seconds: float = 0.0
     note: str = ""  # what the user should know of a file that was found in its place
+    warnings: tuple[str, ...] = ()  # of a cell that has ended: what must be known to trust its result
 
 
 def run(
@@ -75,7 +76,8 @@ def run(
         with closing(_news(launcher, Work(folder, tuple(waiting), plan.study))) as news:
             for each in news:
                 done += each.status is not None
-                on_event(Event(each.cell, each.status, done, len(plan.cells), each.seconds))
+                warned = _warnings_of(folder, each.cell) if each.status is not None else ()
+                on_event(Event(each.cell, each.status, done, len(plan.cells), each.seconds, warnings=warned))
                 if fail_fast and each.status in FAILURES:
                     break
         statuses = [str(folder.status(cell) or "missing") for cell in plan.cells]
@@ -91,6 +93,25 @@ def _news(launcher: Launcher, work: Work) -> Generator[News, None, None]:
     """As the launcher's; where there is nothing to run, nothing is started for it."""
     if work.cells:
         yield from launcher.launch(work)
+
+
+def _warnings_of(folder: RunFolder, cell: Cell) -> tuple[str, ...]:
+    """What a cell's measurements warn of, in order, each text once."""
+    record = folder.record(cell)
+    return () if record is None else tuple(dict.fromkeys(_warnings_in(record["measurements"])))
+
+
+def _warnings_in(measured: Any) -> Iterator[str]:
+    """Texts in lists that are named ``warnings``, wherever a task has put them: of a horizon, of an outer step."""
+    if isinstance(measured, dict):
+        for name, value in measured.items():
+            if name == "warnings" and isinstance(value, list):
+                yield from (text for text in value if isinstance(text, str))
+            else:
+                yield from _warnings_in(value)
+    elif isinstance(measured, list):
+        for value in measured:
+            yield from _warnings_in(value)
 
 
 def _end_what_was_left(folder: RunFolder) -> None:
