@@ -10,7 +10,7 @@ from l2t_bench.gradient import Capabilities, Exactness
 from l2t_bench.kept_run import There
 from l2t_bench.prediction import Scaling
 from l2t_bench.problem import StudentState, TeachingProblem
-from l2t_bench.steppers.telling import with_steps_told
+from l2t_bench.steppers.telling import told_by
 from l2t_bench.stored import StoredRMD
 from l2t_bench.sweep import Swept, reverse_sweep
 from l2t_bench.tensors import Tensors, added, global_norm, scaled, zeros_like
@@ -125,7 +125,7 @@ class TruncatedRMD(StoredRMD):
             state,
             diagnostics={"objectives": float(len(values)), "w_bar_at_cut": at_cut, "cut_share": share},
         )
-        return with_steps_told(derivative, stepper, run.problem)
+        return told_by(stepper, run.problem).with_result(derivative)
 
     def _visited(self, run: Run, states: list[StudentState]) -> list[StudentState]:
         return states if run.problem.optimizer.reads_slots else [state.without_slots() for state in states]

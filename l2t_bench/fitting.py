@@ -9,7 +9,7 @@ import torch
 from l2t_bench.asked import checked_horizon
 from l2t_bench.backend import Backend
 from l2t_bench.errors import Refused, UserError
-from l2t_bench.gradient import Exactness, Prediction, TeacherGradientBackend
+from l2t_bench.gradient import Exactness, Prediction, TeacherGradientBackend, Walked
 from l2t_bench.prediction import beside_law, bytes_at, record_bytes, seconds_at, short_sizes
 from l2t_bench.problem import TeachingProblem
 from l2t_bench.registry import list_backends, load_backend
@@ -162,6 +162,12 @@ def peaks_of(variants: Sequence[Backend], problem: TeachingProblem, horizon: int
 def settled(backend: TeacherGradientBackend, problem: TeachingProblem, steps: int) -> TeacherGradientBackend:
     """The method as so many student steps will find it: one that changes on the way could not be gone on with."""
     found: TeacherGradientBackend = backend.settled(problem, steps) if hasattr(backend, "settled") else backend
+    return found
+
+
+def settled_engine(backend: TeacherGradientBackend, problem: TeachingProblem, steps: int) -> Walked | None:
+    """What ``settled`` lets the steps be taken by, and why; ``None`` for a method without engines."""
+    found: Walked | None = backend.settled_engine(problem, steps) if hasattr(backend, "settled_engine") else None
     return found
 
 

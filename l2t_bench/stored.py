@@ -28,7 +28,7 @@ from l2t_bench.steppers.catalogue import CHOSEN_AMONG, ENGINES, Engine, settled_
 from l2t_bench.steppers.compiling import Kept, bytes_kept
 from l2t_bench.steppers.eager import EagerStepper
 from l2t_bench.steppers.sharing import ACTIVATIONS
-from l2t_bench.steppers.telling import with_steps_told
+from l2t_bench.steppers.telling import told_by
 from l2t_bench.stores.catalogue import STORES
 from l2t_bench.stores.contract import Law, Room, Store, Wanted, share_held, sizes_of
 from l2t_bench.sweep import Swept, reverse_sweep
@@ -257,8 +257,8 @@ class StoredRMD(Backend):
             begun = way_back_of(run)
             there = there_of(run, final) if begun is None else begun.there
             swept = self.swept(run, store, there.w_bar, begun=begun, after=partial(keep_back, run, store, there))
-            stepper = store.stepper
-        return with_steps_told(self.derivative(run.horizon, there, swept), stepper, run.problem)
+            told = told_by(store.stepper, run.problem)
+        return told.with_result(self.derivative(run.horizon, there, swept))
 
     @abstractmethod
     def derivative(self, horizon: int, there: There, swept: Swept) -> Derivative:

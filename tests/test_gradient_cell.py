@@ -1,6 +1,8 @@
 """What a gradient cell keeps of its teacher gradients: all that was computed, as figures and as tensors."""
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,8 @@ from l2t_bench.engine.gradient_cell import measure
 from l2t_bench.engine.hyper_gradients import hyper_figures, hyper_tensors
 from l2t_bench.engine.recorder import Recorder
 from l2t_bench.gradient import TeacherGradient
+from l2t_bench.measure import Meter
+from l2t_bench.steppers import catalogue, compiling
 from l2t_bench.tensors import global_norm
 from l2t_bench.verification.samples import general_theta
 
@@ -33,9 +37,8 @@ def with_hyper() -> TeacherGradient:
     return gradient("rmd[hyper=true]")
 
 
-def measured(folder: Path, method: str) -> dict[str, Any]:
-    """The one run of a gradient cell, as it would stand in cell.json."""
-    cell = Cell(
+def cell_of(method: str) -> Cell:
+    return Cell(
         suite="own",
         suite_version=1,
         profile="own",
@@ -46,7 +49,11 @@ def measured(folder: Path, method: str) -> dict[str, Any]:
         task="l2t_bench.engine.gradient_cell:measure",
         settings={"horizons": [HORIZON], "repeats": [1]},
     )
-    (run,) = measure(cell, Recorder(folder))["runs"]
+
+
+def measured(folder: Path, method: str) -> dict[str, Any]:
+    """The one run of a gradient cell, as it would stand in cell.json."""
+    (run,) = measure(cell_of(method), Recorder(folder))["runs"]
     return dict(run)
 
 
@@ -104,3 +111,36 @@ def test_a_figure_that_is_not_finite_is_none_in_the_file(with_hyper: TeacherGrad
     broken = replace(with_hyper, hyper={"lr": torch.tensor([1.0, math.inf]), "momentum": torch.tensor(2.0)})
     figures = hyper_figures(broken)
     assert figures["d_lr_norm"] is None and figures["d_lr_sum"] is None and figures["d_momentum"] == 2.0
+
+
+@pytest.mark.parametrize("method", ["rmd[engine=compiled]", "rmd[engine=auto]"])
+def test_what_compiling_takes_is_counted_whoever_comes_to_it_first(
+    method: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The look for room compiles before the warm-up does, and the first long run holds its steps to plain ones."""
+    taken: list[float] = []
+    monkeypatch.setattr(compiling, "_compiled", lambda traced, random: traced.graph)
+    monkeypatch.setattr(catalogue, "PAYS_FROM", 1)
+    plain = Meter.phase
+
+    @contextmanager
+    def phase(self: Meter, name: str) -> Iterator[None]:
+        before = self.seconds.get("compile", 0.0)
+        with plain(self, name):
+            yield
+        taken.append(self.seconds.get("compile", 0.0) - before if name == "compile" else 0.0)
+
+    monkeypatch.setattr(Meter, "phase", phase)
+    recorder = Recorder(tmp_path)
+    found = measure(cell_of(method), recorder)
+    assert found["seconds_compile"] == pytest.approx(sum(taken)) and sum(taken) > 0
+    assert recorder.phases["compile"]["seconds"] == found["seconds_compile"]
+
+
+def test_a_cell_keeps_what_took_the_steps_and_why(tmp_path: Path) -> None:
+    for method, said in (
+        ("rmd", "plain torch"),
+        ("rmd[engine=auto]", "plain torch: 4 steps in all, compiled steps pay from 5,000"),
+    ):
+        assert measured(tmp_path, method)["engine"] == said
+    assert "engine" not in measured(tmp_path, "one-step")

@@ -20,7 +20,7 @@ from l2t_bench.optimizers import Adjoint
 from l2t_bench.precision import full_float32
 from l2t_bench.problem import StudentState, TeachingProblem
 from l2t_bench.rollout import Rollout
-from l2t_bench.steppers.telling import with_steps_told
+from l2t_bench.steppers.telling import told_by
 from l2t_bench.sweep import Swept
 from l2t_bench.tensors import TensorDict, Tensors
 
@@ -54,7 +54,7 @@ def taken_together(
 def _differentiated(
     method: "StoredRMD", run: Run, rollout: StackedRollout, watch: StackedWatch
 ) -> list[TeacherGradient | Diverged]:
-    students, count, problem = rollout.students, rollout.problem.count, rollout.problem.alone
+    students, count = rollout.students, rollout.problem.count
     with method.trained(run) as (store, final):
         with run.meter.phase("dev"):
             values, w_bar = _dev_gradients(rollout, final)
@@ -64,7 +64,8 @@ def _differentiated(
                 check_objective(values[at], w_bars[at], run.horizon, run.horizon)
             except Diverged as diverged:
                 students.lose(at, diverged)
-        swept, stepper = method.swept(run, store, w_bar), store.stepper
+        swept = method.swept(run, store, w_bar)
+        told = told_by(store.stepper, rollout.problem.alone)
     cost = _share(cost_of(run.meter), count)
     found: list[TeacherGradient | Diverged] = []
     for at, passage in enumerate(_swept_apart(swept, count)):
@@ -72,7 +73,7 @@ def _differentiated(
             found.append(students.diverged[at])
             continue
         there = There(values[at], owned(at_end[at]), w_bars[at])
-        derivative = with_steps_told(method.derivative(run.horizon, there, passage), stepper, problem)
+        derivative = told.with_result(method.derivative(run.horizon, there, passage))
         try:
             found.append(method.result(rollout.rollouts[at], derivative, watch.norms_of(at), cost))
         except Diverged as diverged:
