@@ -13,8 +13,8 @@ from torch import nn
 
 from l2t_bench.asked import checked_count, checked_horizon
 from l2t_bench.errors import Diverged, RankError, but_for_numbers
-from l2t_bench.fitting import check_fits, settled
-from l2t_bench.gradient import TeacherGradientBackend
+from l2t_bench.fitting import check_fits, settled, settled_engine
+from l2t_bench.gradient import TeacherGradientBackend, Walked
 from l2t_bench.metabatch.contract import for_students, students_at_once
 from l2t_bench.modules import trained_parameters
 from l2t_bench.problem import TeachingProblem
@@ -107,9 +107,11 @@ class TeacherTrainer:
         self._sharing = sharing_of(Shard(shard) if isinstance(shard, str) else shard)
         method = load_backend(backend) if isinstance(backend, str) else backend
         runs = -(-students // students_at_once(method))  # of an outer step: those taken at once are one
+        taught, steps = self._sharing.taught(problem), horizon * outer_steps * runs
+        self._engine = settled_engine(method, taught, steps)
         self._plan = Plan(
             problem,
-            settled(method, self._sharing.taught(problem), horizon * outer_steps * runs),
+            settled(method, taught, steps),
             theta,
             outer_steps,
             horizon,
@@ -127,6 +129,14 @@ class TeacherTrainer:
     def problem(self) -> TeachingProblem:
         """The problem, with the teacher that was given."""
         return self._plan.problem
+
+    @property
+    def engine(self) -> Walked | None:
+        """What the students' steps are to be taken by, and why where ``engine=auto`` left it to their number.
+
+        It is settled for the whole training; ``None`` for a method without engines.
+        """
+        return self._engine
 
     def train(self, *, resume: bool = False) -> TeacherTraining:
         """Train, or with ``resume`` go on from the newest sound checkpoint; from the beginning where there is none.
@@ -191,7 +201,8 @@ class TeacherTrainer:
             raise Diverged(
                 "every student of every outer step diverged: lower the student's lr, or let it decay to zero"
             )
-        return course.result(before + time.perf_counter() - begun)
+        training = course.result(before + time.perf_counter() - begun)
+        return training if self._engine is None else replace(training, engine=str(self._engine))
 
     def _tell_warnings(self, record: OuterStep, told: set[str]) -> None:
         """Those of an outer step's gradients that none before had in this process: a log of its own each."""

@@ -23,6 +23,7 @@ COLUMNS = [
     "student_steps",
     "seconds_compile_longest",
     "outer_steps_longest",
+    "timed_as",
 ]
 
 
@@ -36,29 +37,50 @@ def break_even(costs: pd.DataFrame) -> pd.DataFrame:
     seconds_saved is the median over pairs of what one outer step saves, seconds_compile the median over units;
     outer_steps = ceil(compile / saved), ``inf`` where nothing is saved: never. outer_steps_least and _most are those
     of the pair that saves most and least. student_steps = outer_steps * horizon. seconds_compile_longest is that of
-    the unit that compiled longest, commonly the first, which found no compiled step on the disk.
+    the unit that compiled longest, commonly the first, which found no compiled step on the disk. timed_as: whose times
+    these are; ``engine=auto`` that has stayed in plain torch has those of its twin with ``engine=compiled``, where that
+    is there.
     """
     rows = []
     for case, group in costs.groupby(CASE):
-        plain = {_canonical(str(method)): str(method) for method in group["method"].unique()}
-        for method in group["method"].unique():
-            against = plain.get(plain_twin(str(method)) or "")
-            row = None if against is None else _row(group, str(method), against)
-            if row is not None:
-                rows.append(dict(zip(CASE, case, strict=True)) | row)
+        there = {_canonical(str(method)): str(method) for method in group["method"].unique()}
+        for method in map(str, group["method"].unique()):
+            if (against := there.get(_plain_twin(method) or "")) is None:
+                continue
+            for timed in (method, there.get(_with_engine(method, "compiled", instead_of=("auto",)) or "")):
+                row = None if timed is None else _row(group, timed, against)
+                if row is not None:
+                    rows.append(dict(zip(CASE, case, strict=True)) | row | {"method": method, "timed_as": timed})
+                    break
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
 def plain_twin(method: str) -> str | None:
     """The same method in plain torch: ``rmd`` of ``rmd[engine=compiled]``; ``None`` for one that is not compiled.
 
-    ``engine=graphed`` is compiled too.
+    ``engine=graphed`` is compiled too; ``engine=auto`` may be, or not.
     """
+    return _with_engine(method, None, instead_of=("compiled", "graphed"))
+
+
+def _plain_twin(method: str) -> str | None:
+    """``plain_twin``, of ``engine=auto`` too: whether it has compiled shows in what it took."""
+    return _with_engine(method, None, instead_of=("compiled", "graphed", "auto"))
+
+
+def _with_engine(method: str, engine: str | None, *, instead_of: tuple[str, ...]) -> str | None:
+    """The same method with another engine, or none named; ``None`` where it has not one of ``instead_of``."""
     try:
         name, options = split_spec(method)
     except UserError:
         return None
-    return write_spec(name, options) if options.pop("engine", "") in ("compiled", "graphed") else None
+    if options.get("engine", "") not in instead_of:
+        return None
+    if engine is None:
+        del options["engine"]
+    else:
+        options["engine"] = engine
+    return write_spec(name, options)
 
 
 def paid_from(seconds_compile: float, seconds_saved: float) -> float:

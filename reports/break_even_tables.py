@@ -33,6 +33,12 @@ def _table(title: str, found: pd.DataFrame, units: str) -> Table:
         f"nothing. Saved: the median over {units} of what an outer step saves against the same method in plain torch; "
         "in brackets the outer steps by the pair that saves most and by the one that saves least."
     )
+    others = found[found["timed_as"] != found["method"]]
+    if len(others):
+        note += (
+            f" {', '.join(others['method'].unique())}: has stayed in plain torch; the times are those of "
+            f"{', '.join(others['timed_as'].unique())}."
+        )
     if longer:
         note += " Longest: the compilation that took longest, commonly the first, which found nothing on the disk."
     return Table(title, tuple(columns), rows, note, text_columns=3, row_header=1)

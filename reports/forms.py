@@ -100,6 +100,7 @@ _GRADIENT_RUN: Form = {
     "diagnostics?": _are_numbers_by_name,
     "hyper_gradients?": _are_numbers_by_name,
     "warnings?": _are_texts,
+    "engine?": is_text,
     "adjoint?": or_null(_is_adjoint),
     "adjoint_said?": is_text,
     "gradient_file": is_plain_name,
@@ -134,6 +135,7 @@ _TRAINING: Form = {
     "largest_change?": _are_numbers_by_name,
     "peak_bytes?": or_null(is_count),
     "seconds_training?": or_null(is_duration),
+    "engine?": is_text,
 }
 
 

@@ -152,6 +152,7 @@ _GRADIENT_COLUMNS = [
     "adjoint_died_at",
     "adjoint_said",
     "warnings",
+    "engine",
 ]
 
 
@@ -178,6 +179,7 @@ def _gradient_row(cell: Mapping[str, Any], measured: Mapping[str, Any]) -> dict[
         **{f"adjoint_{key}": (measured.get("adjoint") or {}).get(key) for key in ("growth", "exploded_at", "died_at")},
         "adjoint_said": measured.get("adjoint_said", ""),
         "warnings": "; ".join(measured.get("warnings", [])),
+        "engine": measured.get("engine", ""),
         **{f"diagnostic_{name}": value for name, value in measured.get("diagnostics", {}).items()},
         **{f"{HYPER}{name}": value for name, value in measured.get("hyper_gradients", {}).items()},
     }

@@ -11,6 +11,7 @@ from l2t_bench.reports.coefficients_figure import coefficient_tables, coefficien
 from l2t_bench.reports.cost_figure import time_against_memory
 from l2t_bench.reports.derive import Results
 from l2t_bench.reports.effective_lr_figure import effective_lr
+from l2t_bench.reports.engine_tables import engine_tables
 from l2t_bench.reports.gradient_tables import gradient_tables
 from l2t_bench.reports.growth_figure import memory_growth, time_growth
 from l2t_bench.reports.growth_tables import fitting_tables, growth_tables
@@ -94,7 +95,7 @@ def _quality(results: Results) -> tuple[Part, ...]:
 
 
 def _speed(results: Results) -> tuple[Part, ...]:
-    tables = [*growth_tables(results), *break_even_tables(results.break_even, units="seeds")]
+    tables = [*growth_tables(results), *break_even_tables(results.break_even, units="seeds"), *engine_tables(results)]
     return _parts([phases(results), time_growth(results)], tables)
 
 

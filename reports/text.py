@@ -5,6 +5,7 @@ from l2t_bench.reports.break_even_tables import break_even_tables
 from l2t_bench.reports.cell_tables import failure_tables, other_tables
 from l2t_bench.reports.coefficients_figure import coefficient_tables
 from l2t_bench.reports.derive import Results, analyse
+from l2t_bench.reports.engine_tables import engine_tables
 from l2t_bench.reports.gradient_tables import gradient_tables
 from l2t_bench.reports.load import Run
 from l2t_bench.reports.paper_tables import paper_tables
@@ -32,6 +33,7 @@ def tables_of(results: Results) -> list[Table]:
         *gradient_tables(results),
         *aggregate_tables(results),
         *break_even_tables(results.break_even, units="seeds"),
+        *engine_tables(results),
         *warning_tables(results),
         *paper_tables(results),
         *seed_tables(results),

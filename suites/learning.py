@@ -145,6 +145,7 @@ def training_record(training: TeacherTraining, problem: TeachingProblem, seed: i
         "largest_change": {name: float((last - first[name]).abs().max()) for name, last in training.last_theta.items()},
         "selected_outer_step": training.selected_outer_step,
         "seconds_training": training.seconds,
+        **({"engine": training.engine} if training.engine else {}),
     }
 
 

@@ -1,8 +1,10 @@
 """Which engine took a run's steps, and why: said by the result, by a record, by a training."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
+from command_line import here
 
 import l2t_bench as l2t
 from l2t_bench.backend import Backend
@@ -92,3 +94,22 @@ def test_what_is_settled_beforehand_says_why(
     backend, problem = l2t.load_backend("rmd[engine=auto]"), random_problem()
     assert isinstance(backend, Backend) and str(backend.settled(problem, steps)) == method
     assert why in backend.settled_engine(problem, steps).why  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    ("method", "said"),
+    [("rmd[engine=auto]", "steps: plain torch: 8 steps in all, compiled steps pay from 5,000\n"), ("rmd", "")],
+)
+def test_train_says_what_auto_has_chosen_for_the_whole_training(method: str, said: str, tmp_path: Path) -> None:
+    problem, out = "digits/mlp[train=60,dev=40,hidden=4,keys=2]", tmp_path / "teacher.safetensors"
+    asked = ("--outer-steps", "2", "--horizon", "4", "--select-every", "0", "-o", out)
+    done = here("train", problem, "-b", method, *asked)
+    assert done.returncode == 0 and done.stdout.startswith(f"{said}outer step 1/2"), done.stdout + done.stderr
+
+
+def test_a_training_keeps_what_its_steps_were_settled_at() -> None:
+    def engine(method: str) -> str:
+        return l2t.TeacherTrainer(random_problem(), None, method, outer_steps=1, horizon=3).train().engine
+
+    assert engine("rmd[engine=auto]") == "plain torch: 3 steps in all, compiled steps pay from 5,000"
+    assert engine("rmd") == "plain torch" and engine("one-step") == ""

@@ -196,5 +196,9 @@ def test_run_says_once_that_cells_were_not_compiled_and_every_record_says_it(
     (line,) = lines_of(done.stderr)
     assert done.returncode == 0 and line.startswith("l2t-bench: warning: ") and "seed 0" in line
     assert "engine=compiled: its steps cannot be compiled" in line and line.endswith("the run was taken in plain torch")
-    measured = [json.loads(file.read_text())["measurements"] for file in out.glob("cells/quick/*/cell.json")]
+    records = [json.loads(file.read_text()) for file in out.glob("cells/quick/*/cell.json")]
+    measured = [record["measurements"] for record in records]
     assert len(measured) == 2 and all("plain torch" in each["runs"][0]["warnings"][0] for each in measured)
+    assert all(each["runs"][0]["engine"].startswith("plain torch: its steps cannot be compiled") for each in measured)
+    chosen = here("select", records[0]["identity"]["problem"], "--horizon", "20", "--from-runs", out)
+    assert "2 seeds measured; engine=compiled: its steps cannot be compiled" in told_in_table(chosen.stdout)

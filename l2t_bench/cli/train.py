@@ -97,6 +97,8 @@ def train(
             memory_limit=memory_limit,
             shard=sharing,
         )
+        if is_first() and trainer.engine is not None and trainer.engine.why:
+            print(f"steps: {trainer.engine}", flush=True)
         training = _trained(trainer, resume=resume, out=out, aloud=is_first())
     if not is_first():
         return

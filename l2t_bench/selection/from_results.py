@@ -24,13 +24,14 @@ def select_from_runs(folders: Sequence[str | Path], problem: str, asked: Asked) 
     ``asked.room`` bounds the peak above the start. Raises ``UserError`` for folders that hold no run, and where no run
     has that problem at that horizon.
     """
-    summary = load_runs(folders).summary
+    frames = load_runs(folders)
+    summary = frames.summary
     rows = summary[(summary["problem"] == problem) & (summary["horizon"] == asked.horizon)]
     if rows.empty:
         known = sorted({f"{row.problem} at T={row.horizon}" for row in summary.itertuples()})
         raise UserError(f"no run has {problem} at T={asked.horizon}; there are {', '.join(known) or 'no gradients'}")
     _check_one_setting(rows)
-    candidates = [_candidate(row, asked) for _, row in rows.iterrows()]
+    candidates = [_with_warnings(_candidate(row, asked), row, frames.gradients) for _, row in rows.iterrows()]
     return Decision(asked, candidates, least(candidates, asked.prefer), _measured_on(folders))
 
 
@@ -47,6 +48,13 @@ def _check_one_setting(rows: pd.DataFrame) -> None:
         raise UserError(
             f"{method} has {count} results there, of several runs, machines or settings: give one run of one of them"
         )
+
+
+def _with_warnings(known: Candidate, row: Any, gradients: pd.DataFrame) -> Candidate:
+    """With what its results warn of, in the words of the first: steps that fell back were not those of its name."""
+    own = gradients[(gradients[["problem", "horizon", "method"]] == row[["problem", "horizon", "method"]]).all(axis=1)]
+    warned = [text for text in own["warnings"] if text]
+    return replace(known, proof=f"{known.proof}; {warned[0]}") if warned and known.proof else known
 
 
 def _candidate(row: Any, asked: Asked) -> Candidate:

@@ -105,3 +105,4 @@ class TeacherTraining:
     selected_outer_step: int = 0
     travelled: float = 0.0  # |last theta - first theta|: set against the sum of what the steps moved
     seconds: float = 0.0  # of all of it, held-out students included
+    engine: str = ""  # what the steps were to be taken by, and why; the curve's warnings say where that could not be

@@ -131,6 +131,7 @@ class RunWriter:
                     "adjoint_said": "none to watch" if exactness == "stationary" else "usable",
                     "gradient_file": name,
                     **({"warnings": run["warnings"]} if "warnings" in run else {}),
+                    **({"engine": run["engine"]} if "engine" in run else {}),
                 }
             )
         measurements = {

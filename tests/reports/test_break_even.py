@@ -108,3 +108,49 @@ def test_a_compiled_engine_that_is_no_faster_never_pays(writer: Any) -> None:
 
 def test_a_run_without_compiled_steps_has_no_such_table(kept_run: Any) -> None:
     assert not [table for table in summary_tables(load_run(kept_run)) if table.title.startswith("When compiling")]
+
+
+AUTO = "rmd[engine=auto]"
+
+
+def test_auto_that_has_stayed_in_plain_torch_pays_when_its_compiled_twin_does() -> None:
+    found = break_even(costs(("rmd", "a", 3.0, 0.0), (COMPILED, "a", 1.0, 9.0), (AUTO, "a", 2.9, 0.0)))
+    assert found[["method", "against", "timed_as", "outer_steps"]].to_numpy().tolist() == [
+        [COMPILED, "rmd", COMPILED, 5.0],
+        [AUTO, "rmd", COMPILED, 5.0],
+    ]
+    (table,) = break_even_tables(found, units="seeds")
+    assert f"{AUTO}: has stayed in plain torch; the times are those of {COMPILED}." in table.note
+
+
+def test_auto_that_has_compiled_pays_by_its_own_times() -> None:
+    found = break_even(costs(("rmd", "a", 3.0, 0.0), (AUTO, "a", 2.0, 9.0), (COMPILED, "a", 1.0, 9.0)))
+    assert dict(zip(found["method"], found["outer_steps"], strict=True)) == {AUTO: 9.0, COMPILED: 5.0}
+    assert found["timed_as"].tolist() == found["method"].tolist()
+
+
+@pytest.mark.parametrize("there", [(), (("rmd", "a", 3.0, 0.0),), ((COMPILED, "a", 1.0, 9.0),)])
+def test_auto_without_both_its_twins_has_no_break_even(there: tuple[tuple[str, str, float, float], ...]) -> None:
+    assert AUTO not in set(break_even(costs((AUTO, "a", 2.9, 0.0), *there))["method"])
+
+
+def test_a_run_says_what_took_the_steps_where_it_was_not_asked_for_by_its_name(writer: Any) -> None:
+    """Without its twins auto has no break-even: there it stands from how many steps on it compiles."""
+    why = "plain torch: 300 steps in all, compiled steps pay from 5,000"
+    for method, engine in (("rmd", "plain torch"), (AUTO, why), ("higher", None)):
+        run = {"d_theta": {"a": np.ones(3, "f4")}, "seconds": [2.0], "start": 0, "peak": 1}
+        writer.gradient("digits/mlp", method, 0, {100: run if engine is None else {**run, "engine": engine}}, "exact")
+    folder = writer.finish()
+    (table,) = [table for table in summary_tables(load_run(folder)) if table.title == "What took the steps"]
+    assert table.rows == (("digits/mlp", AUTO, "100", why),)
+    assert why in write_report(folder).read_text(encoding="utf-8")
+    (path,) = [path for path in write_csv(load_run(folder)) if path.name == "gradients.csv"]
+    assert pd.read_csv(path, keep_default_na=False).set_index("method")["engine"].to_dict() == {
+        "rmd": "plain torch",
+        AUTO: why,
+        "higher": "",
+    }
+
+
+def test_a_run_of_an_earlier_version_has_no_such_table(kept_run: Any) -> None:
+    assert not [table for table in summary_tables(load_run(kept_run)) if table.title == "What took the steps"]
