@@ -1,5 +1,6 @@
 """Whether this machine can run and measure what is asked of it: one finding per question, none of them a traceback."""
 
+import importlib
 import os
 import shutil
 import sys
@@ -44,6 +45,8 @@ def examine(run_root: Path) -> list[Finding]:
         _torch,
         _libraries,
         _gpu,
+        _cpp_compiler,
+        _triton,
         _memory_meter,
         _clock,
         _parent_death,
@@ -92,6 +95,33 @@ def _gpu() -> Finding:
         return Finding("gpu", "ok", "none that torch can use: run with --device cpu")
     names = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
     return Finding("gpu", "ok", f"{', '.join(names)}; driver {gpu()['driver'] or 'unknown'}")
+
+
+def _cpp_compiler() -> Finding:
+    """By torch's own search, which reads ``CXX``: it is what compiles steps for a CPU."""
+    from torch._inductor.cpp_builder import get_cpp_compiler
+    from torch._inductor.exc import InvalidCxxCompiler
+
+    name = "C++ compiler"
+    try:
+        return Finding(name, "ok", f"{get_cpp_compiler()}, for engine=compiled on the CPU")
+    except InvalidCxxCompiler:
+        advice = "install g++, or name one by CXX: without it engine=compiled goes in plain torch on the CPU"
+        return Finding(name, "warn", "none that works", advice)
+
+
+def _triton() -> Finding:
+    """What compiles steps for a GPU."""
+    import torch
+
+    try:
+        version = importlib.import_module("triton").__version__
+    except ImportError as error:
+        if not torch.cuda.is_available():
+            return Finding("triton", "ok", "not installed, and no GPU that would need it")
+        advice = "pip install triton: without it engine=compiled goes in plain torch on the GPU"
+        return Finding("triton", "warn", f"does not import: {error}".splitlines()[0], advice)
+    return Finding("triton", "ok", f"{version}, for engine=compiled on a GPU")
 
 
 def _memory_meter() -> Finding:

@@ -1,16 +1,23 @@
 """Steps that were to be compiled and were not: who is told, where, and how often. Their numbers are plain ones."""
 
 import dataclasses
+import inspect
 import json
+import os
+import subprocess
+import sys
 import warnings
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from command_line import here
 from torch import Tensor
+from torch._inductor.exc import TritonMissing
 
 import l2t_bench as l2t
+from l2t_bench import doctor
 from l2t_bench.choice import from_toml
 from l2t_bench.problem import TeachingProblem
 from l2t_bench.steppers import compiling
@@ -202,3 +209,73 @@ def test_run_says_once_that_cells_were_not_compiled_and_every_record_says_it(
     assert all(each["runs"][0]["engine"].startswith("plain torch: its steps cannot be compiled") for each in measured)
     chosen = here("select", records[0]["identity"]["problem"], "--horizon", "20", "--from-runs", out)
     assert "2 seeds measured; engine=compiled: its steps cannot be compiled" in told_in_table(chosen.stdout)
+
+
+# -- triton, which compiles for a GPU
+
+
+@pytest.fixture
+def without_triton(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "triton", None)  # to import it fails
+
+
+@pytest.mark.usefixtures("without_triton")
+def test_without_triton_steps_for_a_gpu_go_in_plain_torch_with_one_message(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Inductor for a GPU, of which its first question is left: what it raises, and when, are its own."""
+
+    def for_a_gpu(*_: Any, **__: Any) -> Any:
+        try:
+            import triton
+        except ImportError:
+            raise TritonMissing(inspect.currentframe()) from None
+        return triton
+
+    monkeypatch.setattr(torch._inductor, "standalone_compile", for_a_gpu)
+    problem = random_problem()
+    with pytest.warns(l2t.FellBack) as told:
+        compiled = [gradient(problem, COMPILED) for _ in range(2)]
+    missing = "its steps cannot be compiled: TritonMissing: Cannot find a working triton installation"
+    warning = f"engine=compiled: {missing}; the run was taken in plain torch"
+    assert [str(each.message) for each in told] == [warning] and compiled[1].warnings == (warning,)
+    plain = gradient(problem, "rmd")
+    assert all(torch.equal(compiled[0].d_theta[name], tensor) for name, tensor in plain.d_theta.items())
+
+
+_TRITON_FOR_A_CPU = """
+import sys
+sys.modules["triton"] = None
+import torch._inductor.config
+torch._inductor.config.cpu_backend = "triton"
+import l2t_bench as l2t
+from l2t_bench.verification.samples import general_theta, random_problem
+problem = random_problem()
+found = l2t.load_backend("rmd[engine=compiled]").teacher_gradient(problem, general_theta(problem), horizon=4)
+print(*found.warnings, sep="\\n")
+"""
+
+
+@pytest.mark.slow
+def test_without_triton_inductor_itself_comes_to_the_same_end(tmp_path: Path) -> None:
+    """Told to compile by triton for a CPU, where there is no GPU to ask it for."""
+    own = {**os.environ, "TORCHINDUCTOR_CACHE_DIR": str(tmp_path)}
+    done = subprocess.run(
+        [sys.executable, "-c", _TRITON_FOR_A_CPU], env=own, capture_output=True, text=True, check=True
+    )
+    (warning,) = done.stdout.splitlines()
+    assert "its steps cannot be compiled" in warning and "triton" in warning and "plain torch" in warning
+
+
+@pytest.mark.parametrize(("gpu", "state"), [(True, "warn"), (False, "ok")])
+@pytest.mark.usefixtures("without_triton")
+def test_the_doctor_misses_triton_where_a_gpu_needs_it(gpu: bool, state: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: gpu)
+    found = doctor._triton()
+    assert (found.name, found.state) == ("triton", state)
+    assert ("pip install triton" in found.advice) == gpu
+
+
+def test_the_doctor_names_the_compiler_of_the_cpu_or_says_that_there_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert (doctor._cpp_compiler().state, "engine=compiled" in doctor._cpp_compiler().detail) == ("ok", True)
+    monkeypatch.setattr("torch._inductor.config.cpp.cxx", ("/nowhere/c++",))
+    found = doctor._cpp_compiler()
+    assert (found.state, found.detail) == ("warn", "none that works") and "plain torch" in found.advice
