@@ -54,10 +54,10 @@ docs: $(DOCS_STAMP)  ## the documentation as pages in site/, to open from the di
 BENCHMARK = $(BIN)/python -m pytest tests/benchmarks -o addopts="--import-mode=importlib --strict-markers -ra" \
 	--benchmark-only --benchmark-autosave --benchmark-save-data --benchmark-storage=.benchmarks
 
-benchmark: $(STAMP)  ## micro-benchmarks, half an hour: JSON goes to .benchmarks/, `l2t-bench report .benchmarks` shows it
+benchmark: $(STAMP)  ## micro-benchmarks, forty minutes: JSON goes to .benchmarks/, `l2t-bench report .benchmarks` shows it
 	$(BENCHMARK) -m "not slow"
 
-benchmark-all: $(STAMP)  ## the same, and those that take an hour more: large batches over long horizons
+benchmark-all: $(STAMP)  ## the same, and those that take hours more: large batches over long horizons, estimates of large students
 	$(BENCHMARK)
 
 $(STAMP): pyproject.toml constraints.txt

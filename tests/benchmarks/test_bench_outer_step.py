@@ -37,7 +37,13 @@ COMPILED = "rmd[engine=compiled]"
 COMPILED_SQRT = "rmd[engine=compiled,store=sqrt]"
 COMPILED_ACTIVATIONS = "rmd[engine=compiled,activations=all]"
 PEERS = ("higher", "torchopt", "functorch")  # other libraries, that give the same gradient
-BACKENDS = ("rmd", COMPILED, "truncated[window=10]", "higher", "torchopt", "torchopt-implicit", "functorch")
+EVOLUTION = "evolution[population=4]"  # the least that it takes: more perturbed students take proportionally longer
+WHOLE = (EVOLUTION, "forward")  # these go there and nowhere back: their outer steps alone are timed
+BACKENDS = (
+    *("rmd", COMPILED, "truncated[window=10]", "higher", "torchopt", "torchopt-implicit", "functorch"),
+    *("implicit", "one-step", *WHOLE),
+)
+DEAR = ("implicit", *WHOLE)  # of large works, a round of these takes up to minutes
 PHASES = ("rollout", "reverse", "outer step")
 WARM_UP = 10
 
@@ -49,7 +55,7 @@ class Work:
     ``ours``: compiled steps, unless compiling takes longer than all else here. ``also``: more of our methods than
     everywhere. ``alone``: the methods that are also
     taken in processes of their own; ``memory``: the ratio of peaks to ``higher`` that compiled ones are to reach.
-    ``slow`` works are for ``make benchmark-all``.
+    ``slow`` works are for ``make benchmark-all``, and of ``large`` ones the methods that are ``DEAR``.
     """
 
     problem: str
@@ -61,6 +67,7 @@ class Work:
     alone: tuple[str, ...] = ()
     memory: float | None = None
     slow: bool = False
+    large: bool = False
 
     @property
     def name(self) -> str:
@@ -83,12 +90,12 @@ WORKS = (
     Work(MLP, 20),
     Work(MLP, 100),
     Work(MLP, 200, peers=0.45, alone=("rmd", COMPILED, COMPILED_SQRT, *PEERS), memory=0.4),
-    Work(MLP, 500),
+    Work(MLP, 500, large=True),
     Work(LENET, 20),
-    Work(LENET, 100, peers=0.75, alone=("rmd", COMPILED)),
-    Work(LENET, 500, rounds=3),
-    Work(LARGE_LENET, 20, peers=1.0, also=(COMPILED_ACTIVATIONS,), alone=("rmd", COMPILED)),
-    Work(RESNET, 20, rounds=3, peers=0.95, ours="rmd[store=graph]"),
+    Work(LENET, 100, peers=0.75, alone=("rmd", COMPILED), large=True),
+    Work(LENET, 500, rounds=3, large=True),
+    Work(LARGE_LENET, 20, peers=1.0, also=(COMPILED_ACTIVATIONS,), alone=("rmd", COMPILED), large=True),
+    Work(RESNET, 20, rounds=3, peers=0.95, ours="rmd[store=graph]", large=True),
     Work(LARGE_LENET, 100, rounds=3, slow=True),
     Work(LARGE_LENET, 500, rounds=3, slow=True),
 )
@@ -130,6 +137,15 @@ def seconds_compile(problem_name: str, backend: str) -> float:
     return l2t.load_backend(backend).teacher_gradient(problem, theta, horizon=WARM_UP).cost.seconds_compile
 
 
+def refused(problem_name: str, backend: str) -> str | None:
+    """Why a backend does not do a problem, which some find out in a run alone."""
+    try:
+        seconds_compile(problem_name, backend)
+    except l2t.Refused as refusal:
+        return str(refusal)
+    return None
+
+
 @dataclass(frozen=True)
 class Turns:
     """The costs of each backend, one a round, and of those that were left out the reason."""
@@ -147,9 +163,8 @@ def turns(work: Work, backends: tuple[str, ...]) -> Turns:
     """The backends in turn, as often as the work has rounds, each warmed up before."""
     problem = problem_of(work.problem)
     theta = problem.init_teacher(0)
-    for name in backends:
-        seconds_compile(work.problem, name)
-    reasons = {name: too_large(name, problem, work.horizon) for name in backends}
+    reasons = {name: refused(work.problem, name) for name in backends}  # and warmed up, each before it is looked at
+    reasons = {name: reason or too_large(name, problem, work.horizon) for name, reason in reasons.items()}
     fitting = {name: l2t.load_backend(name) for name, reason in reasons.items() if reason is None}
     costs: dict[str, list[Cost]] = {name: [] for name in fitting}
     for order in orders(tuple(fitting), work.rounds):
@@ -181,12 +196,14 @@ def cases() -> Iterator[Any]:
     for work in WORKS:
         for phase in PHASES:
             for backend in work.backends:
-                yield case(work, phase, backend, f"{work.name}, {phase}", f"{work.problem}-{work.horizon}-{phase}")
+                if phase == "outer step" or backend not in WHOLE:
+                    yield case(work, phase, backend, f"{work.name}, {phase}", f"{work.problem}-{work.horizon}-{phase}")
 
 
 def case(work: Work, phase: str, backend: str, group: str, label: str) -> Any:
     clock = PhaseClock()
-    marks = [pytest.mark.benchmark(group=group, timer=clock), *([pytest.mark.slow] if work.slow else [])]
+    slow = work.slow or (work.large and backend in DEAR)
+    marks = [pytest.mark.benchmark(group=group, timer=clock), *([pytest.mark.slow] if slow else [])]
     return pytest.param(work, phase, backend, clock, marks=marks, id=f"{label}-{backend}")
 
 

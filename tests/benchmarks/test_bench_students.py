@@ -4,6 +4,7 @@ The ways take turns in one process. Each case reports the seconds of the whole o
 ``extra_info`` its median over that of the same engine one by one.
 """
 
+import random
 import statistics
 import time
 from collections.abc import Iterator, Mapping
@@ -41,14 +42,18 @@ class Seconds:
 
 @cache
 def turns() -> Mapping[str, list[float]]:
-    """The seconds of every way, ``ROUNDS`` of each, taken in turn after a short run of each."""
+    """The seconds of every way, ``ROUNDS`` of each, taken in turn after a short run of each.
+
+    Who comes after whom is drawn anew for each round, the same in every session.
+    """
     problem = l2t.build_problem(PROBLEM)
     theta, backends = problem.init_teacher(0), {way: l2t.load_backend(way) for way in WAYS}
     for backend in backends.values():
         teacher_gradients(backend, problem, theta, horizon=WARM_UP, seeds=range(STUDENTS))
     found: dict[str, list[float]] = {way: [] for way in WAYS}
+    generator = random.Random(0)
     for _ in range(ROUNDS):
-        for way, backend in backends.items():
+        for way, backend in generator.sample(list(backends.items()), len(backends)):
             begun = time.perf_counter()
             results = teacher_gradients(backend, problem, theta, horizon=HORIZON, seeds=range(STUDENTS))
             found[way].append(time.perf_counter() - begun)
