@@ -185,6 +185,8 @@ def test_select_says_of_compiled_steps_what_they_were_held_to(monkeypatch: pytes
     done = here("select", PROBLEM, "--horizon", "4", "-b", COMPILED, "-o", out)
     assert done.returncode == 0 and not lines_of(done.stderr)
     assert from_toml(out.read_text()).why.endswith("compiled steps are held to plain ones when they are made")
+    graphed = here("select", PROBLEM, "--horizon", "30", "-b", "rmd", "-b", "rmd[engine=graphed]")
+    assert "engine=graphed is not to be had here, but compiled steps: CUDA graphs" in told_in_table(graphed.stdout)
     auto = here("select", PROBLEM, "--horizon", "4", "-b", "rmd", "-b", "rmd[engine=auto]")
     assert auto.returncode == 0 and "held to plain ones" not in auto.stdout, "so few steps are not compiled"
 

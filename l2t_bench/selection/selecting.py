@@ -127,7 +127,7 @@ class _Selecting:
         return [self._walked(entry, there) if entry.open and entry.compiled else entry for entry in entries]
 
     def _walked(self, entry: Entry, there: Sequence[TeacherGradientBackend]) -> Entry:
-        """A candidate whose steps are not compiled here is its twin in plain torch: one of them is enough."""
+        """A candidate whose engine is not to be had here is its twin by another: one of them is enough."""
         near = "" if entry.exact else f"{entry.candidate.proof}; "  # what was found of plain steps is no proof here
         if self._late(entry, "compiled steps"):
             return entry.known(proof=f"{near}not looked at whether its steps can be compiled: the time for it was up")
@@ -139,7 +139,8 @@ class _Selecting:
             return entry  # auto has left them in plain torch
         if walked.instead_of:
             said = f"engine={walked.instead_of} is not to be had here, but {walked}"
-            twin = with_options(entry.backend, engine="eager", activations="some")
+            own = {"activations": "some"} if walked.engine == "eager" else {}  # plain steps have none to keep
+            twin = with_options(entry.backend, engine=walked.engine, **own)
             return entry.known(rejected=said) if twin in there else entry.known(proof=near + said)
         return entry.known(proof=f"{near}{_COMPILED}{f'; {walked.why}' if walked.why else ''}")
 
