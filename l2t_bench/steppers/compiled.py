@@ -81,19 +81,25 @@ class CompiledStepper(EagerStepper):
 
     @property
     def walked(self) -> Walked:
-        if isinstance(self._made, str):
-            return Walked("eager", self._made, instead_of=self.engine)
+        if (why := self._plain) is not None:
+            return Walked("eager", why, instead_of=self.engine)
         if self._made is None:  # the first step is no reason to compile
             return Walked("eager", "it is one step long")
         odd = f"{len(self._odd)} of {self.rollout.horizon} steps are shaped otherwise, and went in plain torch"
         return Walked("compiled", odd if self._odd else self.because)
 
     @property
-    def warnings(self) -> tuple[str, ...]:
+    def _plain(self) -> str | None:
+        """Why the whole run is taken in plain torch; ``None`` where it is not, or is one step long."""
         if isinstance(self._made, str):
-            return (f"engine={self.engine}: {self._made}; the run was taken in plain torch",)
+            return self._made
         if self._made is None and self._odd:
-            why = self._too_many_operators() or "no two steps are shaped alike"
+            return self._too_many_operators() or "no two steps are shaped alike"
+        return None
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        if (why := self._plain) is not None:
             return (f"engine={self.engine}: {why}; the run was taken in plain torch",)
         found = []
         if self._odd:
