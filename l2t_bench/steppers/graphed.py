@@ -94,7 +94,7 @@ class GraphedStepper(CompiledStepper):
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        if isinstance(self._made, str):
+        if self._plain is not None:
             return super().warnings
         if self._why:
             return (*super().warnings, f"engine=graphed: {self._why}; steps were taken one by one, compiled")
