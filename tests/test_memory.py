@@ -39,18 +39,30 @@ def levels(backend: str, *horizons: int) -> list[tuple[float, float]]:
     return [(start / STATE_BYTES, peak / STATE_BYTES) for start, peak in found]
 
 
-def growth_per_step(backend: str) -> float:
-    """How many sets of parameters the peak above the start grows by with each step of the horizon."""
-    (start, peak), (later_start, later_peak) = levels(backend, 50, 250)
-    return ((later_peak - later_start) - (peak - start)) / 200
+def growth_per_step(backend: str, horizon: int = 250) -> float:
+    """How many sets of parameters the peak above the start grows by with each step from 50 to ``horizon``."""
+    (start, peak), (later_start, later_peak) = levels(backend, 50, horizon)
+    return ((later_peak - later_start) - (peak - start)) / (horizon - 50)
 
 
 PARAMETERS = 2000 * (64 + 1) + 10 * (2000 + 1)
 STATE_BYTES = 4 * PARAMETERS
+BATCH_BYTES = 20 * (64 * 4 + 8)  # of a step's record, which every method keeps
 
 
 def test_rmd_keeps_one_set_of_parameters_per_step() -> None:
     assert growth_per_step("rmd") == pytest.approx(1.0, abs=0.05), "T*P + G"
+
+
+@pytest.mark.slow
+def test_the_store_on_the_host_keeps_one_per_step_there() -> None:
+    assert growth_per_step("rmd[store=host]") == pytest.approx(1.0, abs=0.05), "T*P of the host's memory"
+
+
+@pytest.mark.slow
+def test_the_reversible_store_keeps_at_most_a_quarter_of_a_bit_per_parameter_and_step() -> None:
+    grown = growth_per_step("rmd[store=reversible]", 1000)  # bits are spilled by 32: one spill takes 210 steps
+    assert 0 < grown < 0.25 / 32 + BATCH_BYTES / STATE_BYTES, "log2(1/0.9) = 0.152 bits, and the record of the step"
 
 
 @pytest.mark.slow
