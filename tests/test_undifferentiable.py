@@ -11,10 +11,11 @@ import l2t_bench as l2t
 from l2t_bench.errors import Refused
 from l2t_bench.problem import TeachingProblem
 from l2t_bench.undifferentiable import FORWARD, SECOND, TORCH_FUNC, missing_derivative
+from l2t_bench.verification import checks
 from l2t_bench.verification.ladder import verify
 from l2t_bench.verification.samples import general_theta, random_problem
 from l2t_bench.verification.students import student_problem
-from l2t_bench.verification.subject import Outcome
+from l2t_bench.verification.subject import Outcome, Subject
 
 TWICE = (
     *("rmd", "rmd[store=sqrt]", "rmd[store=graph]", "rmd[store=reversible]", "rmd[hvp=for]", "truncated[window=3]"),
@@ -67,6 +68,20 @@ class Warped(nn.Module):
     def forward(self, inputs: Tensor) -> Tensor:
         grid, image = torch.tanh(self.where(inputs)).view(-1, 3, 3, 2), inputs[:, :4].view(-1, 1, 2, 2)
         out: Tensor = self.out(nn.functional.grid_sample(image, grid, align_corners=True).flatten(1))
+        return out
+
+
+class Misshapen(nn.Module):
+    """A student with a mistake of its own where it is differentiated by ``torch.func``, and there alone."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.into, self.out = nn.Linear(6, 7), nn.Linear(7, 4)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        hidden = torch.tanh(self.into(inputs))
+        by_torch_func = torch._C._functorch.is_functorch_wrapped_tensor(hidden)
+        out: Tensor = self.out(hidden[:, :-1] if by_torch_func else hidden)
         return out
 
 
@@ -240,6 +255,20 @@ def test_verify_holds_a_student_without_forward_mode_to_what_it_has() -> None:
     assert not section.failed
     (check,) = [check for check in section.checks if check.name.startswith("second derivatives")]
     assert check.outcome is Outcome.PASSED and "not for: no forward mode" in check.note
+
+
+def test_the_probe_in_forward_mode_is_skipped_where_there_is_none_and_a_mistake_of_the_student_is_raised() -> None:
+    without = recorded_by_rmd(random_problem(student=Warped()))
+    found = checks.check_forward_probe(without)
+    assert found.outcome is Outcome.SKIPPED and "no forward mode for this student" in found.note
+    found = checks.check_forward_probe(recorded_by_rmd(student_problem("transformer, dropout")))
+    assert found.outcome is Outcome.SKIPPED and "other dropout masks" in found.note
+    with pytest.raises(RuntimeError, match="shapes cannot be multiplied"):
+        checks.check_forward_probe(recorded_by_rmd(random_problem(student=Misshapen())))
+
+
+def recorded_by_rmd(problem: TeachingProblem) -> Subject:
+    return Subject(l2t.load_backend("rmd"), problem, general_theta(problem), 0, differentiate("rmd", problem))
 
 
 def test_complex_parameters_are_an_error_that_says_how_to_hold_them() -> None:

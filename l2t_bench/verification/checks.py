@@ -119,15 +119,22 @@ def _least(errors: Iterable[float], enough: float) -> float:
 
 
 def check_forward_probe(subject: Subject, count: int = 2, bound: float = 1e-10) -> Check:
-    """3: <d_theta, v> against one forward-mode pass through the whole run."""
+    """3: <d_theta, v> against one forward-mode pass through the whole run.
+
+    Skipped for a student without forward mode, or with other dropout masks there; what else it raises is its mistake.
+    """
     name = "forward-mode probe"
     length = float(torch.linalg.vector_norm(flat(subject.result.d_theta)))
     worst = 0.0
     for direction in random_directions(subject.theta, count):
         try:
             probed = numeric.forward_probe(subject.run, direction)
+        except numeric.OtherMasks as error:
+            return skipped(name, str(error))
         except (NotImplementedError, RuntimeError) as error:
-            return skipped(name, f"no forward mode for this student: {str(error).splitlines()[0][:80]}")
+            if (missing := missing_derivative(error)) is None:
+                raise
+            return skipped(name, str(missing))
         worst = max(worst, _ratio(abs(probed - inner(subject.result.d_theta, direction)), length))
     return held_to(name, worst, bound, f"{len(subject.steps)} steps, {count} directions")
 

@@ -30,6 +30,10 @@ ThetaAt = Callable[[int], Tensors]
 _OFFSETS = ((-2, 1 / 12), (-1, -8 / 12), (1, 8 / 12), (2, -1 / 12))  # five points: an error of order h^4
 
 
+class OtherMasks(Exception):
+    """A student that is another one under ``torch.func``, and so has no forward-mode pass through its run."""
+
+
 @dataclass(frozen=True)
 class RecordedRun:
     """A recorded run of student ``seed`` under ``theta``: what all the ways here start from.
@@ -225,11 +229,11 @@ def central_differences(run: RecordedRun, step_size: float, start: int = 0) -> T
 def forward_probe(run: RecordedRun, direction: Tensors) -> float:
     """dM~ along ``direction`` by one forward-mode pass through the whole run: forward-over-reverse, O(1) memory.
 
-    Raises ``NotImplementedError`` for a student that torch has no forward mode of, or trains otherwise in.
+    Raises what torch raises for a student that it has no forward mode of, and ``OtherMasks``.
     """
     problem = run.problem
     if not same_student(run, 0, "for"):
-        raise NotImplementedError("torch.func draws other dropout masks than plain training")
+        raise OtherMasks("torch.func draws other dropout masks than plain training")
     primal = Carried(problem.init_student(run.seed).params, {})
     tangent = no_tangent(primal.params)
     with quiet_forward_mode(), without_fast_attention(), twice_differentiable(problem.student, problem.device):

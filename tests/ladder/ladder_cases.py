@@ -1,7 +1,10 @@
 """The methods and students that the ladder's tests, and those on a GPU, go through.
 
-A method that joins is a name in ``METHODS``, a store one in ``STORES``; refusals are lines in ``REFUSED``.
+A method that joins is a name in ``METHODS``, a store one in ``STORES``; refusals are lines in ``REFUSED``, and rungs
+that a main student has to leave out lines in ``SKIPPED``.
 """
+
+from l2t_bench.gradient import Exactness
 
 STORES = tuple(f"rmd[store={store}]" for store in ("sqrt", "binomial", "disk", "host", "graph"))
 """What keeps the very states of the plain run, or takes them again."""
@@ -28,3 +31,15 @@ REFUSED = {
     ("torchopt[api=meta]", "tied embedding"): "moves tied weights apart",
     ("torchopt[api=meta]", "frozen"): "fails on frozen ones",
 }
+
+SKIPPED: dict[tuple[str, str], dict[str, str]] = {}
+"""By method and main student: the checks that are not made, and what the ladder says of it."""
+PROVING = {
+    Exactness.EXACT: ("central differences", "forward-mode probe", "agreement with"),
+    Exactness.QUANTISED: ("central differences", "forward-mode probe", "agreement with"),
+    Exactness.TRUNCATED: ("central differences", "forward-mode probe", "equals rmd"),
+    Exactness.STATIONARY: ("the implicit formula at omega_T",),
+    Exactness.FINITE_DIFFERENCE: ("is the derivative through the last",),
+    Exactness.STOCHASTIC: ("mean over students",),
+}
+"""Of a kind of method: the checks without which a ladder that is climbed proves little; parts of their names."""

@@ -8,7 +8,7 @@ from functools import cache
 
 import pytest
 import torch
-from ladder_cases import MAIN_STUDENTS, METHODS, OF_ANOTHER_KIND, REFUSED, STORES
+from ladder_cases import MAIN_STUDENTS, METHODS, OF_ANOTHER_KIND, PROVING, REFUSED, SKIPPED, STORES
 from torch.utils._pytree import tree_leaves
 
 import l2t_bench as l2t
@@ -22,7 +22,7 @@ from l2t_bench.verification.ladder import section
 from l2t_bench.verification.numeric import central_differences
 from l2t_bench.verification.samples import general_theta
 from l2t_bench.verification.students import STUDENTS, student_problem
-from l2t_bench.verification.subject import Outcome, Subject
+from l2t_bench.verification.subject import Check, Outcome, Subject, held_to, skipped
 from l2t_bench.verification.vectors import relative_error
 
 HORIZONS = (3, 6)
@@ -147,6 +147,31 @@ def _assert_climbed(method: str, student: str) -> None:
     assert bool(found.checks) != bool(found.refused)
     failed = [f"{c.name}: {c.figure:.3g} > {c.bound:.3g}" for c in found.checks if c.outcome is Outcome.FAILED]
     assert not failed, failed
+    if student in MAIN_STUDENTS and not found.refused:
+        _assert_complete(method, student, found.checks)
+
+
+def _assert_complete(method: str, student: str, found: tuple[Check, ...]) -> None:
+    """Nothing is skipped but what the table says, and what proves a method of this kind is among what passed."""
+    left_out = {check.name: check.note for check in found if check.outcome is Outcome.SKIPPED}
+    reasons = SKIPPED.get((method, student), {})
+    assert left_out.keys() == reasons.keys(), left_out
+    assert all(reasons[name] in note for name, note in left_out.items()), left_out
+    passed = [check.name for check in found if check.outcome is Outcome.PASSED]
+    for name in PROVING[l2t.load_backend(method).capabilities.exactness]:
+        assert any(name in each for each in (*passed, *reasons)), f"{name} is not among {passed}"
+
+
+def test_a_ladder_with_a_rung_left_out_is_not_complete() -> None:
+    method, student = "rmd", MAIN_STUDENTS[0]
+    names = ("forward-mode probe", "agreement with higher", "central differences, every entry")
+    whole = (held_to(names[0], 0, 1), held_to(names[1], 0, 1), held_to(names[2], 0, 1))
+    _assert_complete(method, student, whole)
+    for left_out in range(len(names)):
+        with pytest.raises(AssertionError):
+            _assert_complete(method, student, (*whole[:left_out], *whole[left_out + 1 :]))
+        with pytest.raises(AssertionError):
+            _assert_complete(method, student, (*whole, skipped(names[left_out], "no reason")))
 
 
 # -- 8: second derivatives ---------------------------------------------------------------------------------------------
