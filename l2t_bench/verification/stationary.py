@@ -17,7 +17,7 @@ _NAME = "the implicit formula at omega_T"
 _POWERS = 12  # steps to the largest eigenvalue of H, which they find to a few tens of per cent
 _MARGIN = 8.0  # of the damping over that: each step of the iteration leaves a fifth of the error or less
 _STEPS = 24
-_WHOLE_SKETCH = 250  # parameters up to which a sketch of H of full rank is affordable
+_WHOLE_SKETCH = 1_000  # parameters up to which a sketch of H of full rank is affordable
 
 
 @dataclass(frozen=True)

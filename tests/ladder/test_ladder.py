@@ -8,7 +8,7 @@ from functools import cache
 
 import pytest
 import torch
-from ladder_cases import MAIN_STUDENTS, METHODS, OF_ANOTHER_KIND, PROVING, REFUSED, SKIPPED, STORES
+from ladder_cases import MAIN_STUDENTS, METHODS, OF_ANOTHER_KIND, OPTIONS, PROVING, REFUSED, SKIPPED, STORES
 from torch.utils._pytree import tree_leaves
 
 import l2t_bench as l2t
@@ -27,6 +27,10 @@ from l2t_bench.verification.vectors import relative_error
 
 HORIZONS = (3, 6)
 PAIRS = [(method, student) for student in STUDENTS for method in METHODS]
+QUICKLY = [
+    pytest.param(*pair, marks=pytest.mark.slow if pair[0] in OPTIONS and pair[1] not in MAIN_STUDENTS else ())
+    for pair in PAIRS
+]
 
 
 @cache
@@ -40,7 +44,7 @@ def recorded(student: str) -> tuple[TeachingProblem, TensorDict, TeacherGradient
 # -- every method on every student -------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("method", "student"), PAIRS)
+@pytest.mark.parametrize(("method", "student"), QUICKLY)
 def test_a_method_differentiates_a_student_as_rmd_does_or_refuses_as_the_table_says(method: str, student: str) -> None:
     problem, theta, exact = recorded(student)
     backend = l2t.load_backend(method)
