@@ -7,6 +7,7 @@ import dataclasses
 from functools import cache
 
 import pytest
+import torch
 
 import l2t_bench as l2t
 from l2t_bench.backend import Backend, Derivative, Run
@@ -20,12 +21,13 @@ from l2t_bench.gradient import Exactness, TeacherGradientBackend
 from l2t_bench.names import make, split_spec
 from l2t_bench.optimizers import SGD
 from l2t_bench.problem import TeachingProblem
+from l2t_bench.verification.approximations import check_finite_difference
 from l2t_bench.verification.capabilities import Verdict, tried
 from l2t_bench.verification.ladder import section
 from l2t_bench.verification.probes import make_probe
-from l2t_bench.verification.samples import Quadratic, random_problem
+from l2t_bench.verification.samples import Quadratic, general_theta, random_problem
 from l2t_bench.verification.students import student_problem
-from l2t_bench.verification.subject import Check, Outcome
+from l2t_bench.verification.subject import Check, Outcome, Subject
 
 HORIZONS = (2, 4)
 
@@ -129,6 +131,23 @@ def test_a_finite_difference_to_one_side_only_fails_by_its_order(monkeypatch: py
 
     monkeypatch.setattr(one_step, "_mixed_difference", to_one_side)
     assert failures(OneStep())
+    assert check_finite_difference(at_a_kink()).outcome is Outcome.FAILED, "a smaller step is no way around"
+
+
+def at_a_kink(away: float = 4e-5) -> Subject:
+    """One step of a ReLU student whose units are each ``away`` from the kink, for one example of the batch."""
+    smooth = random_problem(student=torch.nn.Sequential(torch.nn.Linear(6, 7), torch.nn.ReLU(), torch.nn.Linear(7, 4)))
+    inputs, start = smooth.train(0, 0)[0], dict(smooth.init_student(0).params)
+    start["0.bias"] = away - (inputs[:7] * start["0.weight"]).sum(1)
+    kinked = dataclasses.replace(smooth, init=lambda seed: start)
+    theta = general_theta(kinked)
+    return Subject(OneStep(), kinked, theta, 0, OneStep().teacher_gradient(kinked, theta, horizon=1))
+
+
+def test_a_kink_within_the_difference_is_no_failure_of_it() -> None:
+    found = check_finite_difference(at_a_kink())
+    assert found.outcome is Outcome.PASSED and "epsilon=1e-05" in found.name and found.bound == pytest.approx(1e-7)
+    assert "epsilon=0.0001" in check_finite_difference(at_a_kink(away=1e-3)).name
 
 
 def test_an_objective_without_a_slope_and_an_optimiser_that_none_else_does_are_skipped() -> None:
