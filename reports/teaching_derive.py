@@ -68,14 +68,16 @@ def teaching_summary(students: pd.DataFrame, teachings: pd.DataFrame, value: str
     return pd.DataFrame(rows, columns=["cell_id", *_reached_columns(value)]).merge(teachings, on="cell_id", how="left")
 
 
-def over_teachers(students: pd.DataFrame, value: str = "test_accuracy") -> pd.DataFrame:
+def over_teachers(students: pd.DataFrame, teachings: pd.DataFrame, value: str = "test_accuracy") -> pd.DataFrame:
     """One row per method of a problem and variant that have several seeds: what their teachers reach in the mean.
 
     The columns of ``teaching_summary`` that are estimates, over seeds and not over students: students of one seed share
     a teacher, and in some suites a split of the data, and say nothing of the next one. Of a run that goes on those
     seeds count that every method has, ``teachers`` of them; where these are fewer than two there is no row.
+    kept_untrained: of these teachers those that were kept before the first outer step, and have learned nothing.
     """
     rows = []
+    untrained = set(teachings.loc[teachings["selected_outer_step"] == 0, "cell_id"])
     for (problem, variant), group in statistics.with_round(students).groupby(VARIANT):
         shared = _seeds_of_all(group)
         if len(shared) > 1:
@@ -83,10 +85,17 @@ def over_teachers(students: pd.DataFrame, value: str = "test_accuracy") -> pd.Da
             losses = common.groupby("method")["loss"].first()
             rows += [
                 {"problem": problem, "variant": variant, "method": method, "loss": losses[method]}
-                | {"teachers": len(shared), **reached}
+                | {"teachers": len(shared), "kept_untrained": _seeds_in(common, method, untrained), **reached}
                 for method, reached in _reached(common, value)
             ]
-    return pd.DataFrame(rows, columns=[*VARIANT, "method", "loss", "teachers", *_reached_columns(value)])
+    columns = [*VARIANT, "method", "loss", "teachers", "kept_untrained", *_reached_columns(value)]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def _seeds_in(students: pd.DataFrame, method: str, cells: set[str]) -> int:
+    """How many seeds of a method these cells are of."""
+    own = students[(students["method"] == method) & students["cell_id"].isin(cells)]
+    return int(own["seed"].nunique())
 
 
 def _seeds_of_all(students: pd.DataFrame) -> set[Any]:

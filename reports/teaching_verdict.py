@@ -58,9 +58,10 @@ def _gain(row: Row, learned: str, measure: Measure) -> Finding:
 
 def _kept_untrained(row: Row) -> str:
     """What a gain is owed to where the teacher that was kept has learned nothing."""
-    if row.get("selected_outer_step") != 0:
-        return ""
-    return " The untrained teacher was kept: on held-out students none after it scored more, by mean less deviation."
+    reason = "on held-out students none after it scored more, by mean less deviation."
+    if count := row.get("kept_untrained", 0):
+        return f" Of {count} of {row['teachers']} seeds the untrained teacher was kept: {reason}"
+    return f" The untrained teacher was kept: {reason}" if row.get("selected_outer_step") == 0 else ""
 
 
 def _over_best(row: Row, learned: str, measure: Measure) -> list[Finding]:

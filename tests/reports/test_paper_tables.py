@@ -233,6 +233,20 @@ def test_the_outer_steps_say_which_teacher_was_kept(table1: Any, kept: int, told
     assert ("The untrained teacher was kept" in verdict.detail) == (kept == 0), "else its gain is taken for learning's"
 
 
+@pytest.mark.parametrize("kept", [(0, 20), (0, 0), (20, 20)])
+def test_over_several_seeds_the_verdict_says_of_how_many_the_untrained_teacher_was_kept(
+    table1: Any, kept: tuple[int, int]
+) -> None:
+    for seed, step in enumerate(kept):
+        needs = teacher(table1, "rmd", seed=seed, selected_outer_step=step)
+        taught(table1, "rmd", ERRORS, "learned", seed=seed, needs=needs)
+        taught(table1, "cross-entropy", ERRORS, "cross-entropy", seed=seed)
+    verdict = next(each for each in teaching_findings(results(table1)) if "against cross-entropy" in each.question)
+    count = kept.count(0)
+    assert ("untrained teacher was kept" in verdict.detail) == (count > 0)
+    assert not count or f"Of {count} of 2 seeds the untrained teacher was kept" in verdict.detail
+
+
 # -- curves
 
 
