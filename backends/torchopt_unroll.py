@@ -75,7 +75,7 @@ def _unroll_functional(run: Run) -> tuple[TensorDict, TensorDict, StudentState]:
     start = run.rollout.initial()
     first = {name: param.requires_grad_() for name, param in start.params.items()}
     params, buffers = first, start.buffers
-    optimizer = _Grouped(run.problem.optimizer, params)
+    optimizer = _Grouped(run.problem.optimizer, params, _constant(run))
     for index in range(run.horizon):
         step = run.rollout.step(index, StudentState(_detached(params), buffers))
         run.watch.hook(index, params)
@@ -92,7 +92,7 @@ def _unroll_meta(run: Run) -> tuple[TensorDict, TensorDict, StudentState]:
     student = module_at(problem.student, {**start.params, **start.buffers})
     first = _tensors(student)
     lrs: list[float] = []
-    optimizer = torchopt.MetaSGD(student, **_options(problem.optimizer, lrs))
+    optimizer = torchopt.MetaSGD(student, **_options(problem.optimizer, lrs, _constant(run)))
     for index in range(run.horizon):
         step = run.rollout.step(index, _module_state(student))
         lrs.append(step.lr)
@@ -126,7 +126,7 @@ def _refused_by_meta(name: str, problem: TeachingProblem) -> Refused | None:
 class _Grouped:
     """A ``torchopt.sgd`` for each group of parameters that the student's optimiser tells apart, and its clipping."""
 
-    def __init__(self, own: Optimizer, params: TensorDict) -> None:
+    def __init__(self, own: Optimizer, params: TensorDict, constant: float | None) -> None:
         assert isinstance(own, SGD)  # `supports` has seen to it
         self._clip = own.clip
         self._rates: list[float] = []
@@ -134,7 +134,7 @@ class _Grouped:
         for name in params:
             members.setdefault(rates(name, own.groups, own.weight_decay), []).append(name)
         self._members = list(members.items())
-        self._transforms = [torchopt.sgd(**_options(own, self._rates, rate)) for rate in members]
+        self._transforms = [torchopt.sgd(**_options(own, self._rates, constant, rate)) for rate in members]
         self._states = [
             transform.init({name: params[name] for name in names})
             for transform, names in zip(self._transforms, members.values(), strict=True)
@@ -154,10 +154,15 @@ class _Grouped:
         return {name: after[name] for name in params}
 
 
-def _options(own: object, lrs: list[float], rate: Rates | None = None) -> dict[str, Any]:
+def _constant(run: Run) -> float | None:
+    """The lr of all steps, where it is the same at each."""
+    return run.rollout.lrs[0] if len(set(run.rollout.lrs)) == 1 else None
+
+
+def _options(own: object, lrs: list[float], constant: float | None, rate: Rates | None = None) -> dict[str, Any]:
     """TorchOpt's arguments; ``lrs`` grows by the lr of each step as the run comes to it.
 
-    A schedule is read there; an lr that stays is given as the number, which spares a counter for every parameter.
+    It is read there; a ``constant`` one is given as a number, which spares TorchOpt a counter for every parameter.
     """
     assert isinstance(own, SGD)  # `supports` has seen to it
 
@@ -168,7 +173,7 @@ def _options(own: object, lrs: list[float], rate: Rates | None = None) -> dict[s
         return lrs[-1] * factor
 
     return {
-        "lr": lr_now if callable(own.lr) else own.lr * factor,
+        "lr": lr_now if constant is None else constant * factor,
         "momentum": own.momentum,
         "weight_decay": own.weight_decay if rate is None else rate.weight_decay,
         "nesterov": own.nesterov,

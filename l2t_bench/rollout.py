@@ -85,6 +85,11 @@ class Rollout:
         return tuple(self._steps)
 
     @property
+    def lrs(self) -> Sequence[float]:
+        """The learning rates eta_t of all steps, known from the beginning; recorded steps have their own."""
+        return self._lrs if self._recorded is None else [step.lr for step in self._recorded]
+
+    @property
     def losses(self) -> tuple[Tensor, ...]:
         """Those of the steps taken so far, 0-dimensional."""
         return tuple(self._losses)
