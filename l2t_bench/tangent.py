@@ -82,7 +82,7 @@ class TangentWatch:
 
     def look(self) -> None:
         """Raises ``Diverged`` with the step that made a tangent infinite or no number, and the lengths up to there."""
-        first, new = len(self._known), [float(length) for length in self._new]
+        first, new = len(self._known), torch.stack(self._new).tolist() if self._new else []
         self._known, self._new = [*self._known, *new], []
         broken = next((at for at, length in enumerate(new, start=first) if not math.isfinite(length)), None)
         if broken is not None:
