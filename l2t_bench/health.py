@@ -130,7 +130,7 @@ class AdjointWatch:
     def see(self, index: int, w_bar: Tensors) -> None:
         """w_bar is the adjoint of omega_``index``; a second look at the same step changes nothing."""
         if index not in self._known and index not in self._norms:
-            self.see_norm(index, norm(w_bar, wide(next(iter(w_bar.values())).device)), w_bar)
+            self.see_norm(index, length_of(w_bar))
 
     def see_norm(self, index: int, length: Tensor, of: Tensors | None = None) -> None:
         """The same, where |w_bar| is known already: a 0-dimensional tensor. ``of``: w_bar, where it is at hand."""
@@ -145,8 +145,7 @@ class AdjointWatch:
 
         def note(gradient: Tensor) -> None:
             if self._on_the_way_back:
-                own = {"": gradient.detach()}
-                lengths.append(in_range(norm(own, wide(gradient.device)), norm, own))
+                lengths.append(length_of({"": gradient.detach()}))
 
         for param in params.values():
             if param.requires_grad:
@@ -179,6 +178,12 @@ class AdjointWatch:
         self._known |= new
         self._norms, self._parts = {}, {}
         return new
+
+
+def length_of(adjoint: Tensors, norm: Callable[..., Tensor] = norm) -> Tensor:
+    """|adjoint|, however long or short it is; by ``norm`` of one, or of several students at once."""
+    device = next(iter(adjoint.values())).device
+    return in_range(norm(adjoint, wide(device)), norm, adjoint)
 
 
 def in_range(length: Tensor, norm: Callable[..., Tensor], of: Tensors | None) -> Tensor:

@@ -11,11 +11,11 @@ import torch
 from torch import Tensor
 
 from l2t_bench.errors import Diverged
-from l2t_bench.health import REMEDY, in_range
+from l2t_bench.health import REMEDY, length_of
 from l2t_bench.problem import Step, TeachingProblem
 from l2t_bench.rollout import LOOK_EVERY
 from l2t_bench.second_order import quiet_forward_mode
-from l2t_bench.tensors import TensorDict, Tensors, norm, wide, zeros_like
+from l2t_bench.tensors import TensorDict, Tensors, zeros_like
 
 
 class Carried(NamedTuple):
@@ -76,7 +76,7 @@ class TangentWatch:
 
     def see(self, tangents: Iterable[Tensors]) -> None:
         """Those of every direction after one step more; of every so many steps there is a look."""
-        self._new.append(torch.stack([_length(tangent) for tangent in tangents]).max())
+        self._new.append(torch.stack([length_of(tangent).double() for tangent in tangents]).max())
         if len(self._new) == LOOK_EVERY:
             self.look()
 
@@ -91,11 +91,6 @@ class TangentWatch:
                 broken,
                 self._known[: broken + 1][-LOOK_EVERY:],
             )
-
-
-def _length(tangent: Tensors) -> Tensor:
-    length = norm(tangent, wide(next(iter(tangent.values())).device))
-    return in_range(length, norm, tangent).double()
 
 
 def _plain(tensors: Tensors) -> TensorDict:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from l2t_bench.errors import Diverged, Refused
-from l2t_bench.health import AdjointWatch, check_finite, in_range
+from l2t_bench.health import AdjointWatch, check_finite, in_range, length_of
 from l2t_bench.metabatch.checking import check_stacked
 from l2t_bench.metabatch.contract import of_student
 from l2t_bench.metabatch.problem import StackedProblem
@@ -15,7 +15,7 @@ from l2t_bench.metabatch.stacking import Apart, StackedBatch, norms, stacked_sta
 from l2t_bench.problem import Step, StudentState
 from l2t_bench.rollout import Rollout
 from l2t_bench.second_order import Maker
-from l2t_bench.tensors import Tensors, wide
+from l2t_bench.tensors import Tensors
 
 
 class AllDiverged(Exception):
@@ -129,7 +129,7 @@ class StackedWatch(AdjointWatch):
 
     def see(self, index: int, w_bar: Tensors) -> None:
         if index not in self._lengths and index not in self._found:
-            self.see_norm(index, norms(w_bar, wide(next(iter(w_bar.values())).device)), w_bar)
+            self.see_norm(index, length_of(w_bar, norms))
 
     def see_norm(self, index: int, length: Tensor, of: Tensors | None = None) -> None:
         self._lengths.setdefault(index, in_range(length, norms, of))
