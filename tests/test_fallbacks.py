@@ -14,6 +14,7 @@ import pytest
 import torch
 from command_line import here
 from torch import Tensor
+from torch._inductor import config as inductor
 from torch._inductor.exc import TritonMissing
 
 import l2t_bench as l2t
@@ -276,8 +277,9 @@ def test_the_doctor_misses_triton_where_a_gpu_needs_it(gpu: bool, state: str, mo
     assert ("pip install triton" in found.advice) == gpu
 
 
-def test_the_doctor_names_the_compiler_of_the_cpu_or_says_that_there_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_doctor_names_the_compiler_of_the_cpu_or_says_that_there_is_none() -> None:
     assert (doctor._cpp_compiler().state, "engine=compiled" in doctor._cpp_compiler().detail) == ("ok", True)
-    monkeypatch.setattr("torch._inductor.config.cpp.cxx", ("/nowhere/c++",))
-    found = doctor._cpp_compiler()
+    # by Inductor's own patch: pytest's takes its sub-config for a class, and undoes an option by deleting it
+    with inductor.patch({"cpp.cxx": ("/nowhere/c++",)}):
+        found = doctor._cpp_compiler()
     assert (found.state, found.detail) == ("warn", "none that works") and "plain torch" in found.advice
