@@ -9,7 +9,6 @@ from torch import Tensor
 from l2t_bench.backend import Backend, Derivative, Run
 from l2t_bench.errors import UserError
 from l2t_bench.gradient import ANY, Capabilities, Exactness
-from l2t_bench.health import said_of_flat
 from l2t_bench.prediction import Scaling
 from l2t_bench.problem import Step, StudentState, TeachingProblem
 from l2t_bench.rollout import ReplayCheck
@@ -55,12 +54,12 @@ class ForwardMode(Backend):
         whole = self.directions >= sum(tensor.numel() for tensor in run.theta.values())
         directions = list(_unit_vectors(run.theta) if whole else self._drawn(run))
         with run.forward():
-            final, tangents = self._train(run, directions)
+            final, tangents, warned = self._train(run, directions)
         value, w_bar = run.dev_gradient(final)
         with run.reverse():
             slopes = [inner(w_bar, tangent.params) for tangent in tangents]
             parts = [scaled(slope, direction) for slope, direction in zip(slopes, directions, strict=True)]
-        diagnostics, warned = {"directions": float(len(directions))}, said_of_flat(w_bar, run.horizon)
+        diagnostics = {"directions": float(len(directions))}
         if whole:
             d_theta = zeros_like(run.theta)
             for part in parts:
@@ -73,7 +72,8 @@ class ForwardMode(Backend):
             diagnostics["standard_error"] = mean.relative_error()
         return Derivative(mean.mean, value, final, diagnostics=diagnostics, warnings=warned)
 
-    def _train(self, run: Run, directions: list[TensorDict]) -> tuple[StudentState, list[Carried]]:
+    def _train(self, run: Run, directions: list[TensorDict]) -> tuple[StudentState, list[Carried], tuple[str, ...]]:
+        """omega_T, its tangents, and what must be known of how they grew."""
         state = run.rollout.initial()
         tangents = [no_tangent(state.params) for _ in directions]
         check, watch = ReplayCheck(run.rollout), TangentWatch()
@@ -83,7 +83,7 @@ class ForwardMode(Backend):
             watch.see(moved.params for moved in tangents)
         check.look()
         watch.look()
-        return state, tangents
+        return state, tangents, watch.warnings
 
     def _step(
         self,

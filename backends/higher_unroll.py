@@ -74,7 +74,6 @@ class HigherUnroll(Backend):
         final = _state(start, names, fmodel)
         value, w_bar = run.dev_gradient(final)
         with run.reverse():
-            run.watch.see(run.horizon, w_bar)
             first, last = (
                 {name: param for name, param in zip(names, params, strict=True) if name in w_bar}
                 for params in (fmodel.parameters(time=0), fmodel.parameters())

@@ -11,13 +11,12 @@ from l2t_bench.adjoint import PhiAdjoint
 from l2t_bench.backend import Backend, Derivative, Run
 from l2t_bench.errors import UserError
 from l2t_bench.gradient import Capabilities, Exactness
-from l2t_bench.health import said_of_flat
 from l2t_bench.modules import float_leaves
 from l2t_bench.optimizers import Adjoint, Taken
 from l2t_bench.prediction import Scaling
 from l2t_bench.problem import Step, StudentState, TeachingProblem
 from l2t_bench.rollout import train_student
-from l2t_bench.tensors import TensorDict, Tensors, length_in_float64, zeros_like
+from l2t_bench.tensors import TensorDict, Tensors, any_nonzero, length_in_float64, zeros_like
 from l2t_bench.training_step import loss_gradients
 
 _STILL = "the last step does not move the student, and so theta moves nothing through it"
@@ -66,7 +65,7 @@ class OneStep(Backend):
             if size:
                 phi_adjoint.add(_mixed_difference(run, step, state, phi, g_bar, size))
             phi_adjoint.flush()
-        warned = said_of_flat(w_bar, run.horizon) or (() if size else (_STILL,))
+        warned = () if size or not any_nonzero(w_bar) else (_STILL,)
         return Derivative(phi_adjoint.d_theta, value, final, diagnostics={"step": size}, warnings=warned)
 
 

@@ -58,7 +58,6 @@ class TorchOptUnroll(Backend):
             first, last, final = unroll(run)
         value, w_bar = run.dev_gradient(final)
         with run.reverse():
-            run.watch.see(run.horizon, w_bar)
             found = torch.autograd.grad(
                 list(last.values()),
                 [*run.theta.values(), *first.values()],  # a teacher and a student may have names in common

@@ -98,7 +98,7 @@ class Run:
             yield
 
     def dev_gradient(self, state: StudentState, index: int | None = None) -> tuple[float, TensorDict]:
-        """M~ and w_bar at omega_T, or at omega_``index``, in a phase of their own.
+        """M~ and w_bar at omega_T, or at omega_``index``, in a phase of their own; |w_bar_T| is watched.
 
         Raises ``Diverged`` where they are not finite.
         """
@@ -106,6 +106,8 @@ class Run:
         with self.meter.phase("dev"):
             value, w_bar = dev_gradient(self.rollout, state, at, self.sums.objective_gradient)
         check_objective(value, w_bar, at, self.horizon)
+        if at == self.horizon:
+            self.watch.see(at, w_bar)
         return value, w_bar
 
 

@@ -17,15 +17,18 @@ from l2t_bench.tensors import Tensors, norm, wide
 
 REMEDY = "let the student's lr decay to zero (l2t.linear_decay), lower it, or shorten the horizon"
 """What helps against an adjoint that explodes."""
-_SPAN = 10  # steps over which growth is judged: a single step may kick without harm
-EXPLOSION = 2.0**_SPAN
+EXPLOSION_SPAN = 10
+"""Steps over which growth is judged: a single step may kick without harm."""
+EXPLOSION = 2.0**EXPLOSION_SPAN
 """Growth within ten steps, or within a whole run that is shorter, that counts as an explosion: a thousandfold."""
 WHOLE_EXPLOSION = 1e7
 """Growth since T that counts as one however slow it was: beside it, float32 has no digit of what the last steps add."""
 DEATH = 1e-7
 """Share of |w_bar_T| below which nothing more reaches theta in float32."""
 NONE_TO_WATCH = "no adjoint is walked back: none to watch"
-"""What is said of a method that does not go back step by step."""
+"""What is said of a method that takes no gradient of the objective."""
+END_ALONE = "no adjoint is walked back: its length at the last step is all that is known"
+"""What is said of a method that has the objective's gradient at omega_T, and does not go back step by step."""
 _FLAT = "the adjoint is zero at step {}: the objective is flat there"
 SOUND = "usable: the adjoint neither explodes nor dies"
 """What is said of an adjoint that nothing is wrong with."""
@@ -33,10 +36,18 @@ SOUND = "usable: the adjoint neither explodes nor dies"
 
 @dataclass(frozen=True)
 class AdjointHealth:
-    """|w_bar_t| for t = ``first`` ... T: how far a small change of omega_t moves M~."""
+    """|w_bar_t| for t = ``first`` ... T: how far a small change of omega_t moves M~.
+
+    At T alone of a method that does not go back step by step: it shows a flat objective, no explosion and no death.
+    """
 
     first: int
     norms: tuple[float, ...]
+
+    @property
+    def walked(self) -> bool:
+        """Whether the adjoint was followed back from T at all."""
+        return len(self.norms) > 1
 
     @property
     def exploded_at(self) -> int | None:
@@ -76,12 +87,12 @@ class AdjointHealth:
 
     @property
     def _span(self) -> int:
-        return min(_SPAN, len(self.norms) - 1)
+        return min(EXPLOSION_SPAN, len(self.norms) - 1)
 
     @property
     def growth(self) -> float:
-        """The norm at the earliest step over that at T; not a number where the latter is zero."""
-        return self.norms[0] / self.norms[-1] if self.norms[-1] > 0 else math.nan
+        """The norm at the earliest step over that at T; not a number where the latter is zero, or there is no other."""
+        return self.norms[0] / self.norms[-1] if self.walked and self.norms[-1] > 0 else math.nan
 
     @property
     def warning(self) -> str:
@@ -197,11 +208,6 @@ def in_range(length: Tensor, norm: Callable[..., Tensor], of: Tensors | None) ->
     return norm(of, torch.float64)
 
 
-def said_of_flat(w_bar: Tensors, index: int) -> tuple[str, ...]:
-    """A warning where M~ at omega_``index`` is flat: of methods that walk no adjoint back."""
-    return () if any(bool(part.any()) for part in w_bar.values()) else (_FLAT.format(index),)
-
-
 def health_of(norms: Mapping[int, float]) -> AdjointHealth | None:
     """Of the norms by step, in the order of the steps; ``None`` where there are none."""
     return AdjointHealth(min(norms), tuple(norms.values())) if norms else None
@@ -210,10 +216,12 @@ def health_of(norms: Mapping[int, float]) -> AdjointHealth | None:
 def said(*healths: AdjointHealth | None) -> str:
     """Whether teacher gradients are usable as far as their adjoints tell, in words: the one place that says it.
 
-    Of several the first warning; ``NONE_TO_WATCH`` where no method here has walked an adjoint back.
+    Of several the first warning; ``END_ALONE`` or ``NONE_TO_WATCH`` where no method here has walked an adjoint back.
     """
     watched = [health for health in healths if health is not None]
-    return next((health.warning for health in watched if health.warning), SOUND) if watched else NONE_TO_WATCH
+    warned = next((health.warning for health in watched if health.warning), "")
+    unwarned = SOUND if any(health.walked for health in watched) else END_ALONE if watched else NONE_TO_WATCH
+    return warned or unwarned
 
 
 def check_finite(norms: Mapping[int, float]) -> None:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from l2t_bench.errors import Diverged
-from l2t_bench.health import REMEDY, length_of
+from l2t_bench.health import EXPLOSION, EXPLOSION_SPAN, REMEDY, length_of
 from l2t_bench.problem import Step, TeachingProblem
 from l2t_bench.rollout import LOOK_EVERY
 from l2t_bench.second_order import quiet_forward_mode
@@ -91,6 +91,22 @@ class TangentWatch:
                 broken,
                 self._known[: broken + 1][-LOOK_EVERY:],
             )
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What is wrong with what was looked at: growth within ten steps that the adjoint's health calls an explosion.
+
+        Not of the first ten steps, in which what depends on theta comes to be.
+        """
+        lengths = list(enumerate(self._known, start=1))[EXPLOSION_SPAN - 1 :]
+        pairs = zip(lengths, lengths[EXPLOSION_SPAN:], strict=False)
+        step = next((step for (step, before), (_, after) in pairs if 0 < before * EXPLOSION < after), None)
+        if step is None:
+            return ()
+        return (
+            f"the student's derivative by theta explodes from step {step} (more than {EXPLOSION:,.0f} times over "
+            f"{EXPLOSION_SPAN} steps): {REMEDY}",
+        )
 
 
 def _plain(tensors: Tensors) -> TensorDict:

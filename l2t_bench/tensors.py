@@ -64,6 +64,11 @@ def global_norm(tensors: Tensors) -> float:
     return float(norm(tensors))
 
 
+def any_nonzero(tensors: Tensors) -> bool:
+    """Whether an entry is not zero; waits for the device."""
+    return any(bool(tensor.any()) for tensor in tensors.values())
+
+
 def relative_difference(ours: Tensors, theirs: Tensors, least: float = 1e-30) -> float:
     """|ours - theirs| / |theirs| over all entries together, 0 where there are none.
 

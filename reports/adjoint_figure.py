@@ -25,8 +25,8 @@ def adjoint_health(results: Results) -> FigureGroup:
         "Health of the adjoint",
         "How far a small change of the student's parameters before step t moves the objective. A line that climbs by "
         "orders of magnitude to the left is an explosion: the gradient is right, and of no use to a teacher. One that "
-        "falls to nothing says that what theta did early does not count. A line per seed. "
-        + without_adjoint(results.gradients, results.adjoints),
+        "falls to nothing says that what theta did early does not count. A line per seed; a dot at T for a method "
+        "that walks no adjoint back. " + without_adjoint(results.gradients, results.adjoints),
         tuple(LegendEntry(method, palette[method], "circle") for method in in_order(shown["method"])),
         tuple(panels),
     )
@@ -43,13 +43,15 @@ def _panel(problem: str, rows: pd.DataFrame, palette: Mapping[str, str]) -> Pane
                 go.Scatter(
                     x=ordered["t"],
                     y=ordered["norm"],
-                    mode="lines",
+                    mode="lines" if len(ordered) > 1 else "markers",
                     line={"color": palette[method], "width": 1.5},
+                    marker={"color": palette[method], "size": 7, "symbol": "circle"},
                     opacity=0.8,
                     hovertemplate=f"<b>{escaped(method)}</b>, seed {seed}<br>t = %{{x}}: %{{y:.3g}}<extra></extra>",
                 )
             )
-        told.append(f"{method} from {_at(own, 'max'):.3g} at the end to {_at(own, 'min'):.3g} at its earliest step")
+        way = f" to {_at(own, 'min'):.3g} at its earliest step" if own["t"].nunique() > 1 else ""
+        told.append(f"{method} {'from ' if way else ''}{_at(own, 'max'):.3g} at the end{way}")
     set_style(figure, height=340)
     figure.update_xaxes(title="step t", nticks=8)
     figure.update_yaxes(title="|w_bar_t|", **log_axis(log_range(rows["norm"])))

@@ -9,7 +9,7 @@ import torch
 import l2t_bench as l2t
 from l2t_bench.errors import Diverged, UserError
 from l2t_bench.gradient import TeacherGradient
-from l2t_bench.health import NONE_TO_WATCH, SOUND, AdjointHealth, AdjointWatch, health_of, history, said
+from l2t_bench.health import END_ALONE, NONE_TO_WATCH, SOUND, AdjointHealth, AdjointWatch, health_of, history, said
 from l2t_bench.metabatch.contract import teacher_gradients
 from l2t_bench.optimizers import SGD
 from l2t_bench.problem import TeachingProblem
@@ -45,9 +45,24 @@ def test_a_truncated_method_knows_the_norms_of_its_window_and_the_one_at_its_cut
     assert found.diagnostics["cut_share"] == pytest.approx(share, rel=1e-12)
 
 
-def test_a_method_that_does_not_go_back_has_no_adjoint_to_tell_of() -> None:
+NOT_WALKED = ("one-step", "forward", "implicit", "torchopt-implicit")
+
+
+@pytest.mark.parametrize("backend", NOT_WALKED)
+def test_a_method_that_does_not_go_back_tells_the_adjoint_at_the_end_and_says_that_it_is_all(backend: str) -> None:
     problem = random_problem()
-    result = l2t.load_backend("torchopt-implicit").teacher_gradient(problem, general_theta(problem), horizon=12)
+    theta = general_theta(problem)
+    exact = l2t.load_backend("rmd").teacher_gradient(problem, theta, horizon=12)
+    result = l2t.load_backend(backend).teacher_gradient(problem, theta, steps=exact.steps)
+    assert exact.health is not None and result.health is not None
+    assert result.health.first == 12 and result.health.norms == pytest.approx(exact.health.norms[-1:], rel=1e-12)
+    assert result.adjoint_said == "no adjoint is walked back: its length at the last step is all that is known"
+    assert result.health.warning == "" and math.isnan(result.health.growth), "nothing has grown, and nothing is sound"
+
+
+def test_a_black_box_has_no_adjoint_to_tell_of() -> None:
+    problem = random_problem()
+    result = l2t.load_backend("evolution[population=4]").teacher_gradient(problem, general_theta(problem), horizon=12)
     assert result.health is None
     assert result.adjoint_said == "no adjoint is walked back: none to watch", "in words, and no empty cell"
 
@@ -56,13 +71,15 @@ def test_a_method_that_does_not_go_back_has_no_adjoint_to_tell_of() -> None:
 def test_every_result_says_in_words_whether_its_gradient_is_usable(backend: str) -> None:
     problem = random_problem(optimizer=SGD(lr=0.3))
     result = l2t.load_backend(backend).teacher_gradient(problem, general_theta(problem), horizon=12)
-    assert result.adjoint_said == (NONE_TO_WATCH if result.health is None else SOUND)
+    expected = NONE_TO_WATCH if backend == "evolution" else END_ALONE if backend in NOT_WALKED else SOUND
+    assert result.adjoint_said == expected
 
 
 def test_of_several_results_the_first_warning_counts_and_then_any_adjoint() -> None:
-    calm, dead = AdjointHealth(0, (1.0, 1.0)), AdjointHealth(0, (0.0, 0.0))
+    calm, dead, end = AdjointHealth(0, (1.0, 1.0)), AdjointHealth(0, (0.0, 0.0)), AdjointHealth(9, (1.0,))
     assert said(None, calm, dead) == dead.warning
-    assert said(None, calm) == SOUND and said(None, None) == said() == NONE_TO_WATCH
+    assert said(None, end, calm) == SOUND and said(None, end) == END_ALONE
+    assert said(None, None) == said() == NONE_TO_WATCH
 
 
 def test_an_explosion_is_named_by_the_step_where_it_begins() -> None:
@@ -220,7 +237,23 @@ def test_a_flat_objective_is_said_to_be_flat_and_has_a_gradient_of_zeros(backend
     problem = dataclasses.replace(random_problem(), objective=lambda logits, target: 0 * logits.sum()).to(dtype=dtype)
     result = l2t.load_backend(backend).teacher_gradient(problem, problem.init_teacher(0), horizon=6)
     assert not any(bool(part.any()) for part in result.d_theta.values())
-    assert FLAT in (*result.warnings, result.health.warning if result.health else "")
+    assert FLAT in result.warnings and result.adjoint_said == FLAT
+
+
+def test_tangents_that_explode_are_warned_of_with_the_step_from_which_they_do() -> None:
+    problem = unstable()  # they are multiplied by 1 - 2 lr = -5 at every step
+    result = l2t.load_backend("forward").teacher_gradient(problem, problem.init_teacher(0), horizon=30)
+    (warning,) = result.warnings
+    assert "derivative by theta explodes from step 10 (more than 1,024 times over 10 steps)" in warning
+    assert l2t.load_backend("forward").teacher_gradient(problem, problem.init_teacher(0), horizon=19).warnings == ()
+
+
+@pytest.mark.parametrize(("momentum", "lr"), [(0.0, 0.1), (0.99, 0.1), (0.9, None)])
+def test_tangents_that_only_come_to_be_are_not_said_to_explode(momentum: float, lr: float | None) -> None:
+    rates = l2t.linear_decay(0.1) if lr is None else lr
+    problem = random_problem(optimizer=SGD(lr=rates, momentum=momentum))
+    result = l2t.load_backend("forward[directions=3]").teacher_gradient(problem, general_theta(problem), horizon=40)
+    assert not [warning for warning in result.warnings if "explodes" in warning]
 
 
 def test_a_tangent_that_is_not_finite_stops_with_the_step_that_made_it_so_and_the_lengths_that_led_there() -> None:

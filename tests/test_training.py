@@ -14,6 +14,7 @@ from torch import Tensor, nn
 import l2t_bench as l2t
 from l2t_bench.engine.recorder import Recorder
 from l2t_bench.errors import Diverged, UserError
+from l2t_bench.health import END_ALONE
 from l2t_bench.lessons import accuracy_on, choose, teach, teach_fixed_loss, with_lr
 from l2t_bench.losses.image import cross_entropy
 from l2t_bench.modules import module_at, same_tensors
@@ -336,7 +337,7 @@ def test_an_outer_step_tells_of_its_students_adjoints_and_warnings() -> None:
     assert all(step.adjoint_said in step.warnings for step in told)
     backend = l2t.load_backend("one-step")
     (unwatched,) = train_teacher(random_problem(), backend, outer_steps=1, horizon=4).curve
-    assert unwatched.adjoint_growth is None and unwatched.adjoint_said == "no adjoint is walked back: none to watch"
+    assert unwatched.adjoint_growth is None and unwatched.adjoint_said == END_ALONE
 
 
 @pytest.mark.slow

@@ -41,6 +41,11 @@ def adjoint(horizon: int, growth: float) -> dict[str, Any]:
     return {"steps": steps, "norms": norms, "growth": growth, "exploded_at": None, "died_at": None}
 
 
+def adjoint_at_the_end(horizon: int) -> dict[str, Any]:
+    """|w_bar_T|, of a method that walks no adjoint back."""
+    return {"steps": [horizon], "norms": [1.0], "growth": None, "exploded_at": None, "died_at": None}
+
+
 @dataclass
 class RunWriter:
     """Writes cells and, last, ``plan.json``."""
@@ -127,8 +132,10 @@ class RunWriter:
                     "diagnostics": {"residual": 0.1} if exactness == "stationary" else {},
                     "hyper_gradients": run.get("hyper_gradients", {}),
                     "warnings": run.get("warnings", []),
-                    "adjoint": None if exactness == "stationary" else adjoint(horizon, run.get("growth", 2.0)),
-                    "adjoint_said": "none to watch" if exactness == "stationary" else "usable",
+                    "adjoint": adjoint_at_the_end(horizon)
+                    if exactness == "stationary"
+                    else adjoint(horizon, run.get("growth", 2.0)),
+                    "adjoint_said": "not walked back" if exactness == "stationary" else "usable",
                     "gradient_file": name,
                     **({"warnings": run["warnings"]} if "warnings" in run else {}),
                     **({"engine": run["engine"]} if "engine" in run else {}),

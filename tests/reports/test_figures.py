@@ -96,12 +96,20 @@ def test_every_panel_is_described_in_words(results: Results) -> None:
 def test_the_adjoints_are_drawn_over_the_longest_horizon_a_line_per_seed(results: Results) -> None:
     group = adjoint_figure.adjoint_health(results)
     assert [panel.title for panel in group.panels] == ["digits/lenet, T = 100", "digits/mlp, T = 100"]
-    lines = group.panels[1].figure.data
+    traces = group.panels[1].figure.data
+    lines = [trace for trace in traces if trace.mode == "lines"]
     assert len(lines) == results.adjoints.query("problem == 'digits/mlp' and t == 0 and horizon == 100").shape[0]
     assert list(lines[0].x) == [0, 50, 100] and list(lines[0].y) == pytest.approx([2.0, 2**0.5, 1.0])
     assert {entry.label for entry in group.legend} >= {"rmd", "higher"}
-    assert "torchopt-implicit" not in {entry.label for entry in group.legend}, "it does not go back step by step"
-    assert group.caption.endswith("torchopt-implicit: none to watch."), "and says so in words"
+
+
+def test_a_method_that_walks_no_adjoint_back_has_a_dot_at_its_end_and_says_so_in_words(results: Results) -> None:
+    group = adjoint_figure.adjoint_health(results)
+    panel = group.panels[1]
+    dots = [trace for trace in panel.figure.data if trace.mode == "markers"]
+    assert dots and all((list(dot.x), list(dot.y)) == ([100], [1.0]) for dot in dots)
+    assert "torchopt-implicit 1 at the end." in panel.alt
+    assert group.caption.endswith("torchopt-implicit: not walked back."), group.caption
 
 
 def test_the_front_goes_through_the_methods_that_none_beats_in_both(results: Results) -> None:
