@@ -42,9 +42,10 @@ class IndexedBatch:
         self.seed = seed
 
     def __iter__(self) -> Iterator[Tensor]:
-        inputs = self._examples.inputs[self.rows]
+        # ``index_select`` copies rows whole; indexing by a tensor goes entry by entry, at every step there and back.
+        inputs = self._examples.inputs.index_select(0, self.rows)
         yield inputs if self._augment is None else self._augment(inputs, self.seed)
-        yield self._examples.targets[self.rows]
+        yield self._examples.targets.index_select(0, self.rows)
 
     def __len__(self) -> int:
         return 2

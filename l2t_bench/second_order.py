@@ -14,6 +14,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from l2t_bench.double_backward import OwnDoubleBackward
 from l2t_bench.modules import float_leaves, map_tensors, with_float_leaves
 from l2t_bench.problem import Step, StudentState, TeachingProblem
 from l2t_bench.tensors import TensorDict, Tensors, detached, ones_like
@@ -45,7 +46,8 @@ class StepGraph:
         self._params = {name: param.detach().requires_grad_() for name, param in state.params.items()}
         self._leaves = float_leaves(phi)
         with torch.enable_grad():
-            loss, self.buffers = problem.train_loss(self._params, state.buffers, phi, step)
+            with OwnDoubleBackward():
+                loss, self.buffers = problem.train_loss(self._params, state.buffers, phi, step)
             self._graph = loss_gradients(loss, self._params, create_graph=True)
         self.loss = loss.detach()
 
