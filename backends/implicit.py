@@ -10,6 +10,7 @@ from torch import Tensor
 
 from l2t_bench import linear_solvers
 from l2t_bench.backend import Backend, Derivative, Run
+from l2t_bench.double_backward import OwnDoubleBackward
 from l2t_bench.errors import UserError
 from l2t_bench.gradient import Capabilities, Exactness, Refused
 from l2t_bench.groups import rates
@@ -139,10 +140,11 @@ class _Stationarity:
         self._meter, self._theta = run.meter, run.theta
         self._params = {name: param.detach().requires_grad_() for name, param in final.params.items()}
         self._decays = _decays(run.problem, self._params)
-        total = sum(
-            (_loss(run, self._params, final, step) / len(tail) for step in tail),
-            start=next(iter(self._params.values())).new_zeros(()),
-        )
+        with OwnDoubleBackward():
+            total = sum(
+                (_loss(run, self._params, final, step) / len(tail) for step in tail),
+                start=next(iter(self._params.values())).new_zeros(()),
+            )
         gradients = loss_gradients(total, self._params, create_graph=True)
         self._outputs = {name: gradient for name, gradient in gradients.items() if gradient.requires_grad}
 
