@@ -12,7 +12,7 @@ from l2t_bench.backend import Backend, Derivative, Run
 from l2t_bench.gradient import ANY, Capabilities, Exactness
 from l2t_bench.modules import float_leaves, map_tensors, with_float_leaves
 from l2t_bench.problem import Step, StudentState, TeachingProblem
-from l2t_bench.second_order import Maker, StepGraph
+from l2t_bench.second_order import Maker, TorchStepGraph
 from l2t_bench.tensors import TensorDict, zeros_like
 
 
@@ -32,7 +32,7 @@ class FunctorchVJP(Backend):
         return True
 
     def second_order(self) -> Maker:
-        return StepGraph
+        return TorchStepGraph
 
     def differentiate(self, run: Run) -> Derivative:
         phi_adjoint = PhiAdjoint(run.problem, run.theta)

@@ -18,7 +18,7 @@ from l2t_bench.modules import module_at
 from l2t_bench.optimizers import SGD
 from l2t_bench.problem import Step, StudentState, TeachingProblem
 from l2t_bench.rollout import TryOut
-from l2t_bench.second_order import Maker, StepGraph
+from l2t_bench.second_order import Maker, TorchStepGraph
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class HigherUnroll(Backend):
     )
 
     def second_order(self) -> Maker:
-        return StepGraph
+        return TorchStepGraph
 
     def try_out(self, problem: TeachingProblem) -> TryOut:
         looked = super().try_out(problem)

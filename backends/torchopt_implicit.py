@@ -18,7 +18,7 @@ from l2t_bench.gradient import Capabilities, Exactness
 from l2t_bench.linear_solvers import conjugate_residuals, smallest_ritz_of
 from l2t_bench.prediction import Scaling
 from l2t_bench.problem import Step, StudentState, TeachingProblem
-from l2t_bench.second_order import Maker, StepGraph
+from l2t_bench.second_order import Maker, TorchStepGraph
 from l2t_bench.stationary import mistrust, power_of_two_above, trained_twice_at_the_end
 from l2t_bench.tensors import from_vector, scaled, to_vector
 
@@ -66,7 +66,7 @@ class TorchOptImplicit(Backend):
         return True
 
     def second_order(self) -> Maker:
-        return StepGraph
+        return TorchStepGraph
 
     def differentiate(self, run: Run) -> Derivative:
         with run.forward():

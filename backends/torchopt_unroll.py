@@ -15,7 +15,7 @@ from l2t_bench.groups import Rates, rates
 from l2t_bench.modules import module_at
 from l2t_bench.optimizers import SGD, Optimizer
 from l2t_bench.problem import StudentState, TeachingProblem
-from l2t_bench.second_order import Maker, StepGraph
+from l2t_bench.second_order import Maker, TorchStepGraph
 from l2t_bench.tensors import TensorDict
 from l2t_bench.training_step import loss_gradients
 
@@ -50,7 +50,7 @@ class TorchOptUnroll(Backend):
         return _refused_by_meta(str(self), problem) if self.api == "meta" else None
 
     def second_order(self) -> Maker:
-        return StepGraph
+        return TorchStepGraph
 
     def differentiate(self, run: Run) -> Derivative:
         unroll = _unroll_functional if self.api == "functional" else _unroll_meta

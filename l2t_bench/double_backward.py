@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd import forward_ad
 from torch.overrides import TorchFunctionMode
 
 _ATEN = torch.ops.aten
@@ -22,9 +23,10 @@ How = tuple[list[int], list[int], list[int], bool, list[int], int]
 class OwnDoubleBackward(TorchFunctionMode):
     """Inside the block graphs of convolutions and train-mode batch normalisations are differentiated by this module.
 
-    Left to torch: other layers, batch normalisation without scale and shift or by running statistics, padding that is
-    given in words, inputs without a batch dimension, tensors of other classes, mixed precision (autocast), and all
-    inside a transform of torch.func, which these functions have no rules for.
+    Left to torch: other layers; batch normalisation without scale and shift, by running statistics, or on a GPU, where
+    cuDNN's is another kernel; padding that is given in words, inputs without a batch dimension, complex numbers;
+    classes of tensors that override torch's functions; mixed precision (autocast); and all inside a transform of
+    torch.func or forward-mode differentiation, which these functions have no rules for.
     """
 
     def __torch_function__(
@@ -38,7 +40,8 @@ class OwnDoubleBackward(TorchFunctionMode):
 
 
 def _plain(types: Sequence[type]) -> bool:
-    transformed = torch._C._are_functorch_transforms_active()
+    """Whether nothing around a call, and none of its tensors, wants rules that these functions have not."""
+    transformed = torch._C._are_functorch_transforms_active() or forward_ad._current_level >= 0
     autocast = torch.is_autocast_enabled("cpu") or torch.is_autocast_enabled("cuda")
     return all(each in _PLAIN for each in types) and not transformed and not autocast
 
@@ -53,7 +56,7 @@ def _convolution(
     groups: int = 1,
 ) -> Tensor | None:
     """As ``torch.conv1d``, ``conv2d`` and ``conv3d`` are called; ``None`` for what is torch's."""
-    if isinstance(padding, str) or input.dim() != weight.dim():
+    if isinstance(padding, str) or input.dim() != weight.dim() or input.is_complex() or weight.is_complex():
         return None
     dims = weight.dim() - 2
     how = (_each(stride, dims), _each(padding, dims), _each(dilation, dims), False, [0] * dims, groups)
@@ -75,7 +78,9 @@ def _batch_norm(
     eps: float = 1e-5,
 ) -> Tensor | None:
     """As ``torch.nn.functional.batch_norm`` is called; ``None`` for what is torch's."""
-    if not training or weight is None or bias is None or input.numel() == input.shape[1]:  # one value: torch's error
+    if not training or weight is None or bias is None or input.is_cuda:
+        return None
+    if input.numel() == input.shape[1]:  # one value a channel: torch's error
         return None
     running = None if running_mean is None or running_var is None else (running_mean, running_var, momentum)
     return _BatchNorm.apply(input, weight, bias, running, eps)  # type: ignore[no-any-return]
@@ -182,22 +187,24 @@ class _BatchNormBack(torch.autograd.Function):
             -w r^2 (P(g m_u + u m_g) + y c) + v r P(g),   m_u = mean(u y), m_g = mean(g y),
                                                           c = mean(u g) - mean(u) mean(g) - m_u m_g,
 
-        which is linear in u, g and x with numbers by channel: three passes, and no P is taken.
+        which is linear in u, g and x with numbers by channel: three passes. c is <g, P(u)> / count, whose terms have
+        means taken out of them before they are multiplied: a difference of large means has no digits in float32.
         """
         g, x, w, mean, r, gy, g1 = ctx.saved_tensors
         u, v, b = vectors
         count = x.numel() // x.shape[1]
-        by_g, uy, u1 = _back(u, x, w, mean, r, ctx.eps)
+        pu, uy, u1 = _back(u, x, torch.ones_like(w), mean, r, ctx.eps)  # r P(u)
         if torch.is_grad_enabled():  # a third derivative is wanted: mean and r hang on x
             mean, r = _statistics(x, ctx.eps)
         m_u, u_mean, m_g, g_mean = uy / count, u1 / count, gy / count, g1 / count
-        c = (u * g).sum([0, *range(2, x.dim())]) / count - u_mean * g_mean - m_u * m_g
+        c = (pu * g).sum([0, *range(2, x.dim())]) / (count * r)
         scale, shift = w * r * r, v * r
         of_u, of_g, of_y = -scale * m_g, shift - scale * m_u, scale * (2 * m_u * m_g - c) - shift * m_g
         of_1 = scale * (m_g * u_mean + m_u * g_mean) - shift * g_mean
         by_x = torch.addcmul(_by_channel(of_1 - of_y * r * mean, x), u, _by_channel(of_u, x))
         by_x.addcmul_(g, _by_channel(of_g, x)).addcmul_(x, _by_channel(of_y * r, x))
-        by_g.addcmul_(x, _by_channel(shift, x)).add_(_by_channel(b - shift * mean, x))
+        by_g = torch.addcmul(_by_channel(b - shift * mean, x), pu, _by_channel(w, x))
+        by_g.addcmul_(x, _by_channel(shift, x))
         return by_g, by_x, count * r * c, None, None, None
 
 

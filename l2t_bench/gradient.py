@@ -130,7 +130,7 @@ class TeacherGradient:
     cost: Cost
     diagnostics: Mapping[str, float] = field(default_factory=dict)  # what the method can say about itself
     hyper: Mapping[str, Tensor] = field(default_factory=dict)  # by "lr" (each step's), "momentum", "weight_decay"
-    health: AdjointHealth | None = None  # |w_bar_t| against t, where the method goes back step by step
+    health: AdjointHealth | None = None  # |w_bar_t| against t; at T alone of one that does not go back
     warnings: tuple[str, ...] = ()  # what must be known to trust the result
     engine: Walked | None = None  # what took the steps, of a method that has engines
 

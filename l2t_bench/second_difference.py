@@ -1,4 +1,4 @@
-"""A step's second derivatives, as torch takes them, against differences of its gradient.
+"""A step's second derivatives, as a method takes them, against differences of its gradient.
 
 They are not the same where a rule of torch's own is wrong (``weight_norm``'s is), and where a layer or the loss
 computes something without a gradient on the way (``detach``, ``spectral_norm``'s power iteration): every method that

@@ -6,7 +6,7 @@ normalisation layers in torch, and is not offered.
 
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import cached_property
 from types import MappingProxyType
 from typing import Any, Protocol
@@ -40,13 +40,18 @@ class SecondOrder(Protocol):
 
 
 class StepGraph:
-    """Reverse-over-reverse: the graph of dL/domega, differentiated once more. ``phi`` holds leaves."""
+    """Reverse-over-reverse: the graph of dL/domega, differentiated once more. ``phi`` holds leaves.
+
+    Some layers by rules of our own (``double_backward``).
+    """
+
+    _rules: Callable[[], AbstractContextManager[Any]] = OwnDoubleBackward
 
     def __init__(self, problem: TeachingProblem, state: StudentState, step: Step, phi: Any) -> None:
         self._params = {name: param.detach().requires_grad_() for name, param in state.params.items()}
         self._leaves = float_leaves(phi)
         with torch.enable_grad():
-            with OwnDoubleBackward():
+            with self._rules():
                 loss, self.buffers = problem.train_loss(self._params, state.buffers, phi, step)
             self._graph = loss_gradients(loss, self._params, create_graph=True)
         self.loss = loss.detach()
@@ -64,6 +69,12 @@ class StepGraph:
             outputs, vectors = [self._graph[name] for name in reached], [g_bar[name] for name in reached]
             found = torch.autograd.grad(outputs, inputs, vectors, allow_unused=True, materialize_grads=True)
         return dict(zip(self._params, found, strict=False)), list(found[len(self._params) :])
+
+
+class TorchStepGraph(StepGraph):
+    """By torch's rules alone, as other libraries differentiate: what they are looked at by (``second_difference``)."""
+
+    _rules = nullcontext
 
 
 class ForwardOverReverse:

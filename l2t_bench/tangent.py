@@ -5,6 +5,7 @@ Forward-over-reverse: one Jacobian-vector product of the step map, the loss grad
 
 import math
 from collections.abc import Iterable
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import torch
@@ -94,18 +95,20 @@ class TangentWatch:
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """What is wrong with what was looked at: growth within ten steps that the adjoint's health calls an explosion.
+        """What is wrong with what was looked at: growth by what is called an explosion of an adjoint, twice in a row.
 
-        Not of the first ten steps, in which what depends on theta comes to be.
+        Unlike an adjoint a tangent is fed at every step: where theta comes to matter late, as after a warm-up, it grows
+        once as fast. Not of the first ten steps, in which what depends on theta comes to be.
         """
         lengths = list(enumerate(self._known, start=1))[EXPLOSION_SPAN - 1 :]
-        pairs = zip(lengths, lengths[EXPLOSION_SPAN:], strict=False)
-        step = next((step for (step, before), (_, after) in pairs if 0 < before * EXPLOSION < after), None)
+        grown = zip(lengths, lengths[EXPLOSION_SPAN:], lengths[2 * EXPLOSION_SPAN :], strict=False)
+        found = ((step, (before, between, after)) for (step, before), (_, between), (_, after) in grown)
+        step = next((step for step, three in found if all(0 < a * EXPLOSION < b for a, b in pairwise(three))), None)
         if step is None:
             return ()
         return (
             f"the student's derivative by theta explodes from step {step} (more than {EXPLOSION:,.0f} times over "
-            f"{EXPLOSION_SPAN} steps): {REMEDY}",
+            f"{EXPLOSION_SPAN} steps, and once more over the next): {REMEDY}",
         )
 
 

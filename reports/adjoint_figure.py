@@ -17,8 +17,9 @@ def adjoint_health(results: Results) -> FigureGroup:
     """The norm of the adjoint against t, a line per method and seed, for the longest horizon of each problem."""
     palette = colours(results.methods)
     shown = results.adjoints[results.adjoints["norm"] > 0]  # a logarithmic axis has no zero
-    longest = shown.groupby(VARIANT)["horizon"].transform("max")
-    groups = shown[shown["horizon"] == longest].groupby(VARIANT)
+    longest = shown.groupby(VARIANT)["horizon"].max()
+    longest.update(shown[shown["t"] < shown["horizon"]].groupby(VARIANT)["horizon"].max())  # lines before dots
+    groups = shown[shown["horizon"] == shown.join(longest.rename("longest"), on=VARIANT)["longest"]].groupby(VARIANT)
     panels = [_panel(case_name(*case), rows, palette) for case, rows in groups]
     return FigureGroup(
         "adjoint",

@@ -64,7 +64,7 @@ class OuterStep:
     adjoint_growth: float | None = None  # |w_bar_0| / |w_bar_T|, the largest of its students; None where none tells
     exploded: int = 0  # students whose adjoint exploded
     died: int = 0  # students whose adjoint died
-    adjoint_said: str = ""  # whether the gradients are usable as far as their adjoints tell; empty without any
+    adjoint_said: str = ""  # whether the gradients are usable as far as their adjoints tell
     warnings: tuple[str, ...] = ()  # what must be known to trust the gradients, each once
 
 

@@ -1,7 +1,9 @@
 """The plots hold the data, and mark methods alike everywhere."""
 
+from dataclasses import replace
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from l2t_bench.reports import (
@@ -110,6 +112,16 @@ def test_a_method_that_walks_no_adjoint_back_has_a_dot_at_its_end_and_says_so_in
     assert dots and all((list(dot.x), list(dot.y)) == ([100], [1.0]) for dot in dots)
     assert "torchopt-implicit 1 at the end." in panel.alt
     assert group.caption.endswith("torchopt-implicit: not walked back."), group.caption
+
+
+def test_a_dot_at_a_longer_horizon_takes_no_line_away(results: Results) -> None:
+    dot = results.adjoints.query("method == 'torchopt-implicit' and t == horizon").iloc[:1].assign(horizon=900, t=900)
+    more = replace(results, adjoints=pd.concat([results.adjoints, dot]))
+    drawn = adjoint_figure.adjoint_health(more)
+    assert [panel.title for panel in drawn.panels] == ["digits/lenet, T = 100", "digits/mlp, T = 100"]
+    alone = replace(results, adjoints=dot)
+    (panel,) = adjoint_figure.adjoint_health(alone).panels
+    assert panel.title.endswith("T = 900") and [trace.mode for trace in panel.figure.data] == ["markers"]
 
 
 def test_the_front_goes_through_the_methods_that_none_beats_in_both(results: Results) -> None:
