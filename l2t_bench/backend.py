@@ -225,7 +225,7 @@ class Backend(ABC):
         elif found.wrong:
             look_at_gradient(problem, state, step, partial(student_gradient, problem, state, step, phi))
             raise Refused(
-                f"{self}: second derivatives of this student at step {step.index} are "
+                f"{self}: second derivatives of this student at step {step.index}, as it takes them, are "
                 f"{found.error:.1%} off from differences of its gradient: a layer's rule is wrong, or what goes back "
                 "through it is changed, or something is computed without a gradient on the way (detach, no_grad, "
                 "spectral_norm)",
