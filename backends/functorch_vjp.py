@@ -49,12 +49,11 @@ class FunctorchVJP(Backend):
         with run.reverse():
             for step, pull_back in reversed(pull_backs):
                 phi_adjoint.leaf(step)
-                run.watch.see(step.index + 1, w_bar)
                 with torch.no_grad():  # else it makes a graph for a third derivative, of every step one
                     w_bar, slot_bars, d_phi = pull_back((w_bar, slot_bars))
                 phi_adjoint.add(d_phi)
+                run.watch.see(step.index, w_bar)
             phi_adjoint.flush()
-            run.watch.see(0, w_bar)
         return Derivative(phi_adjoint.d_theta, value, state, w_bar)
 
 

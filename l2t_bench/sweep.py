@@ -70,12 +70,10 @@ def reverse_sweep(
     watch, stepper = watch or AdjointWatch(), stepper or EagerStepper(rollout, meter)
     guard = _Guard(rollout, watch)
     found: list[Mapping[str, Tensor]] = []
-    adjoint, first = (stepper.begin_back(w_bar), True) if begun is None else (stepper.go_on_back(begun), False)
+    adjoint = stepper.begin_back(w_bar) if begun is None else stepper.go_on_back(begun)
     for visits in _in_groups(backwards, stepper.at_once):
-        if first:
-            watch.see(visits[0].step.index + 1, adjoint.params)
         all_passed = stepper.back_all(visits, adjoint)
-        adjoint, first = all_passed[-1].adjoint, False
+        adjoint = all_passed[-1].adjoint
         for visit, passed in zip(visits, all_passed, strict=True):
             found.append(passed.hyper)
             guard.see(visit.step.index, passed.loss)

@@ -58,6 +58,7 @@ def _differentiated(
     with method.trained(run) as (store, final):
         with run.meter.phase("dev"):
             values, w_bar = _dev_gradients(rollout, final)
+        watch.see(run.horizon, w_bar)
         at_end, w_bars = states_apart(final, count), taken_apart(w_bar, count)
         for at in students.alive:
             try:
